@@ -1,0 +1,121 @@
+"""The machine's first process: answers the host's requests, one at a time, over a virtio-serial port."""
+
+import os
+import sys
+import time
+import traceback
+from typing import Any, Callable, Dict, List, Optional
+
+from lab.guest import machine, shell
+from lab.guest.apply import apply_steps
+from lab.guest.channel import Channel, Reply, find_port
+from lab.guest.hold import Hold, HoldError, HoldRequest
+from lab.guest.kernel_log import KernelLog
+from lab.guest.observe import observe
+
+PORT_NAME = "org.conntrack-lab.agent"
+_PORT_SECONDS = 20.0
+
+
+class Agent:
+    """Keeps what outlives a request: the place in the kernel's log, and the load that goes on holding."""
+
+    def __init__(self, problems: List[str]) -> None:
+        self._problems = problems
+        self._log: Optional[KernelLog] = None
+        self._hold: Optional[Hold] = None
+        self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
+            "hello": self._hello,
+            "begin": self._begin,
+            "apply": self._apply,
+            "set": self._set,
+            "observe": self._observe,
+            "load": self._load,
+            "release": self._release,
+            "kernel_log": self._kernel_log,
+            "shell": self._shell,
+        }
+
+    def serve(self, channel: Channel) -> None:
+        """Answer requests for ever. The host ends the machine; a channel without a reader is only waited for."""
+        while True:
+            request = channel.receive()
+            if request is None:
+                time.sleep(0.05)
+                continue
+            reply = Reply(channel, request.get("id"))
+            try:
+                operation = self._operations[request["op"]]
+                reply.done(operation(request, reply))
+            except Exception as error:
+                lines = traceback.format_exc().splitlines()
+                reply.failed("{}: {}".format(type(error).__name__, error), lines)
+
+    def _hello(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return dict(machine.facts(), problems=self._problems)
+
+    def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
+        self._log = KernelLog(request["marker"])
+        return {}
+
+    def _apply(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return {"reached": apply_steps(request["steps"], lambda outcome: reply.event("step", **outcome))}
+
+    def _set(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return machine.set_existing(request["values"])
+
+    def _observe(self, request: Dict[str, Any], reply: Reply) -> Any:
+        observe(lambda item: reply.event("evidence", **item))
+        return {}
+
+    def _load(self, request: Dict[str, Any], reply: Reply) -> Any:
+        self._release(request, reply)
+        wanted = HoldRequest(
+            connections=request["connections"],
+            deadline_seconds=request["load_seconds"],
+            processes=request.get("processes", 1),
+            loop=request.get("loop", "asyncio"),
+        )
+        self._hold = Hold(wanted, lambda sample: reply.event("sample", **sample))
+        try:
+            return self._hold.run()
+        except HoldError as error:
+            self._hold = None
+            return {"ended": "not-driven", "error": str(error)}
+
+    def _release(self, request: Dict[str, Any], reply: Reply) -> Any:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+        return {}
+
+    def _kernel_log(self, request: Dict[str, Any], reply: Reply) -> Any:
+        if self._log is None:
+            return {"text": None, "overwritten": None}
+        return {"text": self._log.read(), "overwritten": self._log.overwritten}
+
+    def _shell(self, request: Dict[str, Any], reply: Reply) -> Any:
+        path = find_port(shell.PORT_NAME)
+        if path is None:
+            raise FileNotFoundError("this machine has no port {}".format(shell.PORT_NAME))
+        fd = os.open(path, os.O_RDWR)
+        try:
+            status = shell.run_shell(fd, request["rows"], request["columns"], request["terminal"])
+        finally:
+            os.close(fd)
+        return {"exit_status": status}
+
+
+def main() -> int:
+    """Prepare the machine and serve; returns only when there is no channel."""
+    problems = machine.prepare()
+    deadline = time.monotonic() + _PORT_SECONDS
+    while find_port(PORT_NAME) is None:
+        if time.monotonic() > deadline:
+            sys.stderr.write("lab agent: no virtio-serial port named {}\n".format(PORT_NAME))
+            return 1
+        time.sleep(0.02)
+    fd = os.open(str(find_port(PORT_NAME)), os.O_RDWR)
+    sys.stderr.write("lab agent: ready\n")
+    Agent(problems).serve(Channel(fd, fd))
+    return 0

@@ -1,0 +1,75 @@
+"""JSON lines over a file descriptor: the only way in and out of the machine, and none that netfilter can cut."""
+
+import json
+import os
+from typing import Any, Dict, List, Optional
+
+VIRTIO_PORTS = "/sys/class/virtio-ports"
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+
+def find_port(name: str) -> Optional[str]:
+    """The device of the virtio-serial port called `name`, or None when there is no such port (yet)."""
+    try:
+        ports = os.listdir(VIRTIO_PORTS)
+    except OSError:
+        return None
+    for port in ports:
+        try:
+            with open(os.path.join(VIRTIO_PORTS, port, "name")) as file:
+                if file.read().strip() == name:
+                    return "/dev/" + port
+        except OSError:
+            continue
+    return None
+
+
+class Channel:
+    """One JSON object per line, ASCII only, blocking in both directions."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._pending = b""
+
+    def receive(self) -> Optional[Dict[str, Any]]:
+        """The next message, or None when the other side is gone. A line that is no JSON object raises ValueError."""
+        while b"\n" not in self._pending:
+            if len(self._pending) > MAX_REQUEST_BYTES:
+                raise ValueError("a request is longer than {} bytes".format(MAX_REQUEST_BYTES))
+            chunk = os.read(self._read_fd, 65536)
+            if not chunk:
+                return None
+            self._pending += chunk
+        line, self._pending = self._pending.split(b"\n", 1)
+        message = json.loads(line.decode("ascii"))
+        if not isinstance(message, dict):
+            raise ValueError("a request is not a JSON object")
+        return message
+
+    def send(self, message: Dict[str, Any]) -> None:
+        """Write one message whole; blocks while the other side does not read."""
+        data = json.dumps(message).encode("ascii") + b"\n"
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._write_fd, view) :]
+
+
+class Reply:
+    """The answers to one request: any number of events, then one end. Every message carries the request's id."""
+
+    def __init__(self, channel: Channel, request_id: Any) -> None:
+        self._channel = channel
+        self._id = request_id
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Send something that happened meanwhile."""
+        self._channel.send(dict(fields, id=self._id, event=kind))
+
+    def done(self, result: Any) -> None:
+        """End the request with its result."""
+        self._channel.send({"id": self._id, "ok": True, "result": result})
+
+    def failed(self, error: str, lines: List[str]) -> None:
+        """End the request with an error of the agent's own (a bug or a broken machine, not a finding)."""
+        self._channel.send({"id": self._id, "ok": False, "error": error, "traceback": lines})

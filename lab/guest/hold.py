@@ -1,0 +1,279 @@
+"""The load `hold`: open all connections, keep them, watch the table, and stop as soon as the evidence is complete."""
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+from lab.guest import sampler as sampling
+from lab.guest.client import Client
+from lab.guest.files import read_text
+from lab.guest.server import Server
+from lab.guest.spread import Shard, shards
+from lab.guest.worker import TICK_SECONDS, Link, Message, Worker, end_all, first_crash, new_loop
+
+FULL_SECONDS = 1.0  # drops seen and the table full for this long: nothing more is to be learnt
+QUIET_SECONDS = 5.0  # no connection moved and no drop rose for this long: what is pending has stalled
+START_SECONDS = 30.0
+
+
+class HoldRequest(NamedTuple):
+    """What to hold, and until when at most."""
+
+    connections: int
+    deadline_seconds: float
+    processes: int = 1  # pairs of a server and a client
+    loop: str = "asyncio"
+
+
+class HoldError(Exception):
+    """The load could not be driven at all: no finding can come of it."""
+
+
+class Hold:
+    """Drives worker processes and the sampler; the workers go on holding after `run` has returned."""
+
+    def __init__(self, request: HoldRequest, on_sample: Callable[[Dict[str, Any]], None]) -> None:
+        self._request = request
+        self._on_sample = on_sample
+        self._workers: List[Worker] = []
+        self._servers: List[Worker] = []
+        self._clients: List[Worker] = []
+        self._sampler = sampling.Sampler()
+        self._loop = new_loop("asyncio")
+        self._started = 0.0
+        self._drops_before: Optional[int] = None
+        self._full_since: Optional[float] = None
+        self._moved_at = 0.0
+        self._moved: Any = None
+        self._ended: Optional[str] = None
+        self._complete = self._loop.create_future()
+
+    def run(self) -> Dict[str, Any]:
+        """Open the connections and return how it ended; raises HoldError when no load could be driven."""
+        request = self._request
+        plan = shards(request.connections, request.processes, fd_limit(), ephemeral_ports())
+        try:
+            self._fork(plan)
+            self._loop.run_until_complete(self._drive())
+        except BaseException:
+            self.release()
+            raise
+        return self._result(plan)
+
+    def release(self) -> None:
+        """End the workers, which closes every connection that they hold."""
+        self._loop.close()
+        end_all(self._workers)
+        self._sampler.close()
+
+    def _fork(self, plan: List[Shard]) -> None:
+        """Servers first: their listeners must be bound before any outgoing socket takes a port."""
+        kind = self._request.loop
+        for number, shard in enumerate(plan):
+            self._servers.append(Worker("server {}".format(number), _server_body(shard, kind)))
+            self._workers.append(self._servers[-1])
+        for number, shard in enumerate(plan):
+            self._clients.append(Worker("client {}".format(number), _client_body(shard, kind)))
+            self._workers.append(self._clients[-1])
+
+    async def _drive(self) -> None:
+        for worker in self._workers:
+            worker.link.attach(self._loop, _recorder(worker, self._look))
+        await self._until(lambda: all("ready" in worker.latest for worker in self._workers), START_SECONDS)
+        self._begin()
+        while self._ended is None:
+            await asyncio.wait([self._complete], timeout=TICK_SECONDS)
+            self._fail_on_crash()
+            self._sample()
+            self._look()
+        for client in self._clients:
+            client.link.send({"finish": True})
+        await self._until(lambda: all("outcome" in client.latest for client in self._clients), START_SECONDS)
+
+    def _begin(self) -> None:
+        self._started = self._moved_at = time.monotonic()
+        self._drops_before = self._sample()
+        for worker in self._workers:
+            worker.link.send({"go": True})
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self._fail_on_crash()
+            if time.monotonic() > deadline:
+                raise HoldError("the load's processes gave no answer for {:g} s".format(seconds))
+            await asyncio.sleep(0.005)
+
+    def _sample(self) -> Optional[int]:
+        """Take one sample, pass it on, and return the kernel's drops so far (None: not readable)."""
+        sample: Dict[str, Any] = dict(self._sampler.sample())
+        now = time.monotonic()
+        sample.update(self._progress(), seconds=round(now - self._started, 4))
+        drops, count, table_max = sampling.drops(sample), sampling.entries(sample), sampling.table_max(sample)
+        full = count is not None and table_max is not None and count >= table_max
+        dropping = drops is not None and self._drops_before is not None and drops > self._drops_before
+        if not (full and dropping):
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        self._note_movement(now, drops)
+        self._on_sample(sample)
+        return drops
+
+    def _note_movement(self, now: float, drops: Optional[int]) -> None:
+        progress = self._progress()
+        moved = (progress["held"], progress["failed"], progress["lost"], progress["accepted"], drops)
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, now
+
+    def _progress(self) -> Dict[str, int]:
+        totals = {
+            name: sum(worker.latest.get(name, 0) for worker in self._clients)
+            for name in ("attempted", "held", "failed", "lost")
+        }
+        return dict(totals, accepted=sum(worker.latest.get("accepted", 0) for worker in self._servers))
+
+    def _look(self) -> None:
+        """Decide whether the evidence is complete."""
+        if self._ended is None and self._started:
+            self._ended = self._why_end(time.monotonic())
+            if self._ended is not None:
+                self._complete.set_result(None)
+
+    def _fail_on_crash(self) -> None:
+        crash = first_crash(self._workers)
+        if crash:
+            raise HoldError(crash)
+
+    def _why_end(self, now: float) -> Optional[str]:
+        wanted = self._request.connections
+        progress = self._progress()
+        if progress["held"] == wanted and progress["accepted"] >= wanted:
+            return "all-held"
+        if self._full_since is not None and now - self._full_since >= FULL_SECONDS:
+            return "table-full"
+        if progress["failed"] + progress["lost"] + progress["held"] == wanted and progress["failed"]:
+            return "all-answered"
+        if now - self._moved_at >= QUIET_SECONDS:
+            return "no-movement"
+        if now - self._started >= self._request.deadline_seconds:
+            return "deadline"
+        return None
+
+    def _result(self, plan: List[Shard]) -> Dict[str, Any]:
+        return {
+            "ended": self._ended,
+            "seconds": round(time.monotonic() - self._started, 4),
+            "connections": self._request.connections,
+            "progress": self._progress(),
+            "clients": [client.latest["outcome"] for client in self._clients],
+            "servers": [server.latest for server in self._servers],
+            "listeners": [list(listener) for shard in plan for listener in shard.listen],
+            "loop": self._request.loop,
+            "fd_limit": fd_limit(),
+        }
+
+
+def fd_limit() -> int:
+    """The soft limit of open files of this process (getrlimit(2)), raised to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def ephemeral_ports() -> int:
+    """How many local ports the kernel may choose from (ip-sysctl.rst, ip_local_port_range)."""
+    text, error, _ = read_text("/proc/sys/net/ipv4/ip_local_port_range")
+    if text is None:
+        raise HoldError("ip_local_port_range cannot be read: {}".format(error))
+    low, high = (int(field) for field in text.split())
+    return high - low + 1
+
+
+def _recorder(worker: Worker, look: Callable[[], None]) -> Callable[[Message], None]:
+    def record(message: Message) -> None:
+        worker.latest.update(message)
+        look()
+
+    return record
+
+
+def _server_body(shard: Shard, kind: str) -> Callable[[Link], None]:
+    def body(link: Link) -> None:
+        loop = new_loop(kind)
+
+        def report() -> None:
+            link.send(server.progress())
+
+        server = Server(loop, shard.listen, shard.connections, report)
+        _serve(loop, link, server.start, lambda: None, server.progress, None)
+
+    return body
+
+
+def _client_body(shard: Shard, kind: str) -> Callable[[Link], None]:
+    def body(link: Link) -> None:
+        loop = new_loop(kind)
+
+        def report() -> None:
+            link.send(client.progress())
+
+        client = Client(loop, shard.listen, report)
+        _serve(loop, link, client.start, client.tick, client.progress, client.outcome)
+
+    return body
+
+
+def _serve(
+    loop: asyncio.AbstractEventLoop,
+    link: Link,
+    start: Callable[[], None],
+    tick: Callable[[], None],
+    progress: Callable[[], Message],
+    outcome: Optional[Callable[[], Message]],
+) -> None:
+    """A worker's life: say ready, start at `go`, report at every tick, and hold until the link is closed."""
+    last: List[Message] = [{}]
+
+    def on_message(message: Message) -> None:
+        if not message:
+            loop.stop()
+        elif "go" in message:
+            start()
+            loop.call_later(TICK_SECONDS, on_tick)
+        elif "finish" in message and outcome is not None:
+            link.send({"outcome": outcome()})
+
+    def on_tick() -> None:
+        tick()
+        if progress() != last[0]:
+            last[0] = progress()
+            link.send(last[0])
+        loop.call_later(TICK_SECONDS, on_tick)
+
+    link.attach(loop, on_message)
+    link.send({"ready": os.getpid()})
+    loop.run_forever()
+
+
+def main(argv: List[str]) -> int:
+    """`hold`: drive the load on this machine's loopback and print its result as JSON (for tests and benchmarks)."""
+    parser = argparse.ArgumentParser(prog="hold", description="Hold TCP connections over loopback.")
+    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--loop", default="asyncio", choices=["asyncio", "uvloop"])
+    parser.add_argument("--deadline", type=float, default=60.0)
+    options = parser.parse_args(argv)
+    samples: List[Dict[str, Any]] = []
+    request = HoldRequest(options.connections, options.deadline, options.processes, options.loop)
+    hold = Hold(request, samples.append)
+    result = hold.run()
+    hold.release()
+    sys.stdout.write(json.dumps(dict(result, samples=len(samples))) + "\n")
+    return 0

@@ -1,0 +1,89 @@
+"""Preparing a throwaway machine: limits that the load needs, raised before the starting state so that a scenario's own
+steps have the last word. What was set shows in the recorded sysctls.
+"""
+
+import fcntl
+import os
+import platform
+import resource
+import socket
+import struct
+from typing import Any, Dict, List
+
+from lab.guest import PROTOCOL_VERSION
+from lab.guest.apply import set_sysctls
+from lab.guest.files import error_name, read_text, sysctl_path, write_text
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1  # linux/sockios.h, linux/if.h
+
+LIMITS: Dict[str, Any] = {
+    "fs.file-max": 4000000,
+    "fs.nr_open": 1048576,
+    "net.core.somaxconn": 65535,  # a listener's backlog is cut to it
+    "net.core.netdev_max_backlog": 65536,  # loopback queues here
+    "net.ipv4.tcp_max_syn_backlog": 65535,
+    # With cookies, an overflow of the SYN queue leaves connections that only the client believes in. The article
+    # turns them off too; conntrack sees a SYN before TCP does, so the entries are the same.
+    "net.ipv4.tcp_syncookies": 0,
+}
+
+
+def prepare() -> List[str]:
+    """Raise the limits and bring loopback up; returns a line for each thing that was refused."""
+    problems = set_sysctls(LIMITS)
+    limit = int(LIMITS["fs.nr_open"])
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    except (OSError, ValueError) as error:
+        problems.append("RLIMIT_NOFILE: {}".format(error))
+    try:
+        bring_up("lo")
+    except OSError as error:
+        problems.append("lo: {}".format(error_name(error)))
+    return problems
+
+
+def bring_up(interface: str) -> None:
+    """Set a network interface up (netdevice(7)); raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH14x", interface.encode("ascii"), 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode("ascii"), flags | _IFF_UP))
+
+
+def facts() -> Dict[str, Any]:
+    """What this machine is, measured in it."""
+    uname = os.uname()
+    os_release, _, _ = read_text("/etc/os-release")
+    return {
+        "protocol": PROTOCOL_VERSION,
+        "kernel_release": uname.release,
+        "kernel_version": uname.version,
+        "architecture": uname.machine,
+        "python": platform.python_version(),
+        "cpus": os.sysconf("SC_NPROCESSORS_ONLN"),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "os_release": os_release,
+    }
+
+
+def set_existing(values: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Write those sysctls and parameters (a name, or a path that starts with /) that exist now.
+
+    One that does not exist is reported so and left alone: writing it would need a module that the starting state did
+    not load. Returns, for each, what was wanted, what was there before and after, and the error.
+    """
+    return {name: _set_one(name, value) for name, value in values.items()}
+
+
+def _set_one(name: str, value: Any) -> Dict[str, Any]:
+    path = name if name.startswith("/") else sysctl_path(name)
+    before, error, _ = read_text(path)
+    if before is None:
+        return {"wanted": value, "before": None, "after": None, "error": error}
+    try:
+        write_text(path, str(value))
+    except OSError as failure:
+        error = error_name(failure)
+    after, _, _ = read_text(path)
+    return {"wanted": value, "before": before.strip(), "after": (after or "").strip() or None, "error": error}

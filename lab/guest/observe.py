@@ -1,0 +1,181 @@
+"""Recording evidence: raw text of the kernel's files and of the rulesets, without changing what is observed.
+
+A collector that loaded a conntrack module would make the very state that it reports. Three things prevent that:
+programs that read rulesets are run only when the module that would hold such rules is loaded already; while they run,
+/proc/sys/kernel/modprobe names a program that loads nothing, which stops the kernel's own autoloading and iptables'
+(it asks that file which program to call); and the module list is recorded at the beginning and at the end, so that the
+host can refuse evidence whose collection loaded one.
+"""
+
+import glob
+import os
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from lab.guest.apply import finish_command, loaded_modules, run_command, start_command
+from lab.guest.files import error_name, read_text, write_text
+
+OnEvidence = Callable[[Dict[str, Any]], None]
+
+FILES: Tuple[Tuple[str, str], ...] = (
+    ("modules", "/proc/modules"),
+    ("stat_nf_conntrack", "/proc/net/stat/nf_conntrack"),
+    ("snmp", "/proc/net/snmp"),
+    ("netstat", "/proc/net/netstat"),
+    ("sockstat", "/proc/net/sockstat"),
+    ("meminfo", "/proc/meminfo"),
+    ("cmdline", "/proc/cmdline"),
+    ("ip_tables_names", "/proc/net/ip_tables_names"),
+    ("ip6_tables_names", "/proc/net/ip6_tables_names"),
+)
+
+# One text of "path: value" lines each; a sysctl that does not exist has no line.
+GROUPS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+    (
+        "sysctl",
+        (
+            "/proc/sys/net/netfilter/nf_conntrack_*",
+            "/proc/sys/net/core/somaxconn",
+            "/proc/sys/net/core/message_*",
+            "/proc/sys/net/core/netdev_max_backlog",
+            "/proc/sys/net/ipv4/ip_local_port_range",
+            "/proc/sys/net/ipv4/tcp_max_syn_backlog",
+            "/proc/sys/net/ipv4/tcp_syncookies",
+            "/proc/sys/net/ipv4/tcp_syn*retries",
+            "/proc/sys/net/ipv4/tcp_mem",
+            "/proc/sys/fs/file-nr",
+            "/proc/sys/fs/nr_open",
+            "/sys/module/nf_conntrack/parameters/*",
+        ),
+    ),
+    ("modprobe.d", ("/etc/modprobe.d/*", "/run/modprobe.d/*", "/lib/modprobe.d/*")),
+)
+
+# Built into the kernel, a module has a folder in /sys/module and no line in /proc/modules.
+MODULE_PATTERNS = (
+    "nf_*",
+    "nft_*",
+    "xt_*",
+    "ip*table*",
+    "ip*t_*",
+    "ip_conntrack*",
+    "nfnetlink*",
+    "x_tables",
+    "ip_vs*",
+    "openvswitch",
+    "act_ct",
+)
+
+ENTRIES_PATH = "/proc/net/nf_conntrack"
+ENTRIES_BYTES = 65536  # enough to see whose entries they are; their number is in nf_conntrack_count
+SLAB_PATH = "/proc/slabinfo"
+SLABS = ("# name", "slabinfo", "nf_conntrack", "TCP ", "request_sock_TCP")
+
+NO_LOADER = "/bin/false"
+LOADER_PATH = "/proc/sys/kernel/modprobe"
+COMMAND_SECONDS = 20.0
+
+
+class Command(NamedTuple):
+    """A program that shows rules, and the module without which there can be none."""
+
+    name: str
+    argv: Tuple[str, ...]
+    needs: str
+
+
+COMMANDS = (
+    Command("ruleset.nft", ("nft", "-a", "list", "ruleset"), "nf_tables"),
+    Command("ruleset.json", ("nft", "-j", "-a", "list", "ruleset"), "nf_tables"),
+    Command("hooks.nft", ("nft", "list", "hooks"), "nfnetlink_hook"),
+    Command("iptables-legacy-save", ("iptables-legacy-save",), "ip_tables"),
+    Command("ip6tables-legacy-save", ("ip6tables-legacy-save",), "ip6_tables"),
+    Command("iptables-nft-save", ("iptables-nft-save",), "nf_tables"),
+    Command("ip6tables-nft-save", ("ip6tables-nft-save",), "nf_tables"),
+)
+
+
+# Every name that evidence can have: on the host each becomes a file.
+ITEM_NAMES = frozenset(
+    [name for name, _ in FILES]
+    + [name for name, _ in GROUPS]
+    + [command.name for command in COMMANDS]
+    + ["sys_module", "nf_conntrack", "slabinfo", "modules_after"]
+)
+
+
+def observe(on_evidence: OnEvidence) -> None:
+    """Record everything once; each item is passed on with its name, its text, and why it has none."""
+    for name, path in FILES:
+        on_evidence(_item(name, *read_text(path)))
+    for name, patterns in GROUPS:
+        on_evidence(_item(name, _group_text(patterns), None, False))
+    on_evidence(_item("sys_module", "\n".join(_known_modules()) + "\n", None, False))
+    on_evidence(_item("nf_conntrack", *read_text(ENTRIES_PATH, ENTRIES_BYTES)))
+    on_evidence(_item("slabinfo", *_slab_rows()))
+    _run_commands(on_evidence)
+    on_evidence(_item("modules_after", *read_text("/proc/modules")))
+
+
+def _run_commands(on_evidence: OnEvidence) -> None:
+    """The rulesets. nfnetlink_hook, which only lists hooks and depends on no conntrack module, is loaded for it."""
+    run_command(["modprobe", "--quiet", "nfnetlink_hook"], COMMAND_SECONDS)
+    present = set(_known_modules()) | set(loaded_modules())
+    loader, _, _ = read_text(LOADER_PATH)
+    _set_loader(NO_LOADER)
+    try:
+        wanted = [command for command in COMMANDS if command.needs in present]
+        started = [(command, _start(list(command.argv))) for command in wanted]
+        for command, process in started:
+            on_evidence(_finish(command, process))
+    finally:
+        _set_loader((loader or "/sbin/modprobe").strip())
+    for command in COMMANDS:
+        if command.needs not in present:
+            on_evidence(_item(command.name, None, "{} is not loaded".format(command.needs), False))
+
+
+def _start(argv: List[str]) -> Any:
+    try:
+        return start_command(argv)
+    except OSError as error:
+        return error
+
+
+def _finish(command: Command, process: Any) -> Dict[str, Any]:
+    if isinstance(process, OSError):
+        return _item(command.name, None, error_name(process), False)
+    outcome = finish_command(list(command.argv), process, COMMAND_SECONDS)
+    if outcome["exit_status"] != 0:
+        error = "exit status {}: {}".format(outcome["exit_status"], outcome["stderr"].strip())
+        return _item(command.name, None, error, False)
+    return _item(command.name, outcome["stdout"], None, False)
+
+
+def _set_loader(program: str) -> None:
+    try:
+        write_text(LOADER_PATH, program)
+    except OSError:
+        pass  # a kernel without module loading has no such file, and nothing to load
+
+
+def _item(name: str, text: Optional[str], error: Optional[str], truncated: bool) -> Dict[str, Any]:
+    return {"name": name, "text": text, "error": error, "truncated": truncated}
+
+
+def _group_text(patterns: Tuple[str, ...]) -> str:
+    lines: List[str] = []
+    for path in sorted(path for pattern in patterns for path in glob.glob(pattern)):
+        text, error, _ = read_text(path, 65536)
+        lines.extend("{}: {}".format(path, line) for line in (text or "").splitlines() if error is None)
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _known_modules() -> List[str]:
+    return sorted(os.path.basename(path) for pattern in MODULE_PATTERNS for path in glob.glob("/sys/module/" + pattern))
+
+
+def _slab_rows() -> Tuple[Optional[str], Optional[str], bool]:
+    text, error, truncated = read_text(SLAB_PATH)
+    if text is None:
+        return None, error, False
+    return "".join(line for line in text.splitlines(True) if line.startswith(SLABS)), None, truncated

@@ -1,0 +1,59 @@
+"""An interactive shell on a second port: raw bytes each way between the port and a pseudo-terminal."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import termios
+
+PORT_NAME = "org.conntrack-lab.shell"
+_ARGV = ("/bin/bash", "--login")
+_ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "TERM": "linux",
+    "PS1": r"\h:\w\$ ",
+}
+
+
+def run_shell(port_fd: int, rows: int, columns: int, terminal: str) -> int:
+    """Run a login shell until it ends or the port is closed; returns its exit status."""
+    pid, master = pty.fork()
+    if pid == 0:
+        try:
+            os.chdir("/root")
+            os.execve(_ARGV[0], list(_ARGV), dict(_ENVIRONMENT, TERM=terminal))
+        finally:
+            os._exit(127)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    try:
+        _relay(master, port_fd)
+    finally:
+        os.close(master)
+    _, status = os.waitpid(pid, 0)
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _relay(master: int, port_fd: int) -> None:
+    while True:
+        readable, _, _ = select.select([master, port_fd], [], [])
+        if master in readable:
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # EIO: the shell has ended
+                return
+            if not data:
+                return
+            _write_all(port_fd, data)
+        if port_fd in readable:
+            data = os.read(port_fd, 65536)
+            if not data:
+                return
+            _write_all(master, data)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
