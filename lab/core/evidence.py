@@ -1,0 +1,117 @@
+"""What a cell recorded, as values: the raw texts stay raw, and what is missing stays missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.core.conntrack import integer, stat_totals
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One observation of the machine: the items that could be read, and why the others could not."""
+
+    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    errors: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The table and the connections at one moment of the load; None is what could not be read."""
+
+    seconds: float
+    entries: int | None
+    table_max: int | None
+    counters: Mapping[str, int] | None = field(hash=False)
+    attempted: int = 0
+    held: int = 0
+    failed: int = 0
+    lost: int = 0
+    accepted: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the table had reached its max (a max of 0 means no bound)."""
+        return self.entries is not None and bool(self.table_max) and self.entries >= (self.table_max or 0)
+
+    def counter(self, name: str) -> int | None:
+        """A column of /proc/net/stat/nf_conntrack, or None where this kernel has none of that name."""
+        return None if self.counters is None else self.counters.get(name)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a finding may be made from. A part that was never reached is None or empty."""
+
+    settings: Json | None = field(default=None, hash=False)
+    steps: tuple[Json, ...] = ()
+    reached: bool | None = None
+    before: Snapshot | None = None
+    after: Snapshot | None = None
+    samples: tuple[Sample, ...] = ()
+    load: Json | None = field(default=None, hash=False)
+    kernel_log: str | None = None
+    kernel_release: str | None = None
+    lost: str | None = None  # why the machine was lost, in the last of its tries
+
+
+def parse_sample(raw: Json) -> Sample:
+    """A sample as the guest sent it (raw texts of the files, counts of connections). Raises ValueError."""
+    counts = {name: raw.get(name, 0) for name in ("attempted", "held", "failed", "lost", "accepted")}
+    seconds = raw.get("seconds")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise ValueError(f"a sample without a time: {raw!r:.80}")
+    if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in counts.values()):
+        raise ValueError(f"a sample whose counts are no counts: {counts!r:.120}")
+    entries, table_max, stat = (_text(raw, name) for name in ("count", "max", "stat"))
+    return Sample(
+        seconds=float(seconds),
+        entries=None if entries is None else integer(entries),
+        table_max=None if table_max is None else integer(table_max),
+        counters=None if stat is None else stat_totals(stat),
+        **counts,
+    )
+
+
+def parse_samples(lines: Iterable[str]) -> tuple[Sample, ...]:
+    """The samples of a samples.jsonl, by time; those of the same time in the order of their progress, so that the
+    order in the file never matters. Raises ValueError that names the line.
+    """
+    samples = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            samples.append(parse_sample(json.loads(line)))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"sample {number}: {error}") from None
+    return tuple(sorted(samples, key=_order))
+
+
+def drop_increase(samples: Sequence[Sample], name: str) -> int | None:
+    """How far a counter rose from the first sample to the last; None when either lacks it.
+
+    Counters are 32 bits wide per CPU, so a fall means that one wrapped.
+    """
+    if not samples:
+        return None
+    first, last = samples[0].counter(name), samples[-1].counter(name)
+    if first is None or last is None:
+        return None
+    return (last - first) % 2**32
+
+
+def _order(sample: Sample) -> tuple[float, ...]:
+    progress = (sample.attempted, sample.accepted, sample.held + sample.failed + sample.lost)
+    counters = sample.counters or {}
+    return (sample.seconds, *progress, sample.entries or 0, counters.get("drop", 0), counters.get("early_drop", 0))
+
+
+def _text(raw: Json, name: str) -> str | None:
+    value = raw.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is no text: {value!r:.80}")
+    return value

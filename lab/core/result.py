@@ -1,0 +1,95 @@
+"""A cell's result as it is stored, compared and reported: plain data, units in the names, null for unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.core.expectation import Expectation
+from lab.core.finding import Finding
+
+# 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
+RESULT_VERSION = 1
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Try:
+    """One attempt at a cell: what became of the machine."""
+
+    number: int
+    lost: str | None  # why the machine was lost; None when it was not
+    stages_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in a result's `tries`."""
+        return {"number": self.number, "lost": self.lost, "stages_seconds": dict(self.stages_seconds)}
+
+
+def cell_result(
+    plan: Json, finding: Finding, expected: Expectation | None, kernel_release: str | None, tries: Sequence[Try]
+) -> dict[str, Any]:
+    """The content of a cell's result.json; `as_expected` is null where nothing was expected."""
+    measured = finding.measured
+    return {
+        "schema_version": RESULT_VERSION,
+        "cell": plan["cell"],
+        "scenario": plan["scenario"],
+        "scenario_digest": plan["scenario_digest"],
+        "variant": plan["variant"],
+        "axes": plan["axes"],
+        "target": plan["target"],
+        "repeat": plan["repeat"],
+        "kernel_release": kernel_release,
+        "finding": finding.name,
+        "reason": finding.reason,
+        "cause": finding.cause,
+        "expected": expected.finding if expected else None,
+        "because": expected.because if expected else None,
+        "as_expected": finding.name == expected.finding if expected else None,
+        "message_logged": measured.message_logged,
+        "max": measured.table_max,
+        "max_changed": list(measured.max_changed),
+        "entries_before": measured.entries_before,
+        "entries_peak": measured.entries_peak,
+        "drops": measured.drops,
+        "early_drops": measured.early_drops,
+        "insert_failed": measured.insert_failed,
+        "connections": dict(measured.connections) if measured.connections is not None else None,
+        "first_drop_seconds": measured.first_drop_seconds,
+        "holders": None,
+        "stages_seconds": dict(tries[-1].stages_seconds) if tries else {},
+        "tries": [attempt.to_json() for attempt in tries],
+    }
+
+
+def results_document(cells: Iterable[Json]) -> dict[str, Any]:
+    """The content of results.json."""
+    return {"schema_version": RESULT_VERSION, "cells": list(cells)}
+
+
+def exit_status(cells: Sequence[Json]) -> int:
+    """0 all as expected, 1 a finding differs, 3 something inconclusive and nothing differs, 4 all were skipped.
+
+    A cell that was inconclusive where something else was expected does not differ: it is not a finding.
+    """
+    if cells and all(cell["finding"] == "skipped" for cell in cells):
+        return 4
+    judged = [cell for cell in cells if cell["finding"] not in ("inconclusive", "skipped")]
+    if any(cell["as_expected"] is False for cell in judged):
+        return 1
+    unclear = (cell for cell in cells if cell["finding"] == "inconclusive" and cell["as_expected"] is not True)
+    return 3 if any(unclear) else 0
+
+
+def mark(cell: Json) -> str:
+    """A word for people: ok, DIFFERS, unclear, skipped, or - where nothing was expected."""
+    if cell["finding"] == "skipped":
+        return "skipped"
+    if cell["as_expected"] is True:
+        return "ok"
+    if cell["finding"] == "inconclusive":
+        return "unclear"
+    return "-" if cell["as_expected"] is None else "DIFFERS"

@@ -1,0 +1,295 @@
+"""The command line: the one place that prints and that decides the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import lab
+from lab.core.errors import LabError
+from lab.core.result import exit_status, results_document
+from lab.core.scenario import LOAD_KINDS
+from lab.host import images, output
+from lab.host.commands import RunOptions, Services, check_host, open_shell, plan_run, run_cells
+from lab.host.doctor import report
+from lab.host.progress import Reporter
+from lab.host.provision.machine import Deadlines
+from lab.host.run import judge_run
+from lab.host.scenario_files import load_scenarios, scenario_directories, scenarios_in
+from lab.host.targets import TARGETS, expand_targets
+
+EXIT_WRONG = 2
+EXIT_INTERRUPTED = 130
+DEFAULT_TARGET = "debian12"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    options = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except KeyboardInterrupt:
+        _say("interrupted: what had finished is kept")
+        return EXIT_INTERRUPTED
+    except LabError as error:
+        return _complain(error)
+    except BaseExceptionGroup as group:
+        errors, bugs = group.split(LabError)
+        if bugs is not None or errors is None:
+            raise
+        return _complain(_first(errors))
+    except BrokenPipeError:
+        # whoever read our output has gone: what remains is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_WRONG
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.what in ("scenarios", "all"):
+        paths = scenarios_in(scenario_directories())
+        scenarios = load_scenarios([str(path) for path in paths.values()], ())
+        width = max((len(scenario.name) for scenario in scenarios), default=0)
+        for scenario in scenarios:
+            print(f"{scenario.name:{width}}  {scenario.summary}")
+    if options.what in ("targets", "all"):
+        for target in TARGETS.values():
+            built = "built" if images.load(target) is not None else "not built"
+            print(f"{target.name:20}  {target.summary} ({built})")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    wanted = _run_options(options)
+    planned = plan_run(wanted)
+    if options.dry_run:
+        for line in planned.describe():
+            print(line)
+        return 0
+    reporter = Reporter(sys.stderr, len(planned.plans))
+    services = Services(say=reporter.say, on_progress=reporter.progress, on_result=reporter.result)
+    try:
+        run, cells = _async(run_cells(planned, wanted, services))
+    finally:
+        reporter.close()
+    _say(f"results: {run}")
+    print(_formatted(cells, options.format))
+    if options.junit:
+        Path(options.junit).write_text(output.junit(cells, "conntrack-lab"), encoding="utf-8")
+    return exit_status(cells)
+
+
+def _judge(options: argparse.Namespace) -> int:
+    cells = judge_run(Path(options.directory))
+    print(_formatted(cells, options.format))
+    return exit_status(cells)
+
+
+def _shell(options: argparse.Namespace) -> int:
+    wanted = _run_options(options)
+    status: int = _async(open_shell(plan_run(wanted), wanted, _say))
+    return status
+
+
+def _image_build(options: argparse.Namespace) -> int:
+    for spec in expand_targets(options.targets):
+        image = images.build(spec.target, mirror=options.mirror, progress=_say, rebuild=options.rebuild)
+        print(f"{image.name}  {image.digest[:12]}  {image.size_bytes / 10**6:.0f} MB  {image.directory}")
+    return 0
+
+
+def _image_list(options: argparse.Namespace) -> int:
+    for image in images.list_images():
+        target = TARGETS.get(image.name)
+        state = "current" if target is not None and images.is_current(image, target) else "outdated"
+        row = (f"{image.name:20}", image.kernel_release, f"{image.size_bytes / 10**6:.0f} MB", state, image.directory)
+        print("  ".join(map(str, row)))
+    return 0
+
+
+def _image_remove(options: argparse.Namespace) -> int:
+    for name in options.names:
+        for folder in images.remove(name):
+            print(f"removed {folder}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    checks = _async(check_host(_say, options.again))
+    print(report(checks))
+    return 0 if all(check.ok for check in checks if check.required) else EXIT_WRONG
+
+
+def _run_options(options: argparse.Namespace) -> RunOptions:
+    return RunOptions(
+        scenarios=tuple(options.scenarios),
+        targets=tuple(options.target or (DEFAULT_TARGET,)),
+        provisioner=options.provisioner,
+        kernel=Path(options.kernel) if options.kernel else None,
+        modules=Path(options.modules) if options.modules else None,
+        mirror=options.mirror,
+        accelerator=options.accelerator,
+        connections=options.connections,
+        max=options.max,
+        chosen=tuple(options.set or ()),
+        repeat=getattr(options, "repeat", 1),
+        parallel=getattr(options, "parallel", None),
+        output=Path(getattr(options, "output", "results")),
+        deadlines=_deadlines(options.timeouts),
+        keep_failed=getattr(options, "keep_failed", False),
+        command=tuple(sys.argv),
+    )
+
+
+def _deadlines(text: str | None) -> Deadlines:
+    """`boot=60,load=120` over the defaults. Raises LabError that names the stage and the known ones."""
+    known = [field.name for field in fields(Deadlines)]
+    changes = {}
+    for part in filter(None, (text or "").split(",")):
+        stage, _, seconds = part.partition("=")
+        try:
+            changes[stage] = float(seconds)
+        except ValueError:
+            changes[stage] = -1.0
+        if stage not in known or not 0 < changes[stage] < 10**6:
+            raise LabError(f"--timeouts {part}: is no stage=seconds", hint=f"stages: {', '.join(known)}")
+    return replace(Deadlines(), **changes)
+
+
+def _formatted(cells: list[dict[str, Any]], form: str) -> str:
+    if form == "json":
+        return json.dumps(results_document(cells), indent=1)
+    return output.markdown_table(cells) if form == "md" else output.human_table(cells)
+
+
+def _async(work: Any) -> Any:
+    """Run a coroutine; SIGTERM ends it as Ctrl-C does, with everything cleaned up."""
+
+    async def watched() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(watched())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _first(group: BaseExceptionGroup[LabError]) -> LabError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _complain(error: LabError) -> int:
+    _say(f"lab: {error}")
+    if error.hint:
+        _say(f"  mend: {error.hint}")
+    return EXIT_WRONG
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab",
+        description="In this state, on this kernel, are connections tracked, and what happens when the table fills?",
+        epilog="example: lab run 'nat-*' --target debian12 --target debian13",
+    )
+    parser.add_argument("--version", action="version", version=f"conntrack-lab {lab.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _list_parser(commands)
+    _run_parser(commands)
+    _shell_parser(commands)
+    _judge_parser(commands)
+    _image_parser(commands)
+    doctor = _command(commands, "doctor", _doctor, "say what this host lacks, with the mend", "lab doctor --again")
+    doctor.add_argument("--again", action="store_true", help="boot a guest with KVM anew instead of remembering")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], summary: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary.capitalize() + ".", epilog=f"example: {example}"
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _list_parser(commands: Any) -> None:
+    parser = _command(commands, "list", _list, "list scenarios and targets, one line each", "lab list targets")
+    parser.add_argument("what", nargs="?", choices=("all", "scenarios", "targets"), default="all")
+
+
+def _run_parser(commands: Any) -> None:
+    example = "lab run nat-flushed --target 'debian1?' --repeat 3 --junit out.xml"
+    parser = _command(commands, "run", _run, "run cells and judge them", example)
+    _machine_arguments(parser)
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="every cell N times")
+    parser.add_argument("-j", dest="parallel", type=_positive, metavar="N", help="cells at once")
+    parser.add_argument("--output", default="results", metavar="DIR", help="where the run's folder is made (results)")
+    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
+    parser.add_argument("--format", choices=("human", "json", "md"), default="human")
+    parser.add_argument("--keep-failed", action="store_true", help="keep the machine of a cell that is not as expected")
+    parser.add_argument("--dry-run", action="store_true", help="print every step and QEMU's command line, run nothing")
+
+
+def _shell_parser(commands: Any) -> None:
+    example = "lab shell nat-flushed --set iptables=nft --target debian13"
+    parser = _command(commands, "shell", _shell, "open a shell in the guest, at the scenario's state", example)
+    _machine_arguments(parser, scenarios=1)
+
+
+def _machine_arguments(parser: argparse.ArgumentParser, scenarios: int | str = "+") -> None:
+    parser.add_argument("scenarios", nargs=scenarios, metavar="SCENARIO", help="a name, a glob or a path")
+    parser.add_argument("--target", action="append", metavar="T", help=f"a target or glob ({DEFAULT_TARGET})")
+    parser.add_argument("--provisioner", choices=("qemu",), default="qemu")
+    parser.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
+    parser.add_argument("--kernel", metavar="PATH", help="another kernel: a .deb, a folder, or a bzImage")
+    parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage")
+    parser.add_argument("--mirror", metavar="URL", help="the Debian mirror for images that are missing")
+    parser.add_argument("--connections", type=int, metavar="N", help=f"for loads of kind {', '.join(LOAD_KINDS)}")
+    parser.add_argument("--max", type=int, metavar="N", help="nf_conntrack_max")
+    parser.add_argument("--set", action="append", metavar="AXIS=VALUE", help="only variants with this value")
+    parser.add_argument("--timeouts", metavar="STAGE=SECONDS,...", help="for example boot=60,load=120")
+
+
+def _judge_parser(commands: Any) -> None:
+    example = "lab judge results/latest"
+    parser = _command(commands, "judge", _judge, "judge a run again from its stored evidence", example)
+    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("--format", choices=("human", "json", "md"), default="human")
+
+
+def _image_parser(commands: Any) -> None:
+    parser = commands.add_parser("image", help="build, list and remove guest images")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    build = _command(actions, "build", _image_build, "build images", "lab image build debian12 debian13")
+    build.add_argument("targets", nargs="+", metavar="TARGET", help="a target or glob")
+    build.add_argument("--mirror", metavar="URL", help="the Debian mirror (the host's own)")
+    build.add_argument("--rebuild", action="store_true", help="also where a current image is there")
+    _command(actions, "list", _image_list, "list the images in the cache", "lab image list")
+    remove = _command(actions, "remove", _image_remove, "remove images", "lab image remove debian12")
+    remove.add_argument("names", nargs="+", metavar="TARGET")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

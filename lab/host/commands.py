@@ -1,0 +1,215 @@
+"""What the commands do, without a word to the terminal: plans made, machines prepared, cells run, a shell opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lab
+from lab.core.errors import ScenarioError
+from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
+from lab.core.scenario import Scenario, scenario_digest
+from lab.host import accelerator, doctor, images, terminal
+from lab.host.agent_package import agent_zipapp
+from lab.host.machines import PreparedTarget, check_programs, planned_machine, prepare_targets
+from lab.host.provision.machine import Deadlines, MachineSpec
+from lab.host.provision.qemu import QemuProvisioner
+from lab.host.provision.qemu_command import KVM, TCG
+from lab.host.qemu_binary import QemuBinary, find_qemu
+from lab.host.recording import Progress, Recording, reach_state
+from lab.host.run import Job, Runner
+from lab.host.scenario_files import load_scenarios, scenario_directories
+from lab.host.store import create_run
+from lab.host.targets import TARGETS, TargetSpec, expand_targets
+
+MANIFEST_VERSION = 1
+_KVM_SECONDS = 30.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user asked for."""
+
+    scenarios: tuple[str, ...]
+    targets: tuple[str, ...]
+    provisioner: str
+    kernel: Path | None
+    modules: Path | None
+    mirror: str | None
+    accelerator: str
+    connections: int | None
+    max: int | None
+    chosen: tuple[str, ...]
+    repeat: int
+    parallel: int | None
+    output: Path
+    deadlines: Deadlines
+    keep_failed: bool
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Services:
+    """How a run tells people what happens."""
+
+    say: Say
+    on_progress: Callable[[CellPlan, Progress], None]
+    on_result: Callable[[CellPlan, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """Every cell of a run, checked as far as that goes without starting anything."""
+
+    scenarios: tuple[Scenario, ...]
+    targets: tuple[TargetSpec, ...]
+    cells: tuple[Cell, ...]
+    plans: tuple[CellPlan, ...]
+
+    def describe(self) -> list[str]:
+        """Every cell's steps, and QEMU's command lines."""
+        provisioner = QemuProvisioner(find_qemu(), TCG, Deadlines())
+        targets = {spec.name: spec for spec in self.targets}
+        lines: list[str] = []
+        for plan in self.plans:
+            boot, restore = provisioner.describe(planned_machine(targets[plan.target], plan.machine))
+            lines += [*describe(plan), f"  boot, once: {boot}", f"  restore: {restore}"]
+        return lines
+
+
+def plan_run(options: RunOptions) -> PlannedRun:
+    """The cells that the options mean. Raises ScenarioError for anything wrong with scenarios, targets or numbers."""
+    scenarios = load_scenarios(options.scenarios, scenario_directories())
+    targets = tuple(_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets))
+    chosen = select_variants(scenarios, parse_chosen(options.chosen))
+    planned = cells(chosen, [spec.name for spec in targets], options.repeat)
+    overrides = Overrides(options.connections, options.max)
+    return PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned))
+
+
+async def run_cells(planned: PlannedRun, options: RunOptions, services: Services) -> tuple[Path, list[dict[str, Any]]]:
+    """Run every cell; the run's folder and the results. Raises LabError before anything is started."""
+    provisioner, targets = await _prepared(planned, options, services.say)
+    jobs = _jobs(planned, options, targets)
+    with create_run(options.output) as folder:
+        manifest = _manifest(planned, options, provisioner, targets)
+        folder.write_json("manifest.json", manifest)
+        runner = Runner(provisioner, folder, options.deadlines, services.on_progress, services.on_result)
+        try:
+            await runner.run_all(jobs, options.parallel or default_parallel(planned))
+        finally:
+            complete = len(runner.results) == len(jobs)
+            folder.write_json("manifest.json", {**manifest, "ended_at": _now(), "complete": complete})
+        return folder.path, runner.results
+
+
+async def open_shell(planned: PlannedRun, options: RunOptions, say: Say) -> int:
+    """A shell in a machine at the state of the one variant asked for; returns the shell's exit status."""
+    if len(planned.plans) != 1:
+        names = ", ".join(plan.cell for plan in planned.plans)
+        raise ScenarioError(f"a shell needs one machine, and this means {names}", hint="choose with --set and --target")
+    provisioner, targets = await _prepared(planned, options, say)
+    plan = planned.plans[0]
+    recording = Recording()
+    async with provisioner.machine(targets[plan.target].machine(plan.machine)) as machine:
+        await reach_state(machine, plan.to_json(), options.deadlines, recording, lambda seen: None)
+        if not recording.reached:
+            say(f"the starting state was refused at: {recording.steps[-1]}")
+        say(f"{plan.cell}; the machine is thrown away when the shell ends")
+        return await terminal.join(machine, machine.process.shell_socket)
+
+
+async def check_host(say: Say, again: bool) -> list[doctor.Check]:
+    """Every check of the doctor; KVM is proved by booting a guest with it where there is an image to boot."""
+    checks, qemu = doctor.check_host()
+    if qemu is None:
+        return checks
+    if again:
+        accelerator.forget(qemu)
+    answer = accelerator.remembered(qemu)
+    built = next((image for target in TARGETS.values() if (image := images.load(target)) is not None), None)
+    if answer is None and built is not None:
+        say("trying whether a guest boots with KVM")
+        spec = MachineSpec(built.root_disk, built.kernel, built.initrd, built.digest, memory_mb=1024, vcpus=2)
+        answer = await accelerator.prove(qemu, lambda: _boot_with_kvm(qemu, spec))
+    return [*checks, doctor.kvm_check(answer)]
+
+
+def default_parallel(planned: PlannedRun) -> int:
+    """As many cells at once as processors and free memory carry, and always one."""
+    vcpus = max(plan.machine.vcpus for plan in planned.plans)
+    memory_mb = max(plan.machine.memory_mb for plan in planned.plans)
+    free_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    return max(1, min((os.cpu_count() or 1) // vcpus, free_mb // memory_mb))
+
+
+def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, PreparedTarget]) -> list[Job]:
+    texts = {scenario.name: Path(scenario.path).read_text(encoding="utf-8") for scenario in planned.scenarios}
+    return [
+        Job(plan, targets[plan.target].machine(plan.machine), texts[plan.scenario], options.keep_failed)
+        for plan in planned.plans
+    ]
+
+
+async def _prepared(
+    planned: PlannedRun, options: RunOptions, say: Say
+) -> tuple[QemuProvisioner, Mapping[str, PreparedTarget]]:
+    qemu = find_qemu()
+    targets = await prepare_targets(
+        planned.targets,
+        modules=options.modules,
+        mirror=options.mirror,
+        build_seconds=options.deadlines.build,
+        say=say,
+    )
+    check_programs(planned.plans, targets)
+    first = targets[planned.plans[0].target].machine(planned.plans[0].machine)
+    chosen = await accelerator.choose(options.accelerator, qemu, lambda: _boot_with_kvm(qemu, first), say)
+    return QemuProvisioner(qemu, chosen, options.deadlines), targets
+
+
+async def _boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:
+    await QemuProvisioner(qemu, KVM, Deadlines()).prove_boot(spec, _KVM_SECONDS)
+
+
+def _with_kernel(spec: TargetSpec, kernel: Path | None) -> TargetSpec:
+    """--kernel for the targets that do not name one themselves."""
+    return replace(spec, kernel=kernel) if kernel is not None and spec.kernel is None else spec
+
+
+def _manifest(
+    planned: PlannedRun, options: RunOptions, provisioner: QemuProvisioner, targets: Mapping[str, PreparedTarget]
+) -> dict[str, Any]:
+    uname = os.uname()
+    return {
+        "schema_version": MANIFEST_VERSION,
+        "tool_version": lab.__version__,
+        "command": list(options.command),
+        "started_at": _now(),
+        "ended_at": None,
+        "complete": False,
+        "host": {
+            "kernel_release": uname.release,
+            "architecture": uname.machine,
+            "python": platform.python_version(),
+            "processors": os.cpu_count(),
+        },
+        "provisioner": provisioner.manifest(),
+        "agent_sha256": hashlib.sha256(agent_zipapp()).hexdigest(),
+        "deadlines_seconds": vars(options.deadlines),
+        "overrides": {"connections": options.connections, "max": options.max, "set": list(options.chosen)},
+        "targets": {name: target.manifest() for name, target in targets.items()},
+        "scenarios": {scenario.name: scenario_digest(scenario) for scenario in planned.scenarios},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

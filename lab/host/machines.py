@@ -1,0 +1,139 @@
+"""From targets to machines: finds or builds each target's image and kernel, and checks that they are undamaged."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lab.core.errors import ScenarioError
+from lab.core.plan import CellPlan
+from lab.core.scenario import MachineSpec as WantedMachine
+from lab.host import images, kernels
+from lab.host.provision.machine import MachineSpec
+from lab.host.targets import TargetSpec
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PreparedTarget:
+    """A target whose image, and foreign kernel if it has one, are in the cache and verified."""
+
+    spec: TargetSpec
+    image: images.Image
+    kernel: kernels.KernelBundle | None
+
+    def machine(self, wanted: WantedMachine) -> MachineSpec:
+        """The machine that a plan asks for, on this target."""
+        foreign = self.kernel
+        return MachineSpec(
+            root_disk=self.image.root_disk,
+            kernel=foreign.vmlinuz if foreign else self.image.kernel,
+            initrd=foreign.initrd if foreign else self.image.initrd,
+            modules_disk=foreign.modules_disk if foreign else None,
+            digest=self._digest(),
+            memory_mb=wanted.memory_mb,
+            vcpus=wanted.vcpus,
+            boot_args=wanted.boot_args,
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        """What shaped this target's machines, for the manifest."""
+        return {
+            "image": self.image.name,
+            "image_digest": self.image.digest,
+            "image_sha256s": dict(self.image.sha256s),
+            "image_built": self.image.built,
+            "kernel_release": self.kernel.release if self.kernel else self.image.kernel_release,
+            "kernel_path": str(self.spec.kernel) if self.spec.kernel else None,
+            "kernel_digest": self.kernel.digest if self.kernel else None,
+        }
+
+    def _digest(self) -> str:
+        """Of the contents, not of the recipe: another build of one recipe may hold newer packages."""
+        parts = [f"{name}={value}" for name, value in sorted(self.image.sha256s.items())]
+        parts.append(self.kernel.digest if self.kernel else "")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+async def prepare_targets(
+    specs: Sequence[TargetSpec], *, modules: Path | None, mirror: str | None, build_seconds: float, say: Say
+) -> Mapping[str, PreparedTarget]:
+    """Every target by name, its image built if it is missing. Raises PrerequisiteError and ScenarioError."""
+    prepared = {}
+    for spec in specs:
+        prepared[spec.name] = await _in_thread(partial(_prepare, spec, modules, mirror, build_seconds, say))
+    return prepared
+
+
+def planned_machine(spec: TargetSpec, wanted: WantedMachine) -> MachineSpec:
+    """The machine of a target that need not be built yet, to show its command line."""
+    folder = images.final_folder(spec.target)
+    return MachineSpec(
+        root_disk=folder / "root.ext4",
+        kernel=spec.kernel or folder / "vmlinuz",
+        initrd=folder / "initrd.cpio",
+        digest="",
+        memory_mb=wanted.memory_mb,
+        vcpus=wanted.vcpus,
+        boot_args=wanted.boot_args,
+    )
+
+
+def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedTarget]) -> None:
+    """Raises ScenarioError for a step that names a program which the target's image lacks."""
+    known = {name: target.image.programs() for name, target in targets.items()}
+    for plan in plans:
+        for program in plan.programs:
+            # by path it may be one that an earlier step writes
+            if "/" not in program and program not in known[plan.target]:
+                raise ScenarioError(
+                    f"{plan.scenario}: a step runs {program!r}, which the image of {plan.target} lacks",
+                    hint="use a program of the image, or write the file in an earlier step and name its path",
+                )
+
+
+def _prepare(
+    spec: TargetSpec,
+    modules: Path | None,
+    mirror: str | None,
+    build_seconds: float,
+    say: Say,
+    cancelled: threading.Event,
+) -> PreparedTarget:
+    image = images.load(spec.target)
+    if image is None:
+        image = images.build(
+            spec.target, mirror=mirror, progress=say, deadline_seconds=build_seconds, cancelled=cancelled
+        )
+    images.verify(image)
+    if spec.kernel is None:
+        return PreparedTarget(spec, image, None)
+    bundle = kernels.prepare(
+        spec.kernel,
+        busybox=image.busybox,
+        modules=modules,
+        progress=say,
+        deadline_seconds=build_seconds,
+        cancelled=cancelled,
+    )
+    kernels.verify(bundle)
+    return PreparedTarget(spec, image, bundle)
+
+
+async def _in_thread(work: Callable[[threading.Event], PreparedTarget]) -> PreparedTarget:
+    """Run blocking work that watches an event, which is set when this is cancelled; waits for it in either case."""
+    cancelled = threading.Event()
+    task = asyncio.ensure_future(asyncio.to_thread(work, cancelled))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait([task])
+        raise

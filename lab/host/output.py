@@ -1,0 +1,99 @@
+"""Results as text: a table for people, Markdown, JUnit XML. Pure: records in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from lab.core.result import mark
+
+Json = Mapping[str, Any]
+_HEADER = ("", "cell", "kernel", "finding", "expected", "held", "entries/max", "drops", "message", "seconds")
+
+
+def human_table(cells: Sequence[Json]) -> str:
+    """Aligned columns, then the reason of every cell that is not as expected."""
+    rows = [_HEADER, *(_row(cell) for cell in cells)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for cell in cells:
+        if mark(cell) not in ("ok", "-"):
+            lines += ["", f"{cell['cell']}: {mark(cell)}", *(f"  {line}" for line in str(cell["reason"]).splitlines())]
+            if cell["because"]:
+                lines.append(f"  expected {cell['expected']}: {cell['because']}")
+    return "\n".join(_printable(line) for line in lines)
+
+
+def markdown_table(cells: Sequence[Json]) -> str:
+    """The same as a Markdown table."""
+    rows = [_HEADER, tuple("---" for _ in _HEADER), *(_row(cell) for cell in cells)]
+    return "\n".join("| " + " | ".join(_markdown(text) for text in row) + " |" for row in rows)
+
+
+def one_line(cell: Json) -> str:
+    """A cell's result in a line, for progress."""
+    lost = len(cell["tries"]) - 1
+    again = f" (after {lost} lost machine{'s' if lost > 1 else ''})" if lost > 0 else ""
+    return _printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {str(cell['reason']).splitlines()[0]}")
+
+
+def junit(cells: Sequence[Json], name: str) -> str:
+    """JUnit XML: a finding that differs is a failure, an inconclusive one an error, and skipped is skipped."""
+    counts = {kind: sum(mark(cell) == kind for cell in cells) for kind in ("DIFFERS", "unclear", "skipped")}
+    suite = ElementTree.Element(
+        "testsuite",
+        name=name,
+        tests=str(len(cells)),
+        failures=str(counts["DIFFERS"]),
+        errors=str(counts["unclear"]),
+        skipped=str(counts["skipped"]),
+        time=f"{sum(map(_seconds, cells)):.3f}",
+    )
+    for cell in cells:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=str(cell["target"]), name=str(cell["variant"]), time=f"{_seconds(cell):.3f}"
+        )
+        tag = {"DIFFERS": "failure", "unclear": "error", "skipped": "skipped"}.get(mark(cell))
+        if tag:
+            message = f"{cell['finding']} instead of {cell['expected']}"
+            ElementTree.SubElement(case, tag, message=message).text = _printable(str(cell["reason"]))
+    suites = ElementTree.Element("testsuites")
+    suites.append(suite)
+    ElementTree.indent(suites)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
+
+
+def _row(cell: Json) -> tuple[str, ...]:
+    connections = cell["connections"] or {}
+    wanted = sum(connections.get(name, 0) for name in ("held", "failed", "lost", "stalled", "untried"))
+    logged = {True: "logged", False: "no", None: "?"}[cell["message_logged"]]
+    return (
+        mark(cell),
+        str(cell["cell"]),
+        _shown(cell["kernel_release"]),
+        str(cell["finding"]),
+        _shown(cell["expected"], "-"),
+        f"{connections['held']}/{wanted}" if connections else "-",
+        f"{_shown(cell['entries_peak'])}/{_shown(cell['max'])}" if connections else "-",
+        _shown(cell["drops"]) if connections else "-",
+        logged,
+        f"{_seconds(cell):.1f}",
+    )
+
+
+def _seconds(cell: Json) -> float:
+    return float(sum(sum(attempt["stages_seconds"].values()) for attempt in cell["tries"]))
+
+
+def _shown(value: object, unknown: str = "?") -> str:
+    return unknown if value is None else str(value)
+
+
+def _markdown(text: str) -> str:
+    return _printable(text).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _printable(text: str) -> str:
+    """A guest's words must not move the cursor or end an XML document."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)

@@ -1,0 +1,110 @@
+"""What a provisioner is: something that gives a throwaway machine, and takes it away again whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.core.errors import GuestLost
+
+Event = Mapping[str, Any]
+OnEvent = Callable[[Event], None]
+
+
+class AgentError(GuestLost):
+    """The agent answered that it failed: a bug of its own or a broken machine, never a finding."""
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """The machine that a cell asks for; everything in it shapes the saved state that cells are restored from."""
+
+    root_disk: Path
+    kernel: Path
+    initrd: Path
+    digest: str  # of the image and of a foreign kernel
+    memory_mb: int
+    vcpus: int
+    modules_disk: Path | None = None
+    boot_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long each stage may take, in seconds."""
+
+    build: float = 900.0
+    boot: float = 120.0
+    restore: float = 30.0
+    state: float = 120.0
+    load: float = 120.0
+    collect: float = 60.0
+    destroy: float = 10.0
+
+
+class Machine(Protocol):
+    """A running machine with an agent in it."""
+
+    async def call(
+        self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
+    ) -> Mapping[str, Any]:
+        """The agent's answer. Raises GuestLost when there is none in time, or none that can be understood."""
+        ...
+
+    def console(self) -> str:
+        """Everything the console has shown since power-on (bounded)."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """What shaped the machine from outside: accelerator, versions, command line. Goes into the manifest."""
+        ...
+
+
+class Provisioner(Protocol):
+    """Gives machines; a machine cannot leak from the `async with`."""
+
+    def machine(self, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
+        """A fresh machine that nothing else ever touched."""
+        ...
+
+    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> None:
+        """Do what is done once for all cells of a spec (boot and save its state)."""
+        ...
+
+    def describe(self, spec: MachineSpec) -> tuple[str, ...]:
+        """The commands that `machine` would run, for people."""
+        ...
+
+
+@dataclass
+class ConsoleLog:
+    """The console's text, bounded: a guest that prints for ever fills neither memory nor disk."""
+
+    limit_bytes: int = 4 * 1024 * 1024
+    _head: bytearray = field(default_factory=bytearray)
+    _tail: bytearray = field(default_factory=bytearray)
+    _lost_bytes: int = 0
+
+    def feed(self, data: bytes) -> None:
+        """Append; past the limit the first half stays, and the second half is the newest."""
+        half = self.limit_bytes // 2
+        room = max(0, half - len(self._head))
+        self._head += data[:room]
+        self._tail += data[room:]
+        if len(self._tail) > half:
+            self._lost_bytes += len(self._tail) - half
+            del self._tail[: len(self._tail) - half]
+
+    def text(self) -> str:
+        """What was printed, with a line that says so where something was left out."""
+        gap = f"\n[{self._lost_bytes} bytes left out]\n" if self._lost_bytes else ""
+        decoded = (bytes(part).decode("utf-8", "backslashreplace") for part in (self._head, self._tail))
+        return gap.join(decoded).replace("\r\n", "\n").replace("\x00", "")
+
+
+def last_lines(text: str, count: int = 12) -> str:
+    """The last lines that hold anything, for an error message."""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])

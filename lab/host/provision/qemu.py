@@ -1,0 +1,363 @@
+"""The embedded provisioner: boots a machine once, saves its memory when the agent is ready, restores cells from it.
+
+The root disk is read-only and shared, and the saved memory is mapped privately: nothing a guest does reaches the image,
+the saved state or another guest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.core.errors import GuestLost, PrerequisiteError
+from lab.host.agent_package import agent_zipapp
+from lab.host.cache import (
+    Deadline,
+    cache_root,
+    exclusive,
+    make_folder,
+    remove_stale,
+    remove_tree,
+    require_space,
+    staging,
+)
+from lab.host.initrd import agent_part
+from lab.host.process import unprivileged_ids
+from lab.host.provision.machine import ConsoleLog, Deadlines, MachineSpec, OnEvent
+from lab.host.provision.qemu_command import Accelerator, Files, Sockets, command_line
+from lab.host.provision.qemu_process import QemuProcess, running
+from lab.host.qemu_binary import QemuBinary
+
+# Raised when a saved state of the last version must not be restored any more.
+STATE_VERSION = 1
+_SAVE_SECONDS = 60.0
+_HEADROOM_BYTES = 200 * 10**6
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A machine's memory at the moment when its agent was ready."""
+
+    folder: Path
+
+    @property
+    def memory(self) -> Path:
+        """The guest's memory, mapped by every machine restored from it."""
+        return self.folder / "memory"
+
+    @property
+    def devices(self) -> Path:
+        """The state of the devices, as QEMU's migration stream without the memory."""
+        return self.folder / "devices"
+
+    @property
+    def console(self) -> Path:
+        """What the console showed from power-on to the save."""
+        return self.folder / "console.log"
+
+    def complete(self) -> bool:
+        """Whether every file is there with the size that was recorded when the state was saved."""
+        try:
+            sizes = json.loads((self.folder / "state.json").read_text())["sizes"]
+            return all((self.folder / name).stat().st_size == size for name, size in sizes.items())
+        except (OSError, ValueError, KeyError, AttributeError):
+            return False
+
+
+class QemuMachine:
+    """A machine restored from a saved state."""
+
+    def __init__(self, process: QemuProcess, facts: Mapping[str, Any]) -> None:
+        self._process = process
+        self._facts = facts
+
+    async def call(
+        self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
+    ) -> Mapping[str, Any]:
+        """See Machine.call."""
+        return await self._process.call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
+
+    def console(self) -> str:
+        """See Machine.console."""
+        return self._process.console()
+
+    def facts(self) -> Mapping[str, Any]:
+        """See Machine.facts."""
+        return self._facts
+
+    @property
+    def process(self) -> QemuProcess:
+        """The QEMU behind it, for the shell and for tests that kill it."""
+        return self._process
+
+
+class QemuProvisioner:
+    """Machines from QEMU with one accelerator."""
+
+    def __init__(self, qemu: QemuBinary, accelerator: Accelerator, deadlines: Deadlines) -> None:
+        self._qemu = qemu
+        self._accelerator = accelerator
+        self._deadlines = deadlines
+        self._preparing: dict[str, asyncio.Lock] = {}
+
+    @contextlib.asynccontextmanager
+    async def machine(self, spec: MachineSpec) -> AsyncIterator[QemuMachine]:
+        """A machine restored from the saved state, which is made first where it is missing, and made again, once,
+        where it turns out not to fit.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            await self.prepare(spec, lambda line: None)
+            try:
+                process = await stack.enter_async_context(self._restored(spec))
+            except GuestLost:
+                await self._discard(spec)
+                await self.prepare(spec, lambda line: None)
+                process = await stack.enter_async_context(self._restored(spec))
+            yield QemuMachine(process, self._machine_facts(spec))
+
+    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> None:
+        """Boot and save, unless a complete saved state is there. Two labs at once wait for each other."""
+        key = self.key(spec)
+        async with self._preparing.setdefault(key, asyncio.Lock()):
+            state = SavedState(self._folder(key))
+            if state.complete():
+                return
+            cancelled = threading.Event()
+            deadline = Deadline.after(2 * self._deadlines.boot + _SAVE_SECONDS, "booting the machine", cancelled)
+            with contextlib.ExitStack() as stack:
+                lock = exclusive(f"state-{key}", deadline, lambda: progress("waiting for another boot of this machine"))
+                try:
+                    await asyncio.to_thread(stack.enter_context, lock)
+                except asyncio.CancelledError:
+                    cancelled.set()
+                    raise
+                if not state.complete():
+                    progress("booting and saving its memory")
+                    await self._boot_and_save(spec, key)
+
+    async def prove_boot(self, spec: MachineSpec, seconds: float) -> None:
+        """Boot the machine to its agent's first answer and end it; raises GuestLost when it does not get there."""
+        make_folder(cache_root())
+        with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
+            memory = Path(folder) / "memory"
+            with _memory_file(memory, spec.memory_mb * 2**20):
+                async with self._booted(spec, memory, ConsoleLog(), seconds):
+                    pass
+
+    def describe(self, spec: MachineSpec) -> tuple[str, ...]:
+        """The command lines of the boot (once) and of the restore (each cell), with file names for descriptors."""
+        boot, restore = (self._argv(spec, self._named_files(spec, restore), _NO_SOCKETS) for restore in (False, True))
+        return (" ".join(boot), " ".join(restore))
+
+    def manifest(self) -> dict[str, Any]:
+        """What shapes every machine of this provisioner."""
+        return {
+            "name": "qemu",
+            "qemu_version": self._qemu.version,
+            "accelerator": self._accelerator.name,
+            "host_cpu": self._qemu.host_cpu,
+            "state_version": STATE_VERSION,
+        }
+
+    def key(self, spec: MachineSpec) -> str:
+        """A digest of everything that shapes the saved state."""
+        shape = {
+            "version": STATE_VERSION,
+            "argv": self._argv(spec, self._named_files(spec, False, with_paths=False), _NO_SOCKETS),
+            "image": spec.digest,
+            "agent": hashlib.sha256(agent_zipapp()).hexdigest(),
+            "qemu": self._qemu.version,
+            "host_cpu": self._qemu.host_cpu if self._accelerator.name == "kvm" else None,
+        }
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
+
+    async def _boot_and_save(self, spec: MachineSpec, key: str) -> None:
+        folder = self._folder(key)
+        make_folder(folder.parent)
+        remove_stale(folder.parent, f"state-{key}")
+        require_space(folder.parent, spec.memory_mb * 2**20 + _HEADROOM_BYTES, "the saved memory of a machine")
+        with staging(folder, f"state-{key}") as partial:
+            state = SavedState(partial)
+            console = ConsoleLog()
+            with _memory_file(state.memory, spec.memory_mb * 2**20), state.devices.open("wb") as devices:
+                async with self._booted(spec, state.memory, console, self._deadlines.boot) as process:
+                    await _migrate(process, devices.fileno(), "migrate", _SAVE_SECONDS)
+            state.console.write_text(console.text())
+            sizes = {path.name: path.stat().st_size for path in (state.memory, state.devices, state.console)}
+            (partial / "state.json").write_text(json.dumps({"sizes": sizes, "saved_at": time.time()}))
+            state.memory.chmod(0o444)
+
+    @contextlib.asynccontextmanager
+    async def _booted(
+        self, spec: MachineSpec, memory: Path, console: ConsoleLog, seconds: float
+    ) -> AsyncIterator[QemuProcess]:
+        with _Descriptors() as files:
+            initrd = files.memory_file("initrd", spec.initrd.read_bytes() + agent_part(agent_zipapp()))
+            opened = self._open(files, spec, initrd, files.path(memory, os.O_RDWR), False)
+            async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
+                await process.call("hello", deadline_seconds=seconds)
+                yield process
+
+    @contextlib.asynccontextmanager
+    async def _restored(self, spec: MachineSpec) -> AsyncIterator[QemuProcess]:
+        state = SavedState(self._folder(self.key(spec)))
+        console = ConsoleLog()
+        console.feed(state.console.read_bytes())
+        with _Descriptors() as files:
+            # the initrd lies in the saved memory; QEMU only wants to see a file of the same size
+            opened = self._open(files, spec, _initrd_of_size(files, spec), files.path(state.memory), True)
+            async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
+                with state.devices.open("rb") as devices:
+                    await _migrate(process, devices.fileno(), "migrate-incoming", self._deadlines.restore)
+                await process.call("hello", deadline_seconds=self._deadlines.restore)
+                yield process
+
+    def _open(self, files: _Descriptors, spec: MachineSpec, initrd: str, memory: str, restores: bool) -> Files:
+        return Files(
+            kernel=files.path(spec.kernel),
+            initrd=initrd,
+            root_disk=files.path(spec.root_disk),
+            memory=memory,
+            modules_disk=files.path(spec.modules_disk) if spec.modules_disk is not None else None,
+            restores=restores,
+        )
+
+    def _named_files(self, spec: MachineSpec, restore: bool, with_paths: bool = True) -> Files:
+        """Files by name: for people with their paths, for the digest (whose contents `spec.digest` covers) without."""
+        folder = self._folder(self.key(spec)) if with_paths else Path("STATE")
+        return Files(
+            kernel=str(spec.kernel) if with_paths else "KERNEL",
+            initrd=f"{spec.initrd}+agent" if with_paths else "INITRD",
+            root_disk=str(spec.root_disk) if with_paths else "ROOT",
+            memory=str(folder / "memory"),
+            modules_disk=None if spec.modules_disk is None else str(spec.modules_disk) if with_paths else "MODULES",
+            restores=restore,
+        )
+
+    def _argv(self, spec: MachineSpec, files: Files, sockets: Sockets) -> list[str]:
+        return command_line(
+            self._qemu.path,
+            self._accelerator,
+            files,
+            sockets,
+            memory_mb=spec.memory_mb,
+            vcpus=spec.vcpus,
+            boot_args=spec.boot_args,
+        )
+
+    def _machine_facts(self, spec: MachineSpec) -> Mapping[str, Any]:
+        return {
+            "provisioner": "qemu",
+            "accelerator": self._accelerator.name,
+            "qemu_version": self._qemu.version,
+            "memory_mb": spec.memory_mb,
+            "vcpus": spec.vcpus,
+            "boot_args": list(spec.boot_args),
+            "saved_state": self.key(spec),
+        }
+
+    async def _discard(self, spec: MachineSpec) -> None:
+        folder = self._folder(self.key(spec))
+        if folder.exists():
+            await asyncio.to_thread(remove_tree, folder)
+
+    def _folder(self, key: str) -> Path:
+        return cache_root() / "states" / key
+
+
+class _Descriptors:
+    """Files opened for QEMU, closed at the end of the block. QEMU reopens them by /proc/self/fd, so that it needs no
+    right to enter the folders that they lie in.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def __enter__(self) -> _Descriptors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self.numbers:
+            os.close(number)
+
+    def number(self, path: Path, flags: int = os.O_RDONLY) -> int:
+        """The descriptor of a file; raises PrerequisiteError when it cannot be opened."""
+        try:
+            self.numbers.append(os.open(path, flags | os.O_CLOEXEC))
+        except OSError as error:
+            raise PrerequisiteError(
+                f"cannot open {path}: {error.strerror}", hint="lab image build makes it again"
+            ) from error
+        return self.numbers[-1]
+
+    def path(self, path: Path, flags: int = os.O_RDONLY) -> str:
+        """The name by which QEMU opens a file."""
+        return f"/proc/self/fd/{self.number(path, flags)}"
+
+    def memory_file(self, name: str, content: bytes) -> str:
+        """A file that exists in memory only, with `content`."""
+        number = os.memfd_create(name)
+        self.numbers.append(number)
+        with open(number, "wb", closefd=False) as file:
+            file.write(content)
+        return f"/proc/self/fd/{number}"
+
+
+_NO_SOCKETS = Sockets(agent=0, shell=0, console=0, qmp=0)
+
+
+def _initrd_of_size(files: _Descriptors, spec: MachineSpec) -> str:
+    size = spec.initrd.stat().st_size + len(agent_part(agent_zipapp()))
+    number = os.memfd_create("initrd")
+    files.numbers.append(number)
+    os.truncate(number, size)
+    return f"/proc/self/fd/{number}"
+
+
+@contextlib.contextmanager
+def _memory_file(path: Path, size_bytes: int) -> Any:
+    """A sparse file for the guest's memory, which QEMU may write while the block runs and only read afterwards."""
+    with path.open("wb") as file:
+        file.truncate(size_bytes)
+        os.fchown(file.fileno(), *unprivileged_ids())
+        yield
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), 0, 0)
+
+
+async def _migrate(process: QemuProcess, devices_fd: int, command: str, seconds: float) -> None:
+    """Write (`migrate`) or read (`migrate-incoming`) the devices' state. The memory, in a file of its own, is left out
+    of it (x-ignore-shared). A machine that was saved is stopped; one that was restored runs.
+    """
+    process.qmp.send_fd_scm(devices_fd)
+    await process.execute("getfd", {"fdname": "devices"})
+    capabilities = [{"capability": "x-ignore-shared", "state": True}]
+    await process.execute("migrate-set-capabilities", {"capabilities": capabilities})
+    await process.execute(command, {"uri": "fd:devices"})
+    deadline = time.monotonic() + seconds
+    while (status := (await process.execute("query-migrate")).get("status")) != "completed":
+        if status in ("failed", "cancelled") or time.monotonic() > deadline:
+            raise GuestLost(f"{command} of the machine's state ended as {status}")
+        await asyncio.sleep(0.01)
+
+
+def saved_states_bytes() -> int:
+    """The space that saved states take."""
+    folder = cache_root() / "states"
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def remove_saved_states() -> None:
+    """Remove every saved state; each is made again when it is needed."""
+    shutil.rmtree(cache_root() / "states", ignore_errors=True)

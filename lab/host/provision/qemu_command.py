@@ -1,0 +1,98 @@
+"""QEMU's command line: pure, so that --dry-run prints and a digest covers exactly what is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab.guest.agent import PORT_NAME
+from lab.guest.shell import PORT_NAME as SHELL_PORT_NAME
+
+# What every guest is booted with, and why:
+BOOT_ARGS = (
+    "console=ttyS0",
+    "panic=-1",  # with -no-reboot a guest's panic becomes the end of QEMU
+    "net.ifnames=0",  # the names that scenarios know
+    "random.trust_cpu=on",  # there is no device here to draw entropy from, and Python would wait for it
+    "no_timer_check",  # a busy host makes the check of an emulated timer fail, which is a panic
+    "tsc=reliable",  # emulated CPUs share one clock; without it every look at the time leaves the guest (ACPI timer)
+    "mitigations=off",  # retpolines are slow to emulate, and a throwaway guest protects nothing
+)
+
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """How the guest's instructions are run."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi", "-cpu", "max"))
+KVM = Accelerator("kvm", ("-accel", "kvm", "-cpu", "host"))
+
+
+@dataclass(frozen=True)
+class Files:
+    """What QEMU opens, as the paths that it is given: /proc/self/fd/N for inherited descriptors."""
+
+    kernel: str
+    initrd: str
+    root_disk: str
+    memory: str
+    modules_disk: str | None = None
+    restores: bool = False  # wait for a saved state instead of booting
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """The numbers of inherited, connected sockets: no path, so nothing to collide with and nothing left behind."""
+
+    agent: int
+    shell: int
+    console: int
+    qmp: int
+
+
+def command_line(
+    binary: str,
+    accelerator: Accelerator,
+    files: Files,
+    sockets: Sockets,
+    *,
+    memory_mb: int,
+    vcpus: int,
+    boot_args: Sequence[str],
+) -> list[str]:
+    """The argv. A boot shares its memory with the file, a restore maps that file privately: a guest's writes stay its
+    own, and guests restored from one file share every page that none of them wrote (QEMU docs/vm-templating.txt).
+    """
+    sharing = "share=on" if not files.restores else "share=off,readonly=on,rom=off"
+    argv = [binary, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    argv += ["-name", "conntrack-lab", "-sandbox", SANDBOX, *accelerator.options]
+    argv += ["-machine", "pc,memory-backend=ram", "-m", str(memory_mb), "-smp", str(vcpus)]
+    argv += ["-object", f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={files.memory},{sharing}"]
+    argv += ["-nic", "none", "-rtc", "base=utc,clock=vm"]
+    argv += ["-kernel", files.kernel, "-initrd", files.initrd, "-append", " ".join([*BOOT_ARGS, *boot_args])]
+    argv += _disk("root", files.root_disk)
+    if files.modules_disk is not None:
+        argv += _disk("modules", files.modules_disk)
+    argv += ["-device", "virtio-serial-pci"]
+    argv += _port("agent", sockets.agent, PORT_NAME) + _port("shell", sockets.shell, SHELL_PORT_NAME)
+    argv += ["-chardev", f"socket,id=console,fd={sockets.console}", "-serial", "chardev:console"]
+    argv += ["-chardev", f"socket,id=qmp,fd={sockets.qmp}", "-mon", "chardev=qmp,mode=control"]
+    if files.restores:
+        argv += ["-incoming", "defer"]
+    return argv
+
+
+def _disk(name: str, path: str) -> list[str]:
+    """A read-only disk. Its image is shared by many QEMUs, none of which can write, so no locks are taken."""
+    blockdev = f"driver=raw,node-name={name},read-only=on,file.driver=file,file.filename={path},file.locking=off"
+    return ["-blockdev", blockdev, "-device", f"virtio-blk-pci,drive={name}"]
+
+
+def _port(name: str, fd: int, port_name: str) -> list[str]:
+    return ["-chardev", f"socket,id={name},fd={fd}", "-device", f"virtserialport,chardev={name},name={port_name}"]

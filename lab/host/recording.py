@@ -1,0 +1,177 @@
+"""Driving one cell in one machine, and keeping every word that it says, also of a machine that is lost half-way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.core.conntrack import stat_totals
+from lab.core.errors import GuestLost
+from lab.core.plan import CellPlan
+from lab.guest import PROTOCOL_VERSION
+from lab.guest.observe import ITEM_NAMES
+from lab.host.provision.machine import Deadlines, Event, Machine
+
+MAX_SAMPLES = 100_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a cell is, for people."""
+
+    stage: str
+    held: int | None = None
+    connections: int | None = None
+    entries: str | None = None
+    table_max: str | None = None
+    drops: int | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass
+class Recording:
+    """What has been recorded so far, in the guest's own words."""
+
+    machine: Mapping[str, Any] | None = None
+    steps: list[Mapping[str, Any]] = field(default_factory=list)
+    reached: bool | None = None
+    settings: Mapping[str, Any] | None = None
+    before: dict[str, Mapping[str, Any]] | None = None
+    after: dict[str, Mapping[str, Any]] | None = None
+    samples: list[str] = field(default_factory=list)
+    load: Mapping[str, Any] | None = None
+    kernel_log: str | None = None
+    console: str = ""
+    lost: str | None = None
+    stages_seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the block's time to the stage `name`."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - started
+            self.stages_seconds[name] = round(self.stages_seconds.get(name, 0.0) + spent, 3)
+
+
+async def record(
+    machine: Machine, plan: CellPlan, deadlines: Deadlines, recording: Recording, on_progress: OnProgress
+) -> None:
+    """Run the plan in the machine, filling `recording` as it goes. Raises GuestLost."""
+    request = plan.to_json()
+    await reach_state(machine, request, deadlines, recording, on_progress)
+    with recording.stage("collect"):
+        recording.before = await _observe(machine, deadlines.collect)
+    if recording.reached:
+        await _load(machine, request, deadlines, recording, on_progress)
+    on_progress(Progress("collect"))
+    with recording.stage("collect"):
+        recording.after = await _observe(machine, deadlines.collect)
+        log = await machine.call("kernel_log", deadline_seconds=deadlines.collect)
+        recording.kernel_log = _text(log, "text")
+
+
+async def reach_state(
+    machine: Machine,
+    request: Mapping[str, Any],
+    deadlines: Deadlines,
+    recording: Recording,
+    on_progress: OnProgress,
+) -> None:
+    """Apply a plan's steps and the table's settings. Raises GuestLost; a refusal is recorded, not raised."""
+    on_progress(Progress("state"))
+    with recording.stage("state"):
+        recording.machine = await machine.call("hello", deadline_seconds=deadlines.state)
+        if recording.machine.get("protocol") != PROTOCOL_VERSION:
+            raise GuestLost(f"the agent speaks protocol {recording.machine.get('protocol')!r}, not {PROTOCOL_VERSION}")
+        marker = f"conntrack-lab: {request['cell']} begins"
+        await machine.call("begin", deadline_seconds=deadlines.state, marker=marker)
+        outcome = await machine.call(
+            "apply", deadline_seconds=deadlines.state, steps=request["steps"], on_event=recording.steps.append
+        )
+        recording.reached = outcome.get("reached") is True
+        if recording.reached:
+            recording.settings = await machine.call("set", deadline_seconds=deadlines.state, values=request["settings"])
+
+
+async def _load(
+    machine: Machine,
+    request: Mapping[str, Any],
+    deadlines: Deadlines,
+    recording: Recording,
+    on_progress: OnProgress,
+) -> None:
+    wanted = request["load"]["connections"]
+    first: list[int | None] = []
+
+    def on_sample(event: Event) -> None:
+        if len(recording.samples) >= MAX_SAMPLES:
+            raise GuestLost(f"the load sent more than {MAX_SAMPLES} samples")
+        sample = {name: value for name, value in event.items() if name not in ("id", "event")}
+        recording.samples.append(json.dumps(sample, sort_keys=True))
+        drops = _drops(sample)
+        if not first:
+            first.append(drops)
+        on_progress(_progress_of(sample, wanted, first[0], drops))
+
+    on_progress(Progress("load", connections=wanted))
+    with recording.stage("load"):
+        recording.load = await machine.call(
+            "load",
+            # the guest ends the load by itself at its own deadline; ours is for a guest that does not
+            deadline_seconds=deadlines.load + 15,
+            load_seconds=deadlines.load,
+            on_event=on_sample,
+            **request["load"],
+        )
+
+
+async def _observe(machine: Machine, deadline_seconds: float) -> dict[str, Mapping[str, Any]]:
+    items: dict[str, Mapping[str, Any]] = {}
+
+    def on_item(event: Event) -> None:
+        name = event.get("name")
+        if name not in ITEM_NAMES:  # it becomes a file's name
+            raise GuestLost(f"the guest sent evidence of an unknown name: {name!r:.80}")
+        items[name] = {key: event.get(key) for key in ("text", "error", "truncated")}
+
+    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item)
+    return items
+
+
+def _progress_of(sample: Mapping[str, Any], wanted: int, first: int | None, drops: int | None) -> Progress:
+    return Progress(
+        "load",
+        held=sample.get("held") if isinstance(sample.get("held"), int) else None,
+        connections=wanted,
+        entries=_number(sample.get("count")),
+        table_max=_number(sample.get("max")),
+        drops=drops - first if drops is not None and first is not None else None,
+    )
+
+
+def _drops(sample: Mapping[str, Any]) -> int | None:
+    """For the progress display only: the finding is made from the stored text."""
+    try:
+        return stat_totals(sample["stat"]).get("drop") if isinstance(sample.get("stat"), str) else None
+    except ValueError:
+        return None
+
+
+def _number(text: Any) -> str | None:
+    return text.strip()[:12] if isinstance(text, str) and text.strip().isdigit() else None
+
+
+def _text(reply: Mapping[str, Any], name: str) -> str | None:
+    value = reply.get(name)
+    if value is not None and not isinstance(value, str):
+        raise GuestLost(f"the guest sent {name} that is no text: {value!r:.80}")
+    return value

@@ -1,0 +1,154 @@
+"""Running cells: each in a machine of its own, retried once when its machine is lost, stored as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.core.errors import GuestLost
+from lab.core.expectation import Expectation, expected_for
+from lab.core.finding import Finding, judge
+from lab.core.plan import CellPlan
+from lab.core.result import Try, cell_result
+from lab.core.scenario import Scenario, parse_scenario
+from lab.host import store
+from lab.host.provision.machine import Deadlines, MachineSpec, Provisioner
+from lab.host.recording import Progress, Recording, record
+
+TRIES = 2
+_RESULTS_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell with everything that it needs."""
+
+    plan: CellPlan
+    spec: MachineSpec
+    scenario_text: str
+    keep_failed: bool = False
+
+
+@dataclass
+class Runner:
+    """Runs jobs and stores their results; `on_progress` and `on_result` are for people."""
+
+    provisioner: Provisioner
+    run: store.RunFolder
+    deadlines: Deadlines
+    on_progress: Callable[[CellPlan, Progress], None]
+    on_result: Callable[[CellPlan, dict[str, Any]], None]
+    results: list[dict[str, Any]] = field(default_factory=list)
+    _written_at: float = 0.0
+
+    async def run_all(self, jobs: Sequence[Job], parallel: int) -> None:
+        """Run every job, at most `parallel` at once. What has ended is in results.json however this ends."""
+        order = {job.plan.cell: number for number, job in enumerate(jobs)}
+        slots = asyncio.Semaphore(parallel)
+        self.run.write_results([])
+        try:
+            async with asyncio.TaskGroup() as group:
+                for job in jobs:
+                    # the slot is taken here, so that cells start in their order
+                    await slots.acquire()
+                    group.create_task(self._one(job, slots))
+        finally:
+            self.results.sort(key=lambda result: order[result["cell"]])
+            self.run.write_results(self.results)
+
+    async def _one(self, job: Job, slots: asyncio.Semaphore) -> None:
+        try:
+            result = await self._cell(job)
+        finally:
+            slots.release()
+        self.results.append(result)
+        self.on_result(job.plan, result)
+        if time.monotonic() - self._written_at > _RESULTS_EVERY_SECONDS:
+            self.run.write_results(self.results)
+            self._written_at = time.monotonic()
+
+    async def _cell(self, job: Job) -> dict[str, Any]:
+        recordings: list[Recording] = []
+        while len(recordings) < TRIES and (not recordings or recordings[-1].lost is not None):
+            recordings.append(await self._try(job))
+        with self.run.cell(job.plan.cell) as folder:
+            for number, lost in enumerate(recordings[:-1], start=1):
+                (folder / "tries" / str(number)).mkdir(parents=True)
+                store.write_recording(folder / "tries" / str(number), lost, job.plan, job.scenario_text)
+            store.write_recording(folder, recordings[-1], job.plan, job.scenario_text)
+            tries = [Try(number, one.lost, one.stages_seconds) for number, one in enumerate(recordings, start=1)]
+            return judge_folder(folder, tries)
+
+    async def _try(self, job: Job) -> Recording:
+        recording = Recording()
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                self.on_progress(job.plan, Progress("restore"))
+                with recording.stage("restore"):
+                    machine = await stack.enter_async_context(self.provisioner.machine(job.spec))
+                try:
+                    await record(
+                        machine, job.plan, self.deadlines, recording, lambda seen: self.on_progress(job.plan, seen)
+                    )
+                finally:
+                    recording.console = machine.console()
+                    self.on_progress(job.plan, Progress("destroy"))
+                    with recording.stage("destroy"):
+                        async with asyncio.timeout(self.deadlines.destroy):
+                            await stack.aclose()
+        except GuestLost as lost:
+            recording.lost = str(lost)
+            recording.console = recording.console or lost.console
+        except TimeoutError:
+            recording.lost = f"the machine did not go away within {self.deadlines.destroy:g} s"
+        return recording
+
+
+def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
+    """Judge a cell by what lies in its folder, and write its result.json and samples.csv."""
+    plan = store.read_plan(folder)
+    try:
+        evidence = store.read_evidence(folder)
+    except (ValueError, KeyError) as error:
+        finding, release = Finding("inconclusive", f"the evidence cannot be read: {error}"), None
+    else:
+        finding, release = judge(evidence), evidence.kernel_release
+        store.write_samples_csv(folder / "samples.csv", evidence.samples)
+    result = cell_result(plan, finding, _expected(folder, plan, release), release, tries)
+    store.write_aside(folder / "result.json", store.json_text(result))
+    return result
+
+
+def judge_run(run: Path) -> list[dict[str, Any]]:
+    """Judge every cell of a run again from its folder alone, and write results.json. Raises ScenarioError."""
+    store.check_version(run)
+    results = []
+    for folder in store.cell_folders(run):
+        stored = store.read_result(folder) or {}
+        tries = [Try(one["number"], one["lost"], one["stages_seconds"]) for one in stored.get("tries", [])]
+        results.append(judge_folder(folder, tries))
+    store.RunFolder(run).write_results(results)
+    return results
+
+
+def stored_scenario(folder: Path) -> Scenario:
+    """The scenario that a cell was run with, from its own copy."""
+    path = folder / "scenario.toml"
+    plan = store.read_plan(folder)
+    return parse_scenario(path.read_text(encoding="utf-8"), f"{plan['scenario']}.toml")
+
+
+def _expected(folder: Path, plan: Mapping[str, Any], release: str | None) -> Expectation | None:
+    """What the scenario expects of the cell; None where that depends on a kernel that never told its release."""
+    scenario = stored_scenario(folder)
+    if release is None and any(one.kernel is not None for one in scenario.expectations):
+        return None
+    try:
+        return expected_for(scenario, plan["axes"], release or "", plan["target"])
+    except ValueError:
+        return None

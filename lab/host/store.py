@@ -1,0 +1,251 @@
+"""The result folder: every file complete or absent, and a killed run leaves what it finished, readable.
+
+A cell's folder is written under a hidden name and renamed when it is whole. `lab judge` reads the same files back, and
+the runner itself judges only what it has read back, so both see the same evidence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lab.core.errors import PrerequisiteError, ScenarioError
+from lab.core.evidence import Evidence, Sample, Snapshot, parse_samples
+from lab.core.plan import CellPlan
+from lab.core.result import RESULT_VERSION, results_document
+from lab.guest.observe import ITEM_NAMES
+from lab.host.recording import Recording
+
+_PARTIAL = ".partial-"
+_LOCK = ".lock"
+_ERRORS = "errors.json"
+_SNAPSHOTS = ("before", "after")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder in results/, made by `create`."""
+
+    path: Path
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write `name` whole, or leave what was there."""
+        write_aside(self.path / name, json_text(content))
+
+    def write_results(self, cells: list[dict[str, Any]]) -> None:
+        """Write results.json for the cells that ended."""
+        self.write_json("results.json", results_document(cells))
+
+    @contextlib.contextmanager
+    def cell(self, name: str) -> Iterator[Path]:
+        """A hidden folder that becomes cells/`name` when the block ends well, and is removed when it does not."""
+        parent = self.path / "cells"
+        partial = parent / f"{_PARTIAL}{name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            partial.rename(parent / name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def create_run(results: Path) -> Iterator[RunFolder]:
+    """A new run's folder, which `latest` points to from now on; locked while the block runs.
+
+    Half-written cells of runs that were killed are removed. Raises PrerequisiteError when nothing can be written.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(results)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        path = results / f"{stamp}-{secrets.token_hex(3)}"
+        (path / "cells").mkdir(parents=True)
+        with _locked(path):
+            _point_latest(results, path.name)
+            yield RunFolder(path)
+    except PermissionError as error:
+        raise PrerequisiteError(
+            f"cannot write in {results}: {error.strerror}", hint="choose another folder with --output"
+        ) from error
+
+
+def remove_leftovers(results: Path) -> None:
+    """Remove the half-written cells of runs whose lab is gone."""
+    for partial in results.glob(f"*/cells/{_PARTIAL}*"):
+        with contextlib.suppress(BlockingIOError, OSError), _locked(partial.parent.parent):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_recording(folder: Path, recording: Recording, plan: CellPlan, scenario_text: str) -> None:
+    """Write everything that a try recorded below `folder`."""
+    write_json(folder / "plan.json", plan.to_json())
+    (folder / "scenario.toml").write_text(scenario_text, encoding="utf-8")
+    (folder / "console.log").write_text(recording.console, encoding="utf-8")
+    if recording.kernel_log is not None:
+        (folder / "kmsg.log").write_text(recording.kernel_log, encoding="utf-8")
+    evidence = folder / "evidence"
+    evidence.mkdir()
+    write_json(evidence / "steps.json", {"reached": recording.reached, "steps": recording.steps})
+    for name in ("machine", "settings", "load"):
+        if (content := getattr(recording, name)) is not None:
+            write_json(evidence / f"{name}.json", content)
+    (evidence / "samples.jsonl").write_text("".join(f"{line}\n" for line in recording.samples), encoding="utf-8")
+    if recording.lost is not None:
+        write_json(evidence / "lost.json", {"lost": recording.lost})
+    for name in _SNAPSHOTS:
+        if (items := getattr(recording, name)) is not None:
+            _write_snapshot(evidence / name, items)
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """The evidence in a cell's folder. Raises ValueError for files that are not what `write_recording` writes."""
+    evidence = folder / "evidence"
+    steps = _read_json(evidence / "steps.json") or {"reached": None, "steps": []}
+    lost = _read_json(evidence / "lost.json")
+    machine = _read_json(evidence / "machine.json") or {}
+    samples = _read_text(evidence / "samples.jsonl") or ""
+    return Evidence(
+        settings=_read_json(evidence / "settings.json"),
+        steps=tuple(steps["steps"]),
+        reached=steps["reached"],
+        before=_read_snapshot(evidence / "before"),
+        after=_read_snapshot(evidence / "after"),
+        samples=parse_samples(samples.splitlines()),
+        load=_read_json(evidence / "load.json"),
+        kernel_log=_read_text(folder / "kmsg.log"),
+        kernel_release=machine.get("kernel_release"),
+        lost=lost["lost"] if lost else None,
+    )
+
+
+def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
+    """The samples as a table: times, connections, entries, and every counter column that this kernel has."""
+    counters = list(dict.fromkeys(name for sample in samples for name in sample.counters or {} if name != "entries"))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    counts = ("attempted", "held", "failed", "lost", "accepted")
+    writer.writerow(["seconds", *counts, "entries", "max", *counters])
+    for sample in samples:
+        row = [sample.seconds, *(getattr(sample, name) for name in counts), sample.entries, sample.table_max]
+        writer.writerow(["" if value is None else value for value in [*row, *map(sample.counter, counters)]])
+    path.write_text(buffer.getvalue(), encoding="ascii")
+
+
+def cell_folders(run: Path) -> tuple[Path, ...]:
+    """The complete cells of a run, by name. Raises ScenarioError when `run` is no run's folder."""
+    cells = run / "cells"
+    if not cells.is_dir():
+        raise ScenarioError(f"{run}: is no run's folder (it has no cells/)", hint="for example results/latest")
+    return tuple(sorted(path for path in cells.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def check_version(run: Path) -> None:
+    """Return if this lab can read the run; raises ScenarioError for one that a newer lab wrote."""
+    for name in ("results.json", "manifest.json"):
+        content = _read_json(run / name) or {}
+        version = content.get("schema_version", RESULT_VERSION)
+        if not isinstance(version, int) or version > RESULT_VERSION:
+            raise ScenarioError(
+                f"{run / name}: schema_version is {version!r}, this lab reads up to {RESULT_VERSION}",
+                hint="use the lab that wrote it, or a newer one",
+            )
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """A cell's stored result; None when it has none."""
+    return _read_json(folder / "result.json")
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """A cell's plan. Raises ScenarioError when it is missing or damaged."""
+    plan = _read_json(folder / "plan.json")
+    if plan is None:
+        raise ScenarioError(f"{folder}: has no plan.json", hint="the cell's folder is incomplete")
+    return plan
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file for people and programs."""
+    path.write_text(json_text(content), encoding="utf-8")
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """How the lab writes JSON: indented, keys in their own order, one newline at the end."""
+    return json.dumps(content, indent=1) + "\n"
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write `path` whole or not at all."""
+    partial = path.with_name(f"{_PARTIAL}{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _write_snapshot(folder: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
+    folder.mkdir()
+    errors = {}
+    for name, item in items.items():
+        if isinstance(item["text"], str):
+            (folder / f"{name}.txt").write_text(item["text"], encoding="utf-8")
+        if item["error"] or item["truncated"]:
+            errors[name] = str(item["error"] or "truncated")[:1000]
+    write_json(folder / _ERRORS, errors)
+
+
+def _read_snapshot(folder: Path) -> Snapshot | None:
+    if not folder.is_dir():
+        return None
+    texts = {name: text for name in ITEM_NAMES if (text := _read_text(folder / f"{name}.txt")) is not None}
+    return Snapshot(texts, _read_json(folder / _ERRORS) or {})
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        # newline="": what the kernel printed is read back byte for byte
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    text = _read_text(path)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ScenarioError(f"{path}: is damaged: {error}", hint="restore it, or leave the cell out") from error
+    if not isinstance(content, dict):
+        raise ScenarioError(f"{path}: is damaged: no JSON object", hint="restore it, or leave the cell out")
+    return content
+
+
+@contextlib.contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    """Hold a run's lock, which the kernel drops with its holder; raises BlockingIOError when another holds it."""
+    descriptor = os.open(run / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _point_latest(results: Path, name: str) -> None:
+    link = results / f"{_PARTIAL}latest-{secrets.token_hex(3)}"
+    link.symlink_to(name)
+    link.replace(results / "latest")
