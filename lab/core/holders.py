@@ -9,6 +9,7 @@ jumps to holds the hooks as well as any other, and an empty nat table does not.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -144,7 +145,7 @@ class _Rule:
     chain: str
     text: str
     depends_on: tuple[_Dependency, ...]
-    leads_to: frozenset[str]  # chains, and "@map" for the verdict maps it looks into
+    leads_to: frozenset[str]  # chains, and "@name" for the sets and maps it looks into
     handle: int | None = None
     number: int | None = None
     spec: tuple[str, ...] = ()  # iptables: the rule's words, to delete it by
@@ -207,7 +208,7 @@ def _reachable_chains(table: _Table) -> frozenset[str]:
 
 def _table_holders(table: _Table) -> Iterator[Holder]:
     reachable = _reachable_chains(table)
-    for rule in table.rules:
+    for rule in _in_order_of_removal(table.rules):
         if rule.depends_on:
             yield Holder(
                 kind="rule",
@@ -237,7 +238,7 @@ def _table_holders(table: _Table) -> Iterator[Holder]:
                 depends_on=_words(item.depends_on),
                 reachable=None,
                 families=_families(table.family, item.depends_on),
-                remove=("nft", "delete", *item.kind.split(), table.family, table.name, item.name),
+                remove=_object_removal(table, item),
             )
 
 
@@ -258,12 +259,34 @@ _PROGRAMS: Final = {
 }
 
 
+# iptables -D does not find a rule with one of these again by its words (seen with 1.8.9 and 1.8.11, both backends).
+_REMOVED_BY_NUMBER: Final = frozenset({"-m connlimit"})
+
+
+def _by_number(rule: _Rule) -> bool:
+    return any(dependency.what in _REMOVED_BY_NUMBER for dependency in rule.depends_on)
+
+
 def _removal(table: _Table, rule: _Rule) -> tuple[str, ...]:
-    if rule.spec:  # by its words, not its number: numbers shift with every rule that goes
-        return (_PROGRAMS[table.backend, table.family], "-t", table.name, "-D", rule.chain, *rule.spec)
+    if rule.number is not None:  # by its words where possible: numbers shift with every rule that goes
+        which = (str(rule.number),) if _by_number(rule) else rule.spec
+        return (_PROGRAMS[table.backend, table.family], "-t", table.name, "-D", rule.chain, *which)
     if rule.handle is None:
         return ()
     return ("nft", "delete", "rule", table.family, table.name, rule.chain, "handle", str(rule.handle))
+
+
+def _in_order_of_removal(rules: Sequence[_Rule]) -> list[_Rule]:
+    """Those that go by their number first, the last of them before the others, so that the numbers stay right."""
+    return sorted(rules, key=lambda rule: -(rule.number or 0) if _by_number(rule) and rule.spec else 1)
+
+
+def _object_removal(table: _Table, item: _Object) -> tuple[str, ...]:
+    """A set goes with the rules that use it, in one transaction; those that hold conntrack are gone by then."""
+    users = [rule for rule in table.rules if f"@{item.name}" in rule.leads_to and not rule.depends_on]
+    rules = [(*_removal(table, rule)[1:], ";") for rule in users if rule.handle is not None]
+    delete = ("delete", *item.kind.split(), table.family, table.name, item.name)
+    return ("nft", *(word for rule in rules for word in rule), *delete)
 
 
 def _named_once(saved: Sequence[_Table], nft: Sequence[_Table]) -> Iterator[_Table]:
@@ -301,12 +324,13 @@ def _saved_tables(text: str | None, backend: str, family: str) -> Iterator[_Tabl
     name: str | None = None
     hooked: set[str] = set()
     rules: list[_Rule] = []
+    places: Counter[str] = Counter()
     for number, line in enumerate((text or "").split("\n"), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         if name is None and line.startswith("*"):
-            name, hooked, rules = line[1:], set(), []
+            name, hooked, rules, places = line[1:], set(), [], Counter()
         elif name is not None and line == "COMMIT":
             yield _Table(backend, family, name, hooked=frozenset(hooked), rules=tuple(rules))
             name = None
@@ -314,8 +338,8 @@ def _saved_tables(text: str | None, backend: str, family: str) -> Iterator[_Tabl
             if match["policy"] != "-":
                 hooked.add(match["name"])
         elif name is not None and (match := _SAVED_RULE.fullmatch(line)):
-            place = 1 + sum(rule.chain == match["chain"] for rule in rules)
-            rules.append(_saved_rule(match["chain"], match["spec"] or "", place))
+            places[match["chain"]] += 1
+            rules.append(_saved_rule(match["chain"], match["spec"] or "", places[match["chain"]]))
         else:
             raise ValueError(f"{backend} {family} line {number}: {line[:60]!r} is not of iptables-save")
     if name is not None:
@@ -368,24 +392,24 @@ def _shell_words(text: str) -> tuple[str, ...]:
 
 
 def _nft_tables(recorded: Recorded) -> tuple[_Table, ...]:
-    """The nftables ruleset: structure from the JSON, each rule's words from the plain text; either alone will do."""
+    """The nftables ruleset, from the JSON and the plain text together; either alone will do.
+
+    JSON is the safer to read, but is silent about what nft had not learnt to put there: extensions of xtables and
+    what a rule does with the elements of a set (both before 1.0). The text has all of it.
+    """
     if recorded.nft_json is None:
         return _text_tables(recorded.nft_text or "")
     try:
         by_text = _text_tables(recorded.nft_text or "")
     except ValueError:  # a comment of iptables with a quotation mark is printed without escaping it
         by_text = ()
-    printed = {(*table.key, rule.chain, rule.handle): rule for table in by_text for rule in table.rules}
-    return tuple(_json_tables(recorded.nft_json, printed))
-
-
-_Printed = Mapping[tuple[str, str, str, int | None], _Rule]  # by family, table, chain, handle
+    return tuple(_json_tables(recorded.nft_json, {table.key: table for table in by_text}))
 
 
 # JSON (libnftables-json(5)): a flat list of objects, each with its table
 
 
-def _json_tables(text: str, printed: _Printed) -> Iterator[_Table]:
+def _json_tables(text: str, by_text: Mapping[tuple[str, str], _Table]) -> Iterator[_Table]:
     items = _json_items(text)
     for item in items:
         if (found := item.get("table")) is None:
@@ -397,27 +421,39 @@ def _json_tables(text: str, printed: _Printed) -> Iterator[_Table]:
             for kind, body in other.items()
             if isinstance(body, dict) and body.get("family") == family and body.get("table") == name
         ]
-        flags = found.get("flags", ())  # a string in some versions, a list in others
+        printed = by_text.get((family, name), _Table(NFT, family, name))
+        rules = {(rule.chain, rule.handle): rule for rule in printed.rules}
+        objects = {(one.kind, one.name): one for one in printed.objects}
         yield _Table(
             backend=NFT,
             family=family,
             name=name,
-            dormant="dormant" in flags,
+            dormant=printed.dormant or _json_dormant(found),
             hooked=frozenset(_string(body, "name") for kind, body in mine if kind == "chain" and "hook" in body),
             rules=tuple(
-                _json_rule(body, printed.get((family, name, _string(body, "chain"), _handle(body))))
+                _json_rule(body, rules.get((_string(body, "chain"), _handle(body))))
                 for kind, body in mine
                 if kind == "rule"
             ),
-            objects=tuple(_json_object(kind, body) for kind, body in mine if kind in (*OBJECTS, "set", "map")),
+            objects=tuple(
+                _json_object(kind, body, objects.get((kind, _string(body, "name"))))
+                for kind, body in mine
+                if kind in (*OBJECTS, "set", "map")
+            ),
             maps={_string(body, "name"): frozenset(_json_jumps(body)) for kind, body in mine if kind == "map"},
         )
 
 
+def _json_dormant(table: Mapping[str, Any]) -> bool:
+    flags = table.get("flags")  # a string in some versions, a list in others
+    return "dormant" in (flags if isinstance(flags, list) else [flags])
+
+
 def _json_items(text: str) -> list[dict[str, Any]]:
-    body = "\n".join(line for line in text.split("\n") if not line.startswith("#"))  # warnings about iptables-nft
+    # nft writes warnings before it: "# Warning: table ip nat is managed by iptables-nft", "warning: stmt ops chain ..."
+    start = re.search(r"^\{", text, re.MULTILINE)
     try:
-        items = json.loads(body)["nftables"]
+        items = json.loads(text[start.start() :] if start else text)["nftables"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"nft JSON: not a ruleset: {error}") from error
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -434,9 +470,9 @@ def _string(body: Mapping[str, Any], key: str) -> str:
 
 def _xtables_dependency(kind: object, name: object) -> Iterator[_Dependency]:
     """The same for an extension of xtables inside of a rule of nftables, whose arguments nft does not show."""
-    if kind == "match" and name in MATCHES:
+    if isinstance(name, str) and kind == "match" and name in MATCHES:
         yield _Dependency(f"-m {name}")
-    elif kind == "target" and name in TARGETS:
+    elif isinstance(name, str) and kind == "target" and name in TARGETS:
         yield _Dependency(f"-j {name}")
 
 
@@ -446,7 +482,7 @@ def _handle(body: Mapping[str, Any]) -> int | None:
 
 
 def _json_rule(body: Mapping[str, Any], printed: _Rule | None) -> _Rule:
-    """A rule; `printed` is the same one in the plain text, which has the better words and, at times, more."""
+    """A rule; `printed` is the same one in the plain text, where that was recorded."""
     expressions = body.get("expr", [])
     extensions = [value for key, value in _json_walk(expressions) if key == "xt"]
     depends_on = [*_json_dependencies(expressions)]
@@ -454,18 +490,28 @@ def _json_rule(body: Mapping[str, Any], printed: _Rule | None) -> _Rule:
     for line in _json_text(expressions):
         depends_on += _text_dependencies(line)
         leads_to |= {*_text_jumps(line)}
-    if printed is not None and None in extensions:  # nft before 1.0 has `"xt": null` for every extension
-        depends_on += [found for found in printed.depends_on if found not in depends_on]
-    if printed is not None and _TEXT_NOTRACK.search(printed.text):
-        depends_on = [found for found in depends_on if found.what != "-j CT"]  # JSON hides what CT is to do
+    if printed is not None:
+        if not any(extensions):  # the text has other words for an extension that JSON names
+            known = {found.what for found in depends_on}
+            depends_on += [found for found in printed.depends_on if found.what not in known]
+        if _TEXT_NOTRACK.search(printed.text):  # JSON names CT, but not what it is to do
+            depends_on = [found for found in depends_on if found.what != "-j CT"]
+        leads_to |= printed.leads_to
     return _Rule(
         chain=_string(body, "chain"),
-        text=json.dumps(expressions, separators=(",", ":")) if printed is None else printed.text,
+        text=_compact(expressions) if printed is None else printed.text,
         depends_on=tuple(depends_on),
         leads_to=frozenset(leads_to),
         handle=_handle(body),
         from_xtables=bool(extensions),
     )
+
+
+def _compact(expressions: object) -> str:
+    try:
+        return json.dumps(expressions, separators=(",", ":"))
+    except RecursionError as error:
+        raise ValueError("nft JSON: a rule nested too deep") from error
 
 
 def _json_text(expressions: object) -> Iterator[_Line]:
@@ -475,11 +521,12 @@ def _json_text(expressions: object) -> Iterator[_Line]:
             yield _Line(0, item, _QUOTED.sub('""', item), None)
 
 
-def _json_object(kind: str, body: Mapping[str, Any]) -> _Object:
+def _json_object(kind: str, body: Mapping[str, Any], printed: _Object | None) -> _Object:
     name = _string(body, "name")
     depends_on: tuple[_Dependency, ...] = (_Dependency(f"{kind} object"),)
     if kind not in OBJECTS:  # a set holds conntrack when its elements count connections
         depends_on = tuple(_json_dependencies([body.get("stmt"), body.get("elem")]))
+        depends_on = depends_on or (() if printed is None else printed.depends_on)
     return _Object(kind, name, f"{kind} {name}", depends_on, _handle(body))
 
 
@@ -508,11 +555,11 @@ def _json_dependencies(expressions: object) -> Iterator[_Dependency]:
 
 
 def _json_jumps(value: object) -> Iterator[str]:
-    """The chains that a verdict in here leads to, and the maps that are looked into, as "@name"."""
+    """The chains that a verdict in here leads to, and the sets and maps that are looked into, as "@name"."""
     for key, inner in _json_walk(value):
         if key in ("jump", "goto") and isinstance(inner, dict) and isinstance(inner.get("target"), str):
             yield inner["target"]
-        elif key == "data" and isinstance(inner, str) and inner.startswith("@"):
+        elif isinstance(inner, str) and inner.startswith("@"):
             yield inner
 
 
@@ -525,7 +572,7 @@ _TEXT_HANDLE: Final = re.compile(r"\s*# handle (?P<handle>\d+)$")
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _TEXT_HOOK: Final = re.compile(r"type \w+ hook ")
 _TEXT_JUMP: Final = re.compile(r"\b(?:jump|goto) (?P<chain>[^\s,;{}]+)")
-_TEXT_MAP: Final = re.compile(r"vmap (?P<map>@[^\s,;{}]+)")
+_TEXT_SET: Final = re.compile(r"(?<=\s)@[^\s,;{}]+")
 _NOT_A_NAME: Final = r"(?<![-@\w.])(?<!jump )(?<!goto )"
 _TEXT_CT: Final = re.compile(rf"{_NOT_A_NAME}ct (?:(?:original|reply) )?(?P<key>(?:ip6? )?[a-z][a-z0-9-]*)")
 _TEXT_STATEMENT: Final = re.compile(
@@ -534,7 +581,6 @@ _TEXT_STATEMENT: Final = re.compile(
 )
 _TEXT_NOTRACK: Final = re.compile(r"\bnotrack$")
 _TEXT_XTABLES: Final = re.compile(r'\bxt (?P<type>match|target) "(?P<name>\w+)"')
-_BRACES: Final = re.compile(r"\{[^{}]*\}")
 
 
 def _text_tables(text: str) -> tuple[_Table, ...]:
@@ -565,25 +611,27 @@ def _text_tables(text: str) -> tuple[_Table, ...]:
 
 def _text_lines(text: str) -> Iterator[_Line]:
     """The text's statements; a line that opens a table, or a block inside of one, is one by itself."""
-    joined, first, level = "", 0, 0
+    parts: list[str] = []
+    first = depth = level = 0
     handle: int | None = None
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.strip()
-        if not line or (line.startswith("#") and not joined):  # blank, or a warning about iptables-nft
+        if not line or (line.startswith("#") and not parts):  # blank, or a warning about iptables-nft
             continue
         # the same length without quotes, so that a place in it is a place in the line
         if match := _TEXT_HANDLE.search(_QUOTED.sub(lambda quoted: "q" * len(quoted[0]), line)):
             handle = int(match["handle"])
             line = line[: match.start()]
-        first = first if joined else number
-        joined = f"{joined} {line}".strip()
-        bare = _QUOTED.sub('""', joined)
-        depth = bare.count("{") - bare.count("}")
-        if depth > 0 and not (depth == 1 and level < len(_TEXT_OPENINGS) and _TEXT_OPENINGS[level].fullmatch(bare)):
-            continue
-        yield _Line(first, joined, bare, handle)
-        joined, level, handle = "", level + depth, None
-    if joined:
+        first = first if parts else number
+        bare = _QUOTED.sub('""', line)
+        parts.append(line)
+        depth += bare.count("{") - bare.count("}")
+        opens = depth == 1 and len(parts) == 1 and level < len(_TEXT_OPENINGS) and _TEXT_OPENINGS[level].fullmatch(bare)
+        if depth <= 0 or opens:
+            joined = " ".join(parts)
+            yield _Line(first, joined, _QUOTED.sub('""', joined), handle)
+            parts, level, depth, handle = [], level + depth, 0, None
+    if parts:
         raise ValueError(f"nft line {first}: a bracket is not closed, the text was cut")
 
 
@@ -622,7 +670,7 @@ def _text_rule(chain: str, line: _Line) -> _Rule:
 
 def _text_jumps(line: _Line) -> Iterator[str]:
     yield from (match["chain"] for match in _TEXT_JUMP.finditer(line.bare))
-    yield from (match["map"] for match in _TEXT_MAP.finditer(line.bare))
+    yield from _TEXT_SET.findall(line.bare)
 
 
 def _text_dependencies(line: _Line) -> tuple[_Dependency, ...]:
@@ -639,11 +687,20 @@ def _text_cts(line: _Line) -> Iterator[_Dependency]:
 
 
 def _text_statements(line: _Line) -> Iterator[_Dependency]:
-    bare = line.bare
-    while (shorter := _BRACES.sub("", bare)) != bare:  # values in sets share words with statements
-        bare = shorter
+    bare = _outside_braces(line.bare)  # values in sets share words with statements
     bare = _TEXT_CT.sub("", re.sub(r"\bct status (?:!= )?\S+", "", bare))
     return (_Dependency(match["what"], match["family"]) for match in _TEXT_STATEMENT.finditer(bare))
+
+
+def _outside_braces(text: str) -> str:
+    kept: list[str] = []
+    depth = 0
+    for part in re.split(r"([{}])", text):
+        if part in ("{", "}"):
+            depth += 1 if part == "{" else -1
+        elif depth == 0:
+            kept.append(part)
+    return "".join(kept)
 
 
 # --- the module itself ----------------------------------------------------------------------------------------------

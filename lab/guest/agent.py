@@ -73,7 +73,7 @@ class Agent:
         wanted = HoldRequest(
             connections=request["connections"],
             deadline_seconds=request["load_seconds"],
-            processes=request.get("processes", 1),
+            processes=request.get("processes", 0),
             loop=request.get("loop", "asyncio"),
         )
         self._hold = Hold(wanted, lambda sample: reply.event("sample", **sample))

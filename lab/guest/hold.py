@@ -26,7 +26,7 @@ class HoldRequest(NamedTuple):
 
     connections: int
     deadline_seconds: float
-    processes: int = 1  # pairs of a server and a client
+    processes: int = 0  # pairs of a server and a client; 0: one pair per processor
     loop: str = "asyncio"
 
 
@@ -56,7 +56,8 @@ class Hold:
     def run(self) -> Dict[str, Any]:
         """Open the connections and return how it ended; raises HoldError when no load could be driven."""
         request = self._request
-        plan = shards(request.connections, request.processes, fd_limit(), ephemeral_ports())
+        processes = request.processes or os.sysconf("SC_NPROCESSORS_ONLN")
+        plan = shards(request.connections, processes, fd_limit(), ephemeral_ports())
         try:
             self._fork(plan)
             self._loop.run_until_complete(self._drive())
@@ -266,7 +267,7 @@ def main(argv: List[str]) -> int:
     """`hold`: drive the load on this machine's loopback and print its result as JSON (for tests and benchmarks)."""
     parser = argparse.ArgumentParser(prog="hold", description="Hold TCP connections over loopback.")
     parser.add_argument("--connections", type=int, default=1000)
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=0)
     parser.add_argument("--loop", default="asyncio", choices=["asyncio", "uvloop"])
     parser.add_argument("--deadline", type=float, default=60.0)
     options = parser.parse_args(argv)

@@ -19,12 +19,12 @@ def golden(path: str) -> str:
 LISTS_HOOKS = ("6.12-debian13", "7.2-forky")  # Debian 12's kernel has the option off, Debian 11's nft lacks the command
 
 # capture -> the families that are tracked, as one reads it in the file
-TRACKED: dict[str, set[str]] = {
-    "pristine": set(),
-    "attached": {"ip"},
-    "full": {"ip"},
-    "flushed": set(),
-    "nft": {"ip", "ip6", "bridge"},
+TRACKED: dict[str, frozenset[str]] = {
+    "pristine": frozenset(),
+    "attached": frozenset({"ip"}),
+    "full": frozenset({"ip"}),
+    "flushed": frozenset(),
+    "nft": frozenset({"ip", "ip6", "bridge"}),
 }
 
 

@@ -72,7 +72,7 @@ def make_image(target: str = "debian12") -> images.Image:
     digest = images.recipe_digest(TARGETS[target])
     folder = images.images_folder() / f"{target}-{digest[:12]}"
     folder.mkdir(parents=True)
-    names = ("root.ext4", "vmlinuz", "initrd.cpio", "config", "busybox", "packages.txt")
+    names = tuple(images._FILES.values())
     for name in names:
         (folder / name).write_text(name)
     description = {

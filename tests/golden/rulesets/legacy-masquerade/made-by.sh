@@ -1,0 +1,1 @@
+iptables-legacy -t nat -A POSTROUTING -o eth0 -j MASQUERADE

@@ -1,0 +1,5 @@
+nft -f - <<'N'
+table inet idle {
+	flowtable only { hook ingress priority filter; devices = { lo }; }
+}
+N
