@@ -8,6 +8,7 @@ from typing import Any
 
 from lab.core.expectation import Expectation
 from lab.core.finding import Finding
+from lab.core.proofs import Proofs
 
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1
@@ -29,7 +30,12 @@ class Try:
 
 
 def cell_result(
-    plan: Json, finding: Finding, expected: Expectation | None, kernel_release: str | None, tries: Sequence[Try]
+    plan: Json,
+    finding: Finding,
+    proofs: Proofs | None,
+    expected: Expectation | None,
+    kernel_release: str | None,
+    tries: Sequence[Try],
 ) -> dict[str, Any]:
     """The content of a cell's result.json; `as_expected` is null where nothing was expected."""
     measured = finding.measured
@@ -59,7 +65,8 @@ def cell_result(
         "insert_failed": measured.insert_failed,
         "connections": dict(measured.connections) if measured.connections is not None else None,
         "first_drop_seconds": measured.first_drop_seconds,
-        "holders": None,
+        "holders": proofs.holders_json() if proofs is not None and proofs.holders is not None else None,
+        "proofs": proofs.to_json() if proofs is not None else None,
         "stages_seconds": dict(tries[-1].stages_seconds) if tries else {},
         "tries": [attempt.to_json() for attempt in tries],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
@@ -22,7 +23,18 @@ def human_table(cells: Sequence[Json]) -> str:
             lines += ["", f"{cell['cell']}: {mark(cell)}", *(f"  {line}" for line in str(cell["reason"]).splitlines())]
             if cell["because"]:
                 lines.append(f"  expected {cell['expected']}: {cell['because']}")
+        if cell["holders"] and cell["finding"] not in ("untracked", "state-refused"):
+            lines += ["", f"{cell['cell']}: what holds conntrack", *map(_holder, cell["holders"])]
+        if (cell["proofs"] or {}).get("disagreement"):
+            lines += ["", f"{cell['cell']}: {cell['proofs']['disagreement']}"]
     return "\n".join(_printable(line) for line in lines)
+
+
+def _holder(holder: Json) -> str:
+    place = " ".join(str(holder[key]) for key in ("backend", "family", "table", "chain") if holder[key])
+    hidden = " (no packet reaches it)" if holder["reachable"] is False else ""
+    mend = f"; remove it: {shlex.join(holder['remove'])}" if holder["remove"] else ""
+    return f"  {place}: {holder['rule']}{hidden}{mend}"
 
 
 def markdown_table(cells: Sequence[Json]) -> str:

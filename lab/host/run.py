@@ -14,6 +14,7 @@ from lab.core.errors import GuestLost
 from lab.core.expectation import Expectation, expected_for
 from lab.core.finding import Finding, judge
 from lab.core.plan import CellPlan
+from lab.core.proofs import prove
 from lab.core.result import Try, cell_result
 from lab.core.scenario import Scenario, parse_scenario
 from lab.host import store
@@ -88,6 +89,7 @@ class Runner:
         recording = Recording()
         try:
             async with contextlib.AsyncExitStack() as stack:
+                await self._prepare(job, recording)
                 self.on_progress(job.plan, Progress("restore"))
                 with recording.stage("restore"):
                     machine = await stack.enter_async_context(self.provisioner.machine(job.spec))
@@ -108,6 +110,13 @@ class Runner:
             recording.lost = f"the machine did not go away within {self.deadlines.destroy:g} s"
         return recording
 
+    async def _prepare(self, job: Job, recording: Recording) -> None:
+        """What is done once for all cells of a machine; it is a stage of the cell that had to wait for it."""
+        with recording.stage("boot"):
+            prepared = await self.provisioner.prepare(job.spec, lambda line: self.on_progress(job.plan, Progress(line)))
+        if not prepared:
+            del recording.stages_seconds["boot"]
+
 
 def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
     """Judge a cell by what lies in its folder, and write its result.json and samples.csv."""
@@ -115,11 +124,12 @@ def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
     try:
         evidence = store.read_evidence(folder)
     except (ValueError, KeyError) as error:
-        finding, release = Finding("inconclusive", f"the evidence cannot be read: {error}"), None
+        finding, proofs, release = Finding("inconclusive", f"the evidence cannot be read: {error}"), None, None
     else:
         finding, release = judge(evidence), evidence.kernel_release
+        proofs = prove(evidence, finding)
         store.write_samples_csv(folder / "samples.csv", evidence.samples)
-    result = cell_result(plan, finding, _expected(folder, plan, release), release, tries)
+    result = cell_result(plan, finding, proofs, _expected(folder, plan, release), release, tries)
     store.write_aside(folder / "result.json", store.json_text(result))
     return result
 

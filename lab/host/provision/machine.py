@@ -70,8 +70,8 @@ class Provisioner(Protocol):
         """A fresh machine that nothing else ever touched."""
         ...
 
-    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> None:
-        """Do what is done once for all cells of a spec (boot and save its state)."""
+    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
+        """Do what is done once for all cells of a spec (boot and save its state); False when it was done already."""
         ...
 
     def describe(self, spec: MachineSpec) -> tuple[str, ...]:

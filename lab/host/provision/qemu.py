@@ -126,25 +126,26 @@ class QemuProvisioner:
                 process = await stack.enter_async_context(self._restored(spec))
             yield QemuMachine(process, self._machine_facts(spec))
 
-    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> None:
+    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
         """Boot and save, unless a complete saved state is there. Two labs at once wait for each other."""
         key = self.key(spec)
         async with self._preparing.setdefault(key, asyncio.Lock()):
             state = SavedState(self._folder(key))
             if state.complete():
-                return
+                return False
             cancelled = threading.Event()
             deadline = Deadline.after(2 * self._deadlines.boot + _SAVE_SECONDS, "booting the machine", cancelled)
             with contextlib.ExitStack() as stack:
-                lock = exclusive(f"state-{key}", deadline, lambda: progress("waiting for another boot of this machine"))
+                lock = exclusive(f"state-{key}", deadline, lambda: progress("waiting for another boot"))
                 try:
                     await asyncio.to_thread(stack.enter_context, lock)
                 except asyncio.CancelledError:
                     cancelled.set()
                     raise
                 if not state.complete():
-                    progress("booting and saving its memory")
+                    progress("boot")
                     await self._boot_and_save(spec, key)
+            return True
 
     async def prove_boot(self, spec: MachineSpec, seconds: float) -> None:
         """Boot the machine to its agent's first answer and end it; raises GuestLost when it does not get there."""
