@@ -342,10 +342,10 @@ async def _migrate(process: QemuProcess, devices_fd: int, command: str, seconds:
     of it (x-ignore-shared). A machine that was saved is stopped; one that was restored runs.
     """
     process.qmp.send_fd_scm(devices_fd)
-    await process.execute("getfd", {"fdname": "devices"})
+    uri = f"file:/dev/fdset/{(await process.execute('add-fd'))['fdset-id']}"
     capabilities = [{"capability": "x-ignore-shared", "state": True}]
     await process.execute("migrate-set-capabilities", {"capabilities": capabilities})
-    await process.execute(command, {"uri": "fd:devices"})
+    await process.execute(command, {"uri": uri})
     deadline = time.monotonic() + seconds
     while (status := (await process.execute("query-migrate")).get("status")) != "completed":
         if status in ("failed", "cancelled") or time.monotonic() > deadline:

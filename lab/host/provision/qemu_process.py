@@ -11,6 +11,7 @@ from typing import Any
 from qemu.qmp import QMPClient, QMPError
 
 from lab.core.errors import GuestLost
+from lab.core.kmsg import console_troubles
 from lab.host.process import confined
 from lab.host.provision.channel import MAX_LINE_BYTES, AgentChannel
 from lab.host.provision.machine import ConsoleLog, OnEvent, last_lines
@@ -73,6 +74,9 @@ class QemuProcess:
             parts.append(f"QEMU ended with status {self.process.returncode}")
         if self.stderr():
             parts.append(f"QEMU: {last_lines(self.stderr(), 3)}")
+        fatal = [trouble.text for trouble in console_troubles(self.console()) if trouble.fatal]
+        if fatal:
+            parts.append(f"its kernel said: {fatal[0]}")
         console = last_lines(self.console())
         told = type(lost)("; ".join(parts) + (f"; last on the console:\n{console}" if console else ""))
         told.console = self.console()
