@@ -19,7 +19,7 @@ from lab.core.errors import LabError
 from lab.core.result import exit_status, results_document
 from lab.core.scenario import LOAD_KINDS
 from lab.host import images, output
-from lab.host.commands import RunOptions, Services, check_host, open_shell, plan_run, run_cells
+from lab.host.commands import RunOptions, Services, check_host, open_kept, open_shell, plan_run, run_cells
 from lab.host.doctor import report
 from lab.host.progress import Reporter
 from lab.host.provision.machine import Deadlines
@@ -96,6 +96,11 @@ def _judge(options: argparse.Namespace) -> int:
 
 def _shell(options: argparse.Namespace) -> int:
     wanted = _run_options(options)
+    if options.kept:
+        kept: int = _async(open_kept(Path(options.kept), wanted, _say))
+        return kept
+    if not wanted.scenarios:
+        raise LabError("lab shell: names no scenario", hint="lab shell nat-present, or lab shell --kept CELL")
     status: int = _async(open_shell(plan_run(wanted), wanted, _say))
     return status
 
@@ -131,7 +136,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _run_options(options: argparse.Namespace) -> RunOptions:
     return RunOptions(
-        scenarios=tuple(options.scenarios),
+        scenarios=(options.scenarios,) if isinstance(options.scenarios, str) else tuple(options.scenarios or ()),
         targets=tuple(options.target or (DEFAULT_TARGET,)),
         provisioner=options.provisioner,
         kernel=Path(options.kernel) if options.kernel else None,
@@ -252,7 +257,8 @@ def _run_parser(commands: Any) -> None:
 def _shell_parser(commands: Any) -> None:
     example = "lab shell nat-flushed --set iptables=nft --target debian13"
     parser = _command(commands, "shell", _shell, "open a shell in the guest, at the scenario's state", example)
-    _machine_arguments(parser, scenarios=1)
+    _machine_arguments(parser, scenarios="?")
+    parser.add_argument("--kept", metavar="CELL", help="the folder of a cell that was run with --keep-failed")
 
 
 def _machine_arguments(parser: argparse.ArgumentParser, scenarios: int | str = "+") -> None:

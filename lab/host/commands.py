@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import lab
 from lab.core.errors import ScenarioError
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
+from lab.core.scenario import MachineSpec as MachineWish
 from lab.core.scenario import Scenario, scenario_digest
 from lab.host import accelerator, doctor, images, terminal
 from lab.host.agent_package import agent_zipapp
@@ -23,10 +24,10 @@ from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import KVM, TCG
 from lab.host.qemu_binary import QemuBinary, find_qemu
 from lab.host.recording import Progress, Recording, reach_state
-from lab.host.run import Job, Runner
+from lab.host.run import KEPT_MACHINE, Job, Runner
 from lab.host.scenario_files import load_scenarios, scenario_directories
-from lab.host.store import create_run
-from lab.host.targets import TARGETS, TargetSpec, expand_targets
+from lab.host.store import create_run, read_plan
+from lab.host.targets import TARGETS, TargetSpec, expand_targets, parse_target
 
 MANIFEST_VERSION = 1
 _KVM_SECONDS = 30.0
@@ -127,6 +128,20 @@ async def open_shell(planned: PlannedRun, options: RunOptions, say: Say) -> int:
         return await terminal.join(machine, machine.process.shell_socket)
 
 
+async def open_kept(cell: Path, options: RunOptions, say: Say) -> int:
+    """A shell in the machine that --keep-failed left in a cell's folder; returns the shell's exit status."""
+    file = cell / KEPT_MACHINE
+    if not file.is_file():
+        raise ScenarioError(f"{cell}: keeps no machine", hint="run the cell again with --keep-failed")
+    plan = read_plan(cell)
+    wanted = MachineWish(tuple(plan["machine"]["boot_args"]), plan["machine"]["memory_mb"], plan["machine"]["vcpus"])
+    targets = await _targets((parse_target(plan["target"]),), options, say)
+    provisioner = await _provisioner(options, targets[plan["target"]].machine(wanted), say)
+    async with provisioner.kept(targets[plan["target"]].machine(wanted), file) as machine:
+        say(f"{plan['cell']}, as it was at its end")
+        return await terminal.join(machine, machine.process.shell_socket)
+
+
 async def check_host(say: Say, again: bool) -> list[doctor.Check]:
     """Every check of the doctor; KVM is proved by booting a guest with it where there is an image to boot."""
     checks, qemu = doctor.check_host()
@@ -162,18 +177,22 @@ def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, Prepar
 async def _prepared(
     planned: PlannedRun, options: RunOptions, say: Say
 ) -> tuple[QemuProvisioner, Mapping[str, PreparedTarget]]:
-    qemu = find_qemu()
-    targets = await prepare_targets(
-        planned.targets,
-        modules=options.modules,
-        mirror=options.mirror,
-        build_seconds=options.deadlines.build,
-        say=say,
-    )
+    targets = await _targets(planned.targets, options, say)
     check_programs(planned.plans, targets)
-    first = targets[planned.plans[0].target].machine(planned.plans[0].machine)
-    chosen = await accelerator.choose(options.accelerator, qemu, lambda: _boot_with_kvm(qemu, first), say)
-    return QemuProvisioner(qemu, chosen, options.deadlines), targets
+    first = planned.plans[0]
+    return await _provisioner(options, targets[first.target].machine(first.machine), say), targets
+
+
+async def _targets(specs: Sequence[TargetSpec], options: RunOptions, say: Say) -> Mapping[str, PreparedTarget]:
+    find_qemu()  # before a minute is spent on an image
+    seconds = options.deadlines.build
+    return await prepare_targets(specs, modules=options.modules, mirror=options.mirror, build_seconds=seconds, say=say)
+
+
+async def _provisioner(options: RunOptions, spec: MachineSpec, say: Say) -> QemuProvisioner:
+    qemu = find_qemu()
+    chosen = await accelerator.choose(options.accelerator, qemu, lambda: _boot_with_kvm(qemu, spec), say)
+    return QemuProvisioner(qemu, chosen, options.deadlines)
 
 
 async def _boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:

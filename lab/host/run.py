@@ -22,6 +22,7 @@ from lab.host.provision.machine import Deadlines, MachineSpec, Provisioner
 from lab.host.recording import Progress, Recording, record
 
 TRIES = 2
+KEPT_MACHINE = "machine"  # a cell's whole machine, as it was at the end
 _RESULTS_EVERY_SECONDS = 1.0
 
 
@@ -75,17 +76,21 @@ class Runner:
 
     async def _cell(self, job: Job) -> dict[str, Any]:
         recordings: list[Recording] = []
-        while len(recordings) < TRIES and (not recordings or recordings[-1].lost is not None):
-            recordings.append(await self._try(job))
         with self.run.cell(job.plan.cell) as folder:
+            kept = folder / KEPT_MACHINE if job.keep_failed else None
+            while len(recordings) < TRIES and (not recordings or recordings[-1].lost is not None):
+                recordings.append(await self._try(job, kept))
             for number, lost in enumerate(recordings[:-1], start=1):
                 (folder / "tries" / str(number)).mkdir(parents=True)
                 store.write_recording(folder / "tries" / str(number), lost, job.plan, job.scenario_text)
             store.write_recording(folder, recordings[-1], job.plan, job.scenario_text)
             tries = [Try(number, one.lost, one.stages_seconds) for number, one in enumerate(recordings, start=1)]
-            return judge_folder(folder, tries)
+            result = judge_folder(folder, tries)
+            if kept is not None and result["as_expected"] is not False:
+                kept.unlink(missing_ok=True)
+            return result
 
-    async def _try(self, job: Job) -> Recording:
+    async def _try(self, job: Job, kept: Path | None) -> Recording:
         recording = Recording()
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -97,6 +102,8 @@ class Runner:
                     await record(
                         machine, job.plan, self.deadlines, recording, lambda seen: self.on_progress(job.plan, seen)
                     )
+                    if kept is not None:
+                        await machine.keep(kept)
                 finally:
                     recording.console = machine.console()
                     self.on_progress(job.plan, Progress("destroy"))

@@ -54,6 +54,10 @@ class Machine(Protocol):
         """The agent's answer. Raises GuestLost when there is none in time, or none that can be understood."""
         ...
 
+    async def keep(self, file: Path) -> None:
+        """Write the whole machine to `file`, and leave it stopped. Raises GuestLost."""
+        ...
+
     def console(self) -> str:
         """Everything the console has shown since power-on (bounded)."""
         ...

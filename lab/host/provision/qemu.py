@@ -96,6 +96,12 @@ class QemuMachine:
         """See Machine.facts."""
         return self._facts
 
+    async def keep(self, file: Path) -> None:
+        """Stop the machine and write all of it to `file`, for `QemuProvisioner.kept`. Raises GuestLost."""
+        await self._process.execute("stop")
+        with file.open("wb") as saved:
+            await _migrate(self._process, saved.fileno(), "migrate", _SAVE_SECONDS)
+
     @property
     def process(self) -> QemuProcess:
         """The QEMU behind it, for the shell and for tests that kill it."""
@@ -146,6 +152,19 @@ class QemuProvisioner:
                     progress("boot")
                     await self._boot_and_save(spec, key)
             return True
+
+    @contextlib.asynccontextmanager
+    async def kept(self, spec: MachineSpec, file: Path) -> AsyncIterator[QemuMachine]:
+        """A machine that `QemuMachine.keep` wrote, as it was; the file can be used again and again."""
+        with _Descriptors() as files:
+            opened = self._open(files, spec, _initrd_of_size(files, spec), None, True)
+            async with running(
+                lambda sockets: self._argv(spec, opened, sockets), files.numbers, ConsoleLog()
+            ) as process:
+                with file.open("rb") as saved:
+                    await _migrate(process, saved.fileno(), "migrate-incoming", self._deadlines.boot)
+                await process.execute("cont")  # it was stopped when it was written
+                yield QemuMachine(process, self._machine_facts(spec))
 
     async def prove_boot(self, spec: MachineSpec, seconds: float) -> None:
         """Boot the machine to its agent's first answer and end it; raises GuestLost when it does not get there."""
@@ -224,7 +243,7 @@ class QemuProvisioner:
                 await process.call("hello", deadline_seconds=self._deadlines.restore)
                 yield process
 
-    def _open(self, files: _Descriptors, spec: MachineSpec, initrd: str, memory: str, restores: bool) -> Files:
+    def _open(self, files: _Descriptors, spec: MachineSpec, initrd: str, memory: str | None, restores: bool) -> Files:
         return Files(
             kernel=files.path(spec.kernel),
             initrd=initrd,

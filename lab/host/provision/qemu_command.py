@@ -43,7 +43,7 @@ class Files:
     kernel: str
     initrd: str
     root_disk: str
-    memory: str
+    memory: str | None  # None: memory of its own, which a kept machine's saved state fills
     modules_disk: str | None = None
     restores: bool = False  # wait for a saved state instead of booting
 
@@ -71,11 +71,10 @@ def command_line(
     """The argv. A boot shares its memory with the file, a restore maps that file privately: a guest's writes stay its
     own, and guests restored from one file share every page that none of them wrote (QEMU docs/vm-templating.txt).
     """
-    sharing = "share=on" if not files.restores else "share=off,readonly=on,rom=off"
     argv = [binary, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-name", "conntrack-lab", "-sandbox", SANDBOX, *accelerator.options]
     argv += ["-machine", "pc,memory-backend=ram", "-m", str(memory_mb), "-smp", str(vcpus)]
-    argv += ["-object", f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={files.memory},{sharing}"]
+    argv += ["-object", _memory(files, memory_mb)]
     argv += ["-nic", "none", "-rtc", "base=utc,clock=vm"]
     argv += ["-kernel", files.kernel, "-initrd", files.initrd, "-append", " ".join([*BOOT_ARGS, *boot_args])]
     argv += _disk("root", files.root_disk)
@@ -88,6 +87,13 @@ def command_line(
     if files.restores:
         argv += ["-incoming", "defer"]
     return argv
+
+
+def _memory(files: Files, memory_mb: int) -> str:
+    if files.memory is None:
+        return f"memory-backend-ram,id=ram,size={memory_mb}M"
+    sharing = "share=off,readonly=on,rom=off" if files.restores else "share=on"
+    return f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={files.memory},{sharing}"
 
 
 def _disk(name: str, path: str) -> list[str]:

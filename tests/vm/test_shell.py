@@ -1,0 +1,73 @@
+"""A shell in the guest, and a machine that was kept for one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.vm.conftest import TARGETS
+
+pytestmark = pytest.mark.usefixtures("guests")
+
+DIFFERENT = """
+version = 1
+name = "differs"
+summary = "A scenario whose expectation is wrong."
+[[state]]
+file = { path = "/root/left-behind", text = "by the cell\\n" }
+[load]
+connections = 200
+[[expect]]
+finding = "table-full"
+because = "it is meant to fail"
+"""
+
+
+def lab(project_root: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lab", *arguments],
+        cwd=project_root,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "TERM": "dumb"},
+    )
+
+
+def test_a_shell_stands_at_the_scenarios_state(project_root: Path) -> None:
+    commands = "iptables-nft -t nat -S POSTROUTING; exit 7\n"
+    done = lab(project_root, "shell", "nat-present", "--set", "iptables=nft", "--target", TARGETS[0], stdin=commands)
+    assert done.returncode == 7, done.stderr
+    assert "-A POSTROUTING -o eth0 -j MASQUERADE" in done.stdout
+
+
+def test_a_shell_needs_one_machine(project_root: Path) -> None:
+    done = lab(project_root, "shell", "nat-present", "--target", TARGETS[0])
+    assert done.returncode == 2
+    assert "--set" in done.stderr
+
+
+def test_a_machine_that_failed_is_kept_and_can_be_entered(project_root: Path, tmp_path: Path) -> None:
+    scenario = tmp_path / "differs.toml"
+    scenario.write_text(DIFFERENT)
+    ran = lab(project_root, "run", str(scenario), "--target", TARGETS[0], "--keep-failed", "--output", str(tmp_path))
+    assert ran.returncode == 1, ran.stderr
+    (cell,) = (tmp_path / "latest" / "cells").iterdir()
+    entered = lab(project_root, "shell", "--kept", str(cell), stdin="cat /root/left-behind; exit 3\n")
+    assert entered.returncode == 3, entered.stderr
+    assert "by the cell" in entered.stdout
+
+
+def test_nothing_is_kept_of_a_cell_that_is_as_expected(project_root: Path, tmp_path: Path) -> None:
+    scenario = tmp_path / "differs.toml"
+    scenario.write_text(DIFFERENT.replace("table-full", "untracked"))
+    ran = lab(project_root, "run", str(scenario), "--target", TARGETS[0], "--keep-failed", "--output", str(tmp_path))
+    assert ran.returncode == 0, ran.stderr
+    (cell,) = (tmp_path / "latest" / "cells").iterdir()
+    assert not (cell / "machine").exists()
