@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.core.conntrack import integer, stat_totals
+from lab.core.conntrack import counter_delta, integer, stat_totals
 
 Json = Mapping[str, Any]
+_MAX_SECONDS = 10**9
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def parse_sample(raw: Json) -> Sample:
     """A sample as the guest sent it (raw texts of the files, counts of connections). Raises ValueError."""
     counts = {name: raw.get(name, 0) for name in ("attempted", "held", "failed", "lost", "accepted")}
     seconds = raw.get("seconds")
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < _MAX_SECONDS:
         raise ValueError(f"a sample without a time: {raw!r:.80}")
     if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in counts.values()):
         raise ValueError(f"a sample whose counts are no counts: {counts!r:.120}")
@@ -92,22 +93,19 @@ def parse_samples(lines: Iterable[str]) -> tuple[Sample, ...]:
 
 
 def drop_increase(samples: Sequence[Sample], name: str) -> int | None:
-    """How far a counter rose from the first sample to the last; None when either lacks it.
-
-    Counters are 32 bits wide per CPU, so a fall means that one wrapped.
-    """
+    """How far a counter rose from the first sample to the last; None when either lacks it, or when it was reset."""
     if not samples:
         return None
-    first, last = samples[0].counter(name), samples[-1].counter(name)
-    if first is None or last is None:
-        return None
-    return (last - first) % 2**32
+    return counter_delta(samples[0].counters or {}, samples[-1].counters or {}, name)
 
 
-def _order(sample: Sample) -> tuple[float, ...]:
+def _order(sample: Sample) -> tuple[Any, ...]:
+    """Whatever can differ between two samples takes part, and what is unknown comes before any number."""
     progress = (sample.attempted, sample.accepted, sample.held + sample.failed + sample.lost)
-    counters = sample.counters or {}
-    return (sample.seconds, *progress, sample.entries or 0, counters.get("drop", 0), counters.get("early_drop", 0))
+    counters = sample.counters
+    known = [-1 if value is None else value for value in (sample.entries, sample.counter("drop"), sample.table_max)]
+    rest = (sample.held, sample.failed, counters is not None, sorted((counters or {}).items()))
+    return (sample.seconds, *progress, *known, *rest)
 
 
 def _text(raw: Json, name: str) -> str | None:

@@ -90,7 +90,7 @@ def judge(evidence: Evidence) -> Finding:
             if verdict is not None:
                 name, reason, cause = verdict
                 return Finding(name, reason, cause, measured)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         return Finding("inconclusive", f"the evidence cannot be read: {error}")
     return Finding("inconclusive", "no rule covers this evidence", None, measured)
 
@@ -99,7 +99,8 @@ def measure(evidence: Evidence) -> Measured:
     """The numbers in the evidence. Raises ValueError for text that is not what the kernel prints."""
     samples, load = evidence.samples, evidence.load or {}
     entries = [sample.entries for sample in samples if sample.entries is not None]
-    limits = list(dict.fromkeys(sample.table_max for sample in samples if sample.table_max is not None))
+    limits = [sample.table_max for sample in samples if sample.table_max is not None]
+    different = tuple(dict.fromkeys(limits))
     return Measured(
         wanted=load.get("connections"),
         connections=_connections(load),
@@ -113,7 +114,7 @@ def measure(evidence: Evidence) -> Measured:
         first_drop_seconds=_first_rise(samples, "drop"),
         message_logged=_message_logged(evidence.kernel_log),
         absent=_is_absent(evidence),
-        max_changed=tuple(limits) if len(limits) > 1 else (),
+        max_changed=different if len(different) > 1 else (),
         ended=load.get("ended"),
     )
 
@@ -219,7 +220,9 @@ def _all_held(_: Evidence, measured: Measured) -> Verdict | None:
 def _fell_short(_: Evidence, measured: Measured) -> Verdict | None:
     counts = measured.connections or {}
     moving = measured.ended == "deadline" and not counts.get("failed") and not counts.get("lost")
-    if not moving:
+    unaccepted = counts.get("accepted", 0) < counts.get("held", 0)
+    none_lost = not any(counts.get(name) for name in ("failed", "lost", "stalled")) and not unaccepted
+    if not (moving or none_lost):
         return None
     return "inconclusive", f"the load fell short within its time: {_held(measured)}", None
 
@@ -262,7 +265,8 @@ def _cause(evidence: Evidence, measured: Measured) -> tuple[str, str]:
         return "accept backlog", shown or f"{counts.get('held')} connected, {counts.get('accepted')} accepted"
     stalled = sum(client["stalled"]["syn_retransmitted"] for client in load.get("clients", []))
     examined = sum(client["stalled"]["examined"] for client in load.get("clients", []))
-    return "timeout", f"{stalled} of {examined} stalled connects sent their SYN again without an answer"
+    unseen = "; whether the accept queue overflowed is unknown" if overflows["TcpExt.ListenOverflows"] is None else ""
+    return "timeout", f"{stalled} of {examined} stalled connects sent their SYN again without an answer{unseen}"
 
 
 def _errors(load: Mapping[str, Any]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from lab.host.commands import RunOptions, Services, check_host, open_kept, open_
 from lab.host.doctor import report
 from lab.host.progress import Reporter
 from lab.host.provision.machine import Deadlines
+from lab.host.provision.qemu import prune_saved_states, saved_states
 from lab.host.run import judge_run
 from lab.host.scenario_files import load_scenarios, scenario_directories, scenarios_in
 from lab.host.targets import TARGETS, expand_targets
@@ -118,10 +119,15 @@ def _image_list(options: argparse.Namespace) -> int:
         state = "current" if target is not None and images.is_current(image, target) else "outdated"
         row = (f"{image.name:20}", image.kernel_release, f"{image.size_bytes / 10**6:.0f} MB", state, image.directory)
         print("  ".join(map(str, row)))
+    states = saved_states()
+    size_mb = sum(file.stat().st_blocks * 512 for folder in states for file in folder.iterdir()) / 10**6
+    print(f"{len(states)} saved states of booted machines: {size_mb:.0f} MB (lab image remove --saved-states)")
     return 0
 
 
 def _image_remove(options: argparse.Namespace) -> int:
+    if options.saved_states:
+        print(f"removed {prune_saved_states(keep=0)} saved states")
     for name in options.names:
         for folder in images.remove(name):
             print(f"removed {folder}")
@@ -291,7 +297,8 @@ def _image_parser(commands: Any) -> None:
     build.add_argument("--rebuild", action="store_true", help="also where a current image is there")
     _command(actions, "list", _image_list, "list the images in the cache", "lab image list")
     remove = _command(actions, "remove", _image_remove, "remove images", "lab image remove debian12")
-    remove.add_argument("names", nargs="+", metavar="TARGET")
+    remove.add_argument("names", nargs="*", metavar="TARGET")
+    remove.add_argument("--saved-states", action="store_true", help="the saved memory of booted machines")
 
 
 def _positive(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 from lab.core.result import mark
 
 Json = Mapping[str, Any]
+_MARKUP = re.compile(r"[\\`*_\[\]|~]")
 _HEADER = ("", "cell", "kernel", "finding", "expected", "held", "entries/max", "drops", "message", "seconds")
 
 
@@ -64,12 +66,17 @@ def junit(cells: Sequence[Json], name: str) -> str:
     )
     for cell in cells:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=str(cell["target"]), name=str(cell["variant"]), time=f"{_seconds(cell):.3f}"
+            suite,
+            "testcase",
+            classname=_printable(str(cell["target"])),
+            name=_printable(str(cell["variant"])),
+            time=f"{_seconds(cell):.3f}",
         )
         tag = {"DIFFERS": "failure", "unclear": "error", "skipped": "skipped"}.get(mark(cell))
         if tag:
             message = f"{cell['finding']} instead of {cell['expected']}"
-            ElementTree.SubElement(case, tag, message=message).text = _printable(str(cell["reason"]))
+            lines = map(_printable, str(cell["reason"]).splitlines())
+            ElementTree.SubElement(case, tag, message=message).text = "\n".join(lines)
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
@@ -103,9 +110,10 @@ def _shown(value: object, unknown: str = "?") -> str:
 
 
 def _markdown(text: str) -> str:
-    return _printable(text).replace("|", "\\|").replace("<", "&lt;")
+    """A cell of a table: no character of it is markup."""
+    return _MARKUP.sub(r"\\\g<0>", _printable(text)).replace("<", "&lt;")
 
 
 def _printable(text: str) -> str:
-    """A guest's words must not move the cursor or end an XML document."""
-    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+    """One line of a guest's words: nothing that moves the cursor, begins a line or ends an XML document."""
+    return "".join(char if char.isprintable() else " " for char in text)

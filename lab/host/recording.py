@@ -139,7 +139,7 @@ async def _observe(machine: Machine, deadline_seconds: float) -> dict[str, Mappi
 
     def on_item(event: Event) -> None:
         name = event.get("name")
-        if name not in ITEM_NAMES:  # it becomes a file's name
+        if not isinstance(name, str) or name not in ITEM_NAMES:  # it becomes a file's name
             raise GuestLost(f"the guest sent evidence of an unknown name: {name!r:.80}")
         items[name] = {key: event.get(key) for key in ("text", "error", "truncated")}
 

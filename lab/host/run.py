@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.core.errors import GuestLost
+from lab.core.errors import GuestLost, ScenarioError
 from lab.core.expectation import Expectation, expected_for
 from lab.core.finding import Finding, judge
 from lab.core.plan import CellPlan
@@ -130,7 +130,7 @@ def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
     plan = store.read_plan(folder)
     try:
         evidence = store.read_evidence(folder)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         finding, proofs, release = Finding("inconclusive", f"the evidence cannot be read: {error}"), None, None
     else:
         finding, release = judge(evidence), evidence.kernel_release
@@ -144,6 +144,8 @@ def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
 def judge_run(run: Path) -> list[dict[str, Any]]:
     """Judge every cell of a run again from its folder alone, and write results.json. Raises ScenarioError."""
     store.check_version(run)
+    if not store.cell_folders(run):
+        raise ScenarioError(f"{run}: no cell of this run has ended", hint="for example results/latest")
     results = []
     for folder in store.cell_folders(run):
         stored = store.read_result(folder) or {}
@@ -154,10 +156,14 @@ def judge_run(run: Path) -> list[dict[str, Any]]:
 
 
 def stored_scenario(folder: Path) -> Scenario:
-    """The scenario that a cell was run with, from its own copy."""
+    """The scenario that a cell was run with, from its own copy. Raises ScenarioError."""
     path = folder / "scenario.toml"
     plan = store.read_plan(folder)
-    return parse_scenario(path.read_text(encoding="utf-8"), f"{plan['scenario']}.toml")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path}: cannot be read: {error}", hint="the cell's folder is incomplete") from error
+    return parse_scenario(text, f"{plan['scenario']}.toml")
 
 
 def _expected(folder: Path, plan: Mapping[str, Any], release: str | None) -> Expectation | None:

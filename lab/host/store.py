@@ -67,19 +67,20 @@ def create_run(results: Path) -> Iterator[RunFolder]:
 
     Half-written cells of runs that were killed are removed. Raises PrerequisiteError when nothing can be written.
     """
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(results)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        path = results / f"{stamp}-{secrets.token_hex(3)}"
-        (path / "cells").mkdir(parents=True)
-        with _locked(path):
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = results / f"{stamp}-{secrets.token_hex(3)}"
+    with contextlib.ExitStack() as stack:
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(results)
+            (path / "cells").mkdir(parents=True)
+            stack.enter_context(_locked(path))
             _point_latest(results, path.name)
-            yield RunFolder(path)
-    except PermissionError as error:
-        raise PrerequisiteError(
-            f"cannot write in {results}: {error.strerror}", hint="choose another folder with --output"
-        ) from error
+        except OSError as error:
+            raise PrerequisiteError(
+                f"cannot write in {results}: {error.strerror}", hint="choose another folder with --output"
+            ) from error
+        yield RunFolder(path)
 
 
 def remove_leftovers(results: Path) -> None:
@@ -115,7 +116,9 @@ def read_evidence(folder: Path) -> Evidence:
     evidence = folder / "evidence"
     steps = _read_json(evidence / "steps.json") or {"reached": None, "steps": []}
     lost = _read_json(evidence / "lost.json")
-    machine = _read_json(evidence / "machine.json") or {}
+    release = (_read_json(evidence / "machine.json") or {}).get("kernel_release")
+    if not isinstance(release, str | None):
+        raise ValueError(f"the kernel's release is no text: {release!r:.80}")
     samples = _read_text(evidence / "samples.jsonl") or ""
     return Evidence(
         settings=_read_json(evidence / "settings.json"),
@@ -126,8 +129,8 @@ def read_evidence(folder: Path) -> Evidence:
         samples=parse_samples(samples.splitlines()),
         load=_read_json(evidence / "load.json"),
         kernel_log=_read_text(folder / "kmsg.log"),
-        kernel_release=machine.get("kernel_release"),
-        lost=lost["lost"] if lost else None,
+        kernel_release=release,
+        lost=None if lost is None else lost["lost"],
     )
 
 

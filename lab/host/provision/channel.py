@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from lab.host.provision.machine import AgentError, OnEvent
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 MAX_REPLY_BYTES = 128 * 1024 * 1024
+MAX_DEPTH = 16  # a load's result has 7
 
 
 class AgentChannel:
@@ -72,7 +74,8 @@ class AgentChannel:
 def parse_message(line: bytes, request_id: str) -> dict[str, Any]:
     """One message of the agent, for the request `request_id`; raises GuestLost for anything else."""
     try:
-        message = json.loads(line.decode("ascii"), parse_constant=_no_constant)
+        message = json.loads(line.decode("ascii"))
+        _check_storable(message)
     except (ValueError, RecursionError):
         raise GuestLost(f"garbage on the channel: {line[:80]!r}") from None
     if not isinstance(message, dict):
@@ -82,5 +85,18 @@ def parse_message(line: bytes, request_id: str) -> dict[str, Any]:
     return message
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+def _check_storable(value: object, depth: int = 0) -> None:
+    """Raise ValueError for what the result's files cannot hold: endless nesting, half a character, NaN, infinity."""
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, str):
+        value.encode("utf-8")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no JSON")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_storable(name, depth)
+            _check_storable(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_storable(item, depth + 1)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,6 +29,7 @@ from lab.host.cache import (
     remove_stale,
     remove_tree,
     require_space,
+    scratch,
     staging,
 )
 from lab.host.initrd import agent_part
@@ -41,7 +41,10 @@ from lab.host.qemu_binary import QemuBinary
 
 # Raised when a saved state of the last version must not be restored any more.
 STATE_VERSION = 1
+# Each takes 150 to 350 MB; one is needed for each target, kernel, set of boot arguments and version of the lab.
+KEPT_STATES = 16
 _SAVE_SECONDS = 60.0
+_TRIAL_LOCK = "trial"
 _HEADROOM_BYTES = 200 * 10**6
 
 
@@ -65,6 +68,11 @@ class SavedState:
     def console(self) -> Path:
         """What the console showed from power-on to the save."""
         return self.folder / "console.log"
+
+    def mark_used(self) -> None:
+        """Remember that the state was used now; the ones used longest ago are the first to go."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder)
 
     def complete(self) -> bool:
         """Whether every file is there with the size that was recorded when the state was saved."""
@@ -168,9 +176,10 @@ class QemuProvisioner:
 
     async def prove_boot(self, spec: MachineSpec, seconds: float) -> None:
         """Boot the machine to its agent's first answer and end it; raises GuestLost when it does not get there."""
-        make_folder(cache_root())
-        with tempfile.TemporaryDirectory(dir=cache_root()) as folder:
-            memory = Path(folder) / "memory"
+        states = make_folder(cache_root() / "states")
+        deadline = Deadline.after(seconds, "waiting for another trial")
+        with exclusive(_TRIAL_LOCK, deadline), scratch(states, _TRIAL_LOCK) as folder:
+            memory = folder / "memory"
             with _memory_file(memory, spec.memory_mb * 2**20):
                 async with self._booted(spec, memory, ConsoleLog(), seconds):
                     pass
@@ -217,6 +226,7 @@ class QemuProvisioner:
             sizes = {path.name: path.stat().st_size for path in (state.memory, state.devices, state.console)}
             (partial / "state.json").write_text(json.dumps({"sizes": sizes, "saved_at": time.time()}))
             state.memory.chmod(0o444)
+        prune_saved_states(KEPT_STATES)
 
     @contextlib.asynccontextmanager
     async def _booted(
@@ -232,6 +242,7 @@ class QemuProvisioner:
     @contextlib.asynccontextmanager
     async def _restored(self, spec: MachineSpec) -> AsyncIterator[QemuProcess]:
         state = SavedState(self._folder(self.key(spec)))
+        state.mark_used()
         console = ConsoleLog()
         console.feed(state.console.read_bytes())
         with _Descriptors() as files:
@@ -372,12 +383,17 @@ async def _migrate(process: QemuProcess, devices_fd: int, command: str, seconds:
         await asyncio.sleep(0.01)
 
 
-def saved_states_bytes() -> int:
-    """The space that saved states take."""
-    folder = cache_root() / "states"
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+def saved_states() -> list[Path]:
+    """The folders of all saved states, the one used last first."""
+    folders = (path for path in (cache_root() / "states").glob("[!.]*") if path.is_dir())
+    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def remove_saved_states() -> None:
-    """Remove every saved state; each is made again when it is needed."""
-    shutil.rmtree(cache_root() / "states", ignore_errors=True)
+def prune_saved_states(keep: int) -> int:
+    """Remove all but the `keep` states used last; how many went. A machine restored from one of them lives on: it has
+    the files open. One that is needed again is made again.
+    """
+    stale = saved_states()[keep:]
+    for folder in stale:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(stale)

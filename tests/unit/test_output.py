@@ -1,0 +1,174 @@
+"""Results as text: what people, Markdown readers and CI see, and that a guest's words cannot be more than words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from lab.host.output import human_table, junit, markdown_table, one_line
+
+EVIL = "\x1b[2J\x07\nok  forged@debian12\r\t<script>|a](b)*`x`&amp;\u202e\x9b\ud800]]>\x00"
+
+
+def cell(**changes: Any) -> dict[str, Any]:
+    """A result as lab/core/result.py makes it, as far as output looks at it."""
+    return {
+        "cell": "nat-present,iptables=nft@debian12",
+        "variant": "nat-present,iptables=nft",
+        "target": "debian12",
+        "kernel_release": "6.1.0-50",
+        "finding": "table-full",
+        "reason": "the table reached its max",
+        "expected": "table-full",
+        "because": "a rule needs it",
+        "as_expected": True,
+        "connections": {"held": 100, "failed": 0, "lost": 0, "stalled": 200, "untried": 0},
+        "entries_peak": 100,
+        "max": 100,
+        "drops": 381,
+        "message_logged": True,
+        "holders": None,
+        "proofs": None,
+        "tries": [{"number": 1, "lost": None, "stages_seconds": {"restore": 0.5, "load": 2.0}}],
+        **changes,
+    }
+
+
+UNKNOWN = cell(
+    finding="inconclusive",
+    as_expected=False,
+    reason="the machine was lost: panic\nKernel panic - not syncing",
+    kernel_release=None,
+    connections=None,
+    entries_peak=None,
+    max=None,
+    drops=None,
+    message_logged=None,
+)
+DIFFERS = cell(finding="tracked", as_expected=False, message_logged=False)
+SKIPPED = cell(finding="skipped", as_expected=None, expected=None, connections=None, tries=[])
+HOLDER = {
+    "backend": "iptables-nft",
+    "family": "ip",
+    "table": "nat",
+    "chain": "POSTROUTING",
+    "rule": "-A POSTROUTING -j MASQUERADE",
+    "reachable": False,
+    "remove": ["iptables-nft", "-D", "a b"],
+}
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_line_for_a_cell_with_its_numbers() -> None:
+    header, row = human_table([cell()]).splitlines()
+    assert header.split() == "cell kernel finding expected held entries/max drops message seconds".split()
+    seen = "ok nat-present,iptables=nft@debian12 6.1.0-50 table-full table-full 100/300 100/100 381 logged 2.5"
+    assert row.split() == seen.split()
+
+
+def test_columns_stand_under_their_names() -> None:
+    header, *rows = human_table([cell(), cell(cell="x@y", drops=7)]).splitlines()
+    assert {row.index("table-full") for row in rows} == {header.index("finding")}
+
+
+def test_an_unknown_is_a_question_mark_or_a_dash_and_never_0() -> None:
+    row = human_table([UNKNOWN]).splitlines()[1]
+    assert row.split()[2:] == ["?", "inconclusive", "table-full", "-", "-", "-", "?", "2.5"]
+    partly = human_table([cell(drops=None, entries_peak=None, max=None)]).splitlines()[1]
+    assert partly.split()[5:9] == ["100/300", "?/?", "?", "logged"]
+
+
+def test_what_is_not_as_expected_is_told_with_its_reason() -> None:
+    text = human_table([cell(), DIFFERS, UNKNOWN])
+    assert "nat-present,iptables=nft@debian12: DIFFERS\n  the table reached its max\n  expected table-full: a" in text
+    assert ": unclear\n  the machine was lost: panic\n  Kernel panic - not syncing\n" in text
+    assert human_table([cell()]).count("\n") == 1
+
+
+def test_holders_and_disagreements_are_told() -> None:
+    text = human_table([cell(holders=[HOLDER], proofs={"disagreement": "the hooks say so"})])
+    assert "iptables-nft ip nat POSTROUTING: -A POSTROUTING -j MASQUERADE (no packet reaches it); remove it: " in text
+    assert "iptables-nft -D 'a b'" in text
+    assert "debian12: the hooks say so" in text
+
+
+def test_a_cell_in_one_line() -> None:
+    assert one_line(UNKNOWN).endswith("inconclusive, unclear: the machine was lost: panic")
+    tries = [{"number": number, "lost": "panic"} for number in (1, 2, 3)]
+    assert "(after 1 lost machine)" in one_line(cell(tries=tries[:2]))
+    assert "(after 2 lost machines)" in one_line(cell(tries=tries))
+    assert "after" not in one_line(SKIPPED)
+
+
+# -- a guest's words --------------------------------------------------------------------------------------------------
+
+
+def evil_cells() -> list[dict[str, Any]]:
+    holder = {**HOLDER, "rule": EVIL, "chain": EVIL, "remove": [EVIL]}
+    proofs = {"disagreement": EVIL}
+    return [cell(kernel_release=EVIL, reason=EVIL, as_expected=False, holders=[holder], proofs=proofs)]
+
+
+def test_a_guest_cannot_steer_the_terminal_nor_forge_a_line() -> None:
+    for text in (human_table(evil_cells()), one_line(evil_cells()[0])):
+        assert all(char.isprintable() or char == "\n" for char in text)
+        # of a reason the further lines are shown, indented as its own
+        assert not any(line.startswith("ok ") for line in text.splitlines())
+    text.encode("utf-8")
+
+
+def test_a_guest_cannot_leave_its_place_in_a_markdown_table() -> None:
+    header, ruler, row = markdown_table(evil_cells()).splitlines()
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in (header, ruler, row)} == {11}
+    for markup in ("<", r"(?<!\\)\]", r"(?<!\\)\*", r"(?<!\\)`"):
+        assert not re.search(markup, row), markup
+
+
+def test_the_markdown_table_has_the_same_cells() -> None:
+    row = markdown_table([cell()]).splitlines()[2]
+    assert [text.strip() for text in row.strip("|").split("|")][1:4] == [
+        "nat-present,iptables=nft@debian12",
+        "6.1.0-50",
+        "table-full",
+    ]
+
+
+# -- JUnit ------------------------------------------------------------------------------------------------------------
+
+
+def suite_of(cells: list[dict[str, Any]]) -> ElementTree.Element:
+    text = junit(cells, "conntrack-lab")
+    assert text.startswith("<?xml ")
+    suite = ElementTree.fromstring(text.encode("utf-8")).find("testsuite")
+    assert suite is not None
+    return suite
+
+
+def test_junit_counts_what_it_holds() -> None:
+    suite = suite_of([cell(), DIFFERS, UNKNOWN, SKIPPED])
+    names = ("name", "tests", "failures", "errors", "skipped", "time")
+    assert [suite.get(name) for name in names] == ["conntrack-lab", "4", "1", "1", "1", "7.500"]
+    cases = suite.findall("testcase")
+    assert [[child.tag for child in case] for case in cases] == [[], ["failure"], ["error"], ["skipped"]]
+    assert cases[0].attrib == {"classname": "debian12", "name": "nat-present,iptables=nft", "time": "2.500"}
+
+
+def test_a_failure_says_what_was_expected_and_why_not() -> None:
+    failure = suite_of([DIFFERS]).find("testcase/failure")
+    assert failure is not None
+    assert (failure.get("message"), failure.text) == ("tracked instead of table-full", "the table reached its max")
+    error = suite_of([UNKNOWN]).find("testcase/error")
+    assert error is not None
+    assert error.text == "the machine was lost: panic\nKernel panic - not syncing"
+
+
+@pytest.mark.parametrize("key", ["reason", "target", "variant", "expected"])
+def test_no_word_breaks_the_xml(key: str) -> None:
+    printable = "".join(char for char in EVIL if char.isprintable())
+    suite = suite_of([cell(as_expected=False, **{key: printable if key == "expected" else EVIL})])
+    assert [child.tag for child in suite] == ["testcase"]
+    assert "<script>" in ElementTree.tostring(suite, encoding="unicode").replace("&lt;", "<").replace("&gt;", ">")
