@@ -29,6 +29,13 @@ CAUSES: Mapping[str, str] = {
     "ENOMEM": "kernel memory",
 }
 
+# exit statuses that the guest's agent gives by itself, as a shell does
+BROKEN_STATUS: Mapping[int, str] = {
+    124: "did not end in time",
+    126: "cannot be executed",
+    127: "is not in this machine",
+}
+
 _CORE_MODULES = ("nf_conntrack", "ip_conntrack")
 _MODULE_LISTS = ("modules", "modules_after")
 _MAX_SETTING = "net.netfilter.nf_conntrack_max"
@@ -121,6 +128,15 @@ def measure(evidence: Evidence) -> Measured:
 
 def _lost(evidence: Evidence, _: Measured) -> Verdict | None:
     return None if evidence.lost is None else ("inconclusive", f"the machine was lost: {evidence.lost}", None)
+
+
+def _broken_step(evidence: Evidence, _: Measured) -> Verdict | None:
+    """A program that is missing or does not end says nothing about the kernel, whatever the step expected of it."""
+    for step in evidence.steps:
+        if step.get("exit_status") in BROKEN_STATUS:
+            what = " ".join(step.get("argv", [])) or step.get("key") or "a step"
+            return "inconclusive", f"`{what}` {BROKEN_STATUS[step['exit_status']]}", None
+    return None
 
 
 def _refused(evidence: Evidence, _: Measured) -> Verdict | None:
@@ -234,6 +250,7 @@ def _other_loss(evidence: Evidence, measured: Measured) -> Verdict | None:
 
 RULES: tuple[Rule, ...] = (
     _lost,
+    _broken_step,
     _refused,
     _not_reached,
     _observer_effect,

@@ -76,6 +76,8 @@ def _run(options: argparse.Namespace) -> int:
         for line in planned.describe():
             print(line)
         return 0
+    if options.junit:
+        _check_writable(Path(options.junit))
     reporter = Reporter(sys.stderr, len(planned.plans))
     services = Services(say=reporter.say, on_progress=reporter.progress, on_result=reporter.result)
     try:
@@ -87,6 +89,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.junit:
         Path(options.junit).write_text(output.junit(cells, "conntrack-lab"), encoding="utf-8")
     return exit_status(cells)
+
+
+def _check_writable(path: Path) -> None:
+    """Raises LabError for a file that could not be written at the end of the run."""
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise LabError(f"--junit {path}: cannot be written", hint="name a file in a folder that exists")
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -302,7 +310,6 @@ def _image_parser(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is {text!r}, must be a number of at least 1")
+    return int(text)

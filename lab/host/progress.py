@@ -22,7 +22,7 @@ class Reporter:
         self._stream = stream
         self._total = total
         self._ended = 0
-        self._live = stream.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ
+        self._live = stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
         self._active: dict[str, Progress] = {}
         self._started: dict[str, float] = {}
         self._told_at: dict[str, float] = {}

@@ -114,7 +114,8 @@ class Runner:
             recording.lost = str(lost)
             recording.console = recording.console or lost.console
         except TimeoutError:
-            recording.lost = f"the machine did not go away within {self.deadlines.destroy:g} s"
+            gone = f"the machine did not go away within {self.deadlines.destroy:g} s"
+            recording.lost = gone if recording.lost is None else f"{recording.lost}; {gone}"
         return recording
 
     async def _prepare(self, job: Job, recording: Recording) -> None:
@@ -143,16 +144,18 @@ def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
 
 def judge_run(run: Path) -> list[dict[str, Any]]:
     """Judge every cell of a run again from its folder alone, and write results.json. Raises ScenarioError."""
-    store.check_version(run)
-    if not store.cell_folders(run):
-        raise ScenarioError(f"{run}: no cell of this run has ended", hint="for example results/latest")
-    results = []
-    for folder in store.cell_folders(run):
-        stored = store.read_result(folder) or {}
-        tries = [Try(one["number"], one["lost"], one["stages_seconds"]) for one in stored.get("tries", [])]
-        results.append(judge_folder(folder, tries))
-    store.RunFolder(run).write_results(results)
+    with store.open_run(run) as folder:
+        results = [judge_folder(cell, _stored_tries(cell)) for cell in store.cell_folders(run)]
+        folder.write_results(results)
     return results
+
+
+def _stored_tries(cell: Path) -> list[Try]:
+    stored = (store.read_result(cell) or {}).get("tries", [])
+    try:
+        return [Try(one["number"], one["lost"], one["stages_seconds"]) for one in stored]
+    except (KeyError, TypeError) as error:
+        raise ScenarioError(f"{cell}/result.json: is damaged: {error!r}", hint="remove it, and judge again") from error
 
 
 def stored_scenario(folder: Path) -> Scenario:

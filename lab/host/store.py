@@ -147,6 +147,25 @@ def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
     path.write_text(buffer.getvalue(), encoding="ascii")
 
 
+@contextlib.contextmanager
+def open_run(run: Path) -> Iterator[RunFolder]:
+    """A run's folder, to be written again; locked while the block runs.
+
+    Raises ScenarioError when it is no run's folder, when a newer lab or one that still runs has it, or when nothing
+    can be written there.
+    """
+    check_version(run)
+    if not cell_folders(run):
+        raise ScenarioError(f"{run}: no cell of this run has ended", hint="for example results/latest")
+    try:
+        with _locked(run):
+            yield RunFolder(run)
+    except BlockingIOError as error:
+        raise ScenarioError(f"{run}: a lab is still writing it", hint="wait for it to end") from error
+    except OSError as error:
+        raise ScenarioError(f"{run}: cannot be written: {error}", hint="copy it to where you can write") from error
+
+
 def cell_folders(run: Path) -> tuple[Path, ...]:
     """The complete cells of a run, by name. Raises ScenarioError when `run` is no run's folder."""
     cells = run / "cells"

@@ -117,7 +117,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
         (("run", "pristine", "--format", "xml"), "--format: invalid choice: 'xml'"),
         (("run", "pristine", "--repeat", "often"), "--repeat: invalid int value: 'often'"),
         (("run", "pristine", "--connections", "1e3"), "--connections: invalid int value: '1e3'"),
-        (("run", "pristine", "-j", "0"), "-j: must be at least 1"),
+        (("run", "pristine", "-j", "0"), "-j: is '0', must be a number of at least 1"),
         (("run", "pristine", "--nosuch"), "unrecognized arguments: --nosuch"),
         (("list", "kernels"), "invalid choice: 'kernels'"),
         (("judge",), "required: DIR"),

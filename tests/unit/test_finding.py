@@ -311,6 +311,16 @@ MADE_UP: Mapping[str, tuple[Evidence, str, str]] = {
         "inconclusive",
         "fell short within its time: 200 of 300",
     ),
+    "a step that did not end": (
+        Evidence(reached=False, steps=({"argv": ["sleep", "9"], "exit_status": 124, "stdout": "", "stderr": ""},)),
+        "inconclusive",
+        "`sleep 9` did not end in time",
+    ),
+    "a refused step whose program is missing": (
+        replace(TRACKED, steps=({"argv": ["nosuch"], "exit_status": 127, "stdout": "", "stderr": ""},)),
+        "inconclusive",
+        "`nosuch` is not in this machine",
+    ),
     "never tried": (
         replace(SHORT, load=load(200, attempted=200, ended="no-movement")),
         "inconclusive",

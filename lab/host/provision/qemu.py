@@ -242,6 +242,8 @@ class QemuProvisioner:
     @contextlib.asynccontextmanager
     async def _restored(self, spec: MachineSpec) -> AsyncIterator[QemuProcess]:
         state = SavedState(self._folder(self.key(spec)))
+        if not state.complete():
+            raise GuestLost("the machine's saved state has gone")  # another lab, or another cell, found it unfit
         state.mark_used()
         console = ConsoleLog()
         console.feed(state.console.read_bytes())
