@@ -311,6 +311,8 @@ def _connections(load: Mapping[str, Any]) -> Mapping[str, int] | None:
     counts = {name: int(progress[name]) for name in ("attempted", "held", "failed", "lost", "accepted")}
     stalled = counts["attempted"] - counts["held"] - counts["failed"] - counts["lost"]
     untried = int(load["connections"]) - counts["attempted"]
+    if min(stalled, untried, *counts.values()) < 0:
+        raise ValueError(f"the counts of connections contradict each other: {counts}")
     return {**counts, "stalled": stalled, "untried": untried}
 
 

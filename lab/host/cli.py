@@ -17,7 +17,6 @@ from typing import Any
 import lab
 from lab.core.errors import LabError
 from lab.core.result import exit_status, results_document
-from lab.core.scenario import LOAD_KINDS
 from lab.host import images, output
 from lab.host.commands import RunOptions, Services, check_host, open_kept, open_shell, plan_run, run_cells
 from lab.host.doctor import report
@@ -73,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     wanted = _run_options(options)
     planned = plan_run(wanted)
     if options.dry_run:
-        for line in planned.describe():
+        for line in planned.describe(wanted.accelerator):
             print(line)
         return 0
     if options.junit:
@@ -283,7 +282,7 @@ def _machine_arguments(parser: argparse.ArgumentParser, scenarios: int | str = "
     parser.add_argument("--kernel", metavar="PATH", help="another kernel: a .deb, a folder, or a bzImage")
     parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage")
     parser.add_argument("--mirror", metavar="URL", help="the Debian mirror for images that are missing")
-    parser.add_argument("--connections", type=int, metavar="N", help=f"for loads of kind {', '.join(LOAD_KINDS)}")
+    parser.add_argument("--connections", type=int, metavar="N", help="how many the load opens")
     parser.add_argument("--max", type=int, metavar="N", help="nf_conntrack_max")
     parser.add_argument("--set", action="append", metavar="AXIS=VALUE", help="only variants with this value")
     parser.add_argument("--timeouts", metavar="STAGE=SECONDS,...", help="for example boot=60,load=120")

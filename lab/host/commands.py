@@ -75,9 +75,12 @@ class PlannedRun:
     cells: tuple[Cell, ...]
     plans: tuple[CellPlan, ...]
 
-    def describe(self) -> list[str]:
-        """Every cell's steps, and QEMU's command lines."""
-        provisioner = QemuProvisioner(find_qemu(), TCG, Deadlines())
+    def describe(self, wish: str) -> list[str]:
+        """Every cell's steps, and QEMU's command lines with the accelerator wished for, as far as that is known."""
+        qemu = find_qemu()
+        known = accelerator.remembered(qemu)
+        with_kvm = wish == "kvm" or (wish == "auto" and known is not None and known.works)
+        provisioner = QemuProvisioner(qemu, KVM if with_kvm else TCG, Deadlines())
         targets = {spec.name: spec for spec in self.targets}
         lines: list[str] = []
         for plan in self.plans:

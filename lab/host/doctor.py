@@ -15,7 +15,6 @@ from lab.host.qemu_binary import QemuBinary, find_qemu
 
 _MIN_FREE_BYTES = 4 * 10**9
 _MIN_MEMORY_BYTES = 3 * 2**30
-_OLD_QEMU = (8, 2, 0)  # 7.2 panics newer guests under emulation, and maps no saved memory read-only
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class Check:
 def check_host() -> tuple[list[Check], QemuBinary | None]:
     """Everything but KVM, which only a guest can prove; and the QEMU that was found."""
     qemu, qemu_check = _qemu()
-    checks = [qemu_check, _programs(), _mirror(), _space(), _memory(), _descriptors()]
+    checks = [qemu_check, _programs(), _mirror(), _space(), _memory(), _processors()]
     return checks, qemu
 
 
 def kvm_check(answer: KvmAnswer | None) -> Check:
-    """What is known of KVM; the lab works without it, ten times slower."""
+    """What is known of KVM; the lab works without it, slower."""
     if answer is None:
         seen = f"{KVM_DEVICE} exists, which proves nothing, and there is no image yet to boot a guest from"
         return Check("KVM", False, seen, "lab image build debian12, then lab doctor", required=False)
@@ -60,9 +59,6 @@ def _qemu() -> tuple[QemuBinary | None, Check]:
         qemu = find_qemu()
     except LabError as error:
         return None, Check("QEMU", False, str(error), error.hint)
-    if qemu.number < _OLD_QEMU:
-        seen = f"{qemu.version}: too old, it needs {'.'.join(map(str, _OLD_QEMU))}"
-        return qemu, Check("QEMU", False, seen, "run scripts/setup, which takes a newer one from backports")
     return qemu, Check("QEMU", True, f"{qemu.version} at {qemu.path}")
 
 
@@ -97,5 +93,5 @@ def _memory() -> Check:
     return Check("memory", total >= _MIN_MEMORY_BYTES, seen, "a guest of the shipped scenarios takes 1.5 GiB")
 
 
-def _descriptors() -> Check:
+def _processors() -> Check:
     return Check("processors", (os.cpu_count() or 1) >= 2, f"{os.cpu_count()}", "guests have two", required=False)

@@ -74,7 +74,8 @@ def junit(cells: Sequence[Json], name: str) -> str:
         )
         tag = {"DIFFERS": "failure", "unclear": "error", "skipped": "skipped"}.get(mark(cell))
         if tag:
-            message = f"{cell['finding']} instead of {cell['expected']}"
+            wanted = f" instead of {cell['expected']}" if cell["expected"] else ""
+            message = f"{cell['finding']}{wanted}"
             lines = map(_printable, str(cell["reason"]).splitlines())
             ElementTree.SubElement(case, tag, message=message).text = "\n".join(lines)
     suites = ElementTree.Element("testsuites")

@@ -12,6 +12,9 @@ from lab.core.errors import PrerequisiteError
 
 _NAME = "qemu-system-x86_64"
 _VERSION_SECONDS = 20
+# memory-backend-file has rom=off since 8.2, without which memory mapped from a read-only file cannot be written.
+# 7.2 also panics newer guests under emulation.
+OLDEST = (8, 2)
 _VERSION = re.compile(r"version (\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -26,7 +29,7 @@ class QemuBinary:
 
 
 def find_qemu() -> QemuBinary:
-    """The QEMU on PATH. Raises PrerequisiteError when there is none, or none that answers."""
+    """The QEMU on PATH. Raises PrerequisiteError when there is none, none that answers, or an old one."""
     path = shutil.which(_NAME)
     if path is None:
         raise PrerequisiteError(f"{_NAME} is not installed", hint="run scripts/setup, or install QEMU for x86_64")
@@ -39,6 +42,11 @@ def find_qemu() -> QemuBinary:
     if match is None:
         raise PrerequisiteError(f"{path} --version printed no version: {line!r}", hint="reinstall QEMU")
     major, minor, micro = (int(part or 0) for part in match.groups())
+    if (major, minor) < OLDEST:
+        raise PrerequisiteError(
+            f"{line} at {path} is too old: it needs {OLDEST[0]}.{OLDEST[1]}, which can share a saved memory read-only",
+            hint="run scripts/setup, which takes a newer one from backports",
+        )
     return QemuBinary(path, line, (major, minor, micro), _cpu_model())
 
 

@@ -69,12 +69,12 @@ async def record(
     request = plan.to_json()
     await reach_state(machine, request, deadlines, recording, on_progress)
     with recording.stage("collect"):
-        recording.before = await _observe(machine, deadlines.collect)
+        recording.before = await _observe(machine, deadlines.collect, list_hooks=False)
     if recording.reached:
         await _load(machine, request, deadlines, recording, on_progress)
     on_progress(Progress("collect"))
     with recording.stage("collect"):
-        recording.after = await _observe(machine, deadlines.collect)
+        recording.after = await _observe(machine, deadlines.collect, list_hooks=True)
         log = await machine.call("kernel_log", deadline_seconds=deadlines.collect)
         recording.kernel_log = _text(log, "text")
 
@@ -87,6 +87,10 @@ async def reach_state(
     on_progress: OnProgress,
 ) -> None:
     """Apply a plan's steps and the table's settings. Raises GuestLost; a refusal is recorded, not raised."""
+
+    def on_step(event: Event) -> None:
+        recording.steps.append(_content(event))
+
     on_progress(Progress("state"))
     with recording.stage("state"):
         recording.machine = await machine.call("hello", deadline_seconds=deadlines.state)
@@ -95,7 +99,7 @@ async def reach_state(
         marker = f"conntrack-lab: {request['cell']} begins"
         await machine.call("begin", deadline_seconds=deadlines.state, marker=marker)
         outcome = await machine.call(
-            "apply", deadline_seconds=deadlines.state, steps=request["steps"], on_event=recording.steps.append
+            "apply", deadline_seconds=deadlines.state, steps=request["steps"], on_event=on_step
         )
         recording.reached = outcome.get("reached") is True
         if recording.reached:
@@ -115,7 +119,7 @@ async def _load(
     def on_sample(event: Event) -> None:
         if len(recording.samples) >= MAX_SAMPLES:
             raise GuestLost(f"the load sent more than {MAX_SAMPLES} samples")
-        sample = {name: value for name, value in event.items() if name not in ("id", "event")}
+        sample = _content(event)
         recording.samples.append(json.dumps(sample, sort_keys=True))
         drops = _drops(sample)
         if not first:
@@ -134,7 +138,8 @@ async def _load(
         )
 
 
-async def _observe(machine: Machine, deadline_seconds: float) -> dict[str, Mapping[str, Any]]:
+async def _observe(machine: Machine, deadline_seconds: float, *, list_hooks: bool) -> dict[str, Mapping[str, Any]]:
+    """One observation. Listing the hooks may load modules (none of conntrack's), so that is done after the load."""
     items: dict[str, Mapping[str, Any]] = {}
 
     def on_item(event: Event) -> None:
@@ -143,8 +148,13 @@ async def _observe(machine: Machine, deadline_seconds: float) -> dict[str, Mappi
             raise GuestLost(f"the guest sent evidence of an unknown name: {name!r:.80}")
         items[name] = {key: event.get(key) for key in ("text", "error", "truncated")}
 
-    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item)
+    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks)
     return items
+
+
+def _content(event: Event) -> dict[str, Any]:
+    """What an event says, without what the channel needs to carry it."""
+    return {name: value for name, value in event.items() if name not in ("id", "event")}
 
 
 def _progress_of(sample: Mapping[str, Any], wanted: int, first: int | None, drops: int | None) -> Progress:

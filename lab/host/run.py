@@ -145,7 +145,10 @@ def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
 def judge_run(run: Path) -> list[dict[str, Any]]:
     """Judge every cell of a run again from its folder alone, and write results.json. Raises ScenarioError."""
     with store.open_run(run) as folder:
-        results = [judge_folder(cell, _stored_tries(cell)) for cell in store.cell_folders(run)]
+        # in the order of the run, not of the folders' names
+        order = {cell: number for number, cell in enumerate(store.stored_order(run))}
+        cells = sorted(store.cell_folders(run), key=lambda cell: order.get(cell.name, len(order)))
+        results = [judge_folder(cell, _stored_tries(cell)) for cell in cells]
         folder.write_results(results)
     return results
 

@@ -186,6 +186,15 @@ def check_version(run: Path) -> None:
             )
 
 
+def stored_order(run: Path) -> list[str]:
+    """The cells' names in the order of results.json; empty when that does not tell."""
+    cells = (_read_json(run / "results.json") or {}).get("cells", [])
+    try:
+        return [str(cell["cell"]) for cell in cells]
+    except (TypeError, KeyError):
+        return []
+
+
 def read_result(folder: Path) -> dict[str, Any] | None:
     """A cell's stored result; None when it has none."""
     return _read_json(folder / "result.json")
