@@ -39,22 +39,32 @@ class Agent:
     def serve(self, channel: Channel) -> None:
         """Answer requests for ever. The host ends the machine; a channel without a reader is only waited for."""
         while True:
-            request = channel.receive()
+            try:
+                request = channel.receive()
+            except ValueError as error:
+                Reply(channel, None).failed("no request: {}".format(error), [])
+                continue
             if request is None:
                 time.sleep(0.05)
                 continue
-            reply = Reply(channel, request.get("id"))
-            try:
-                operation = self._operations[request["op"]]
-                reply.done(operation(request, reply))
-            except Exception as error:
-                lines = traceback.format_exc().splitlines()
-                reply.failed("{}: {}".format(type(error).__name__, error), lines)
+            self._answer(request, Reply(channel, request.get("id")))
+
+    def _answer(self, request: Dict[str, Any], reply: Reply) -> None:
+        try:
+            operation = self._operations.get(str(request.get("op")))
+            if operation is None:
+                raise LookupError("no such operation: {!r:.80}".format(request.get("op")))
+            reply.done(operation(request, reply))
+        except Exception as error:
+            reply.failed("{}: {}".format(type(error).__name__, error), traceback.format_exc().splitlines())
 
     def _hello(self, request: Dict[str, Any], reply: Reply) -> Any:
         return dict(machine.facts(), problems=self._problems)
 
     def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         self._log = KernelLog(request["marker"])
         return {}
 
@@ -76,12 +86,13 @@ class Agent:
             processes=request.get("processes", 0),
             loop=request.get("loop", "asyncio"),
         )
-        self._hold = Hold(wanted, lambda sample: reply.event("sample", **sample))
         try:
-            return self._hold.run()
+            hold = Hold(wanted, lambda sample: reply.event("sample", **sample))
+            result = hold.run()
         except HoldError as error:
-            self._hold = None
             return {"ended": "not-driven", "error": str(error)}
+        self._hold = hold  # it goes on holding
+        return result
 
     def _release(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._hold is not None:
@@ -92,7 +103,7 @@ class Agent:
     def _kernel_log(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is None:
             return {"text": None, "overwritten": None}
-        return {"text": self._log.read(), "overwritten": self._log.overwritten}
+        return {"text": self._log.read(), "overwritten": self._log.overwritten, "truncated": self._log.truncated}
 
     def _shell(self, request: Dict[str, Any], reply: Reply) -> Any:
         path = find_port(shell.PORT_NAME)

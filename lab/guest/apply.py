@@ -1,14 +1,18 @@
 """Applying a starting state: the steps in order, as argv, each with its exit status recorded."""
 
 import os
+import selectors
+import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict, List
+from typing import IO, Any, Callable, Dict, List, NamedTuple, Sequence
 
-from lab.guest.files import error_name, sysctl_path, write_text
+from lab.guest.files import as_path, error_name, sysctl_path, write_text
 
 STEP_SECONDS = 60.0
 _BUSY_SECONDS = 2.0
+_KILL_SECONDS = 5.0  # a program that hangs in the kernel outlives SIGKILL
+_LOOK_SECONDS = 0.1
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C", "TERM": "dumb"}
 _MAX_OUTPUT = 65536
 
@@ -18,51 +22,65 @@ Outcome = Dict[str, Any]
 def apply_steps(steps: List[Dict[str, Any]], on_outcome: Callable[[Outcome], None]) -> bool:
     """Apply the steps until one does not do what it should; True when all did.
 
-    A step does what it should when it succeeds, or, marked `refused`, when it fails.
+    A step does what it should when it succeeds, or, marked `refused`, when it ends with a failure: a program that
+    is not there or hangs was not refused anything.
     """
     for number, step in enumerate(steps):
         started = time.monotonic()
         outcome = _KINDS[step["kind"]](step)
         outcome.update(number=number, seconds=round(time.monotonic() - started, 4))
-        outcome["as_wanted"] = (outcome["exit_status"] != 0) is bool(step.get("refused", False))
+        outcome["as_wanted"] = _as_wanted(outcome, bool(step.get("refused", False)))
         on_outcome(outcome)
         if not outcome["as_wanted"]:
             return False
     return True
 
 
+def _as_wanted(outcome: Outcome, refused: bool) -> bool:
+    if refused:
+        return outcome["exit_status"] != 0 and bool(outcome.get("ended_by_itself", True))
+    return bool(outcome["exit_status"] == 0)
+
+
 def run_command(argv: List[str], seconds: float) -> Outcome:
     """Run a program to its end: exit status (shell's numbers for a missing one or a signal), bounded output."""
     try:
         process = start_command(argv)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, or text that is no UTF-8
         status = 127 if isinstance(error, FileNotFoundError) else 126
-        return {"argv": argv, "exit_status": status, "stdout": "", "stderr": "{}: {}".format(argv[0], error.strerror)}
-    return finish_command(argv, process, seconds)
-
-
-def finish_command(argv: List[str], process: "subprocess.Popen[bytes]", seconds: float) -> Outcome:
-    """Wait for a started program, killing its whole session when the time is over (exit status 124, as timeout(1))."""
-    late = False
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        late = True
-        os.killpg(process.pid, 9)
-        out, err = process.communicate()
-    status = process.returncode
+        stderr = "{}: {}".format(argv[0], getattr(error, "strerror", None) or error)
+        return {"argv": argv, "exit_status": status, "ended_by_itself": False, "stdout": "", "stderr": stderr}
+    ended = finish_command(process, seconds, _MAX_OUTPUT)
+    late = [] if ended.by_itself else ["killed: it had not ended after {:g} s".format(seconds)]
     return {
         "argv": argv,
-        "exit_status": 124 if late else status if status >= 0 else 128 - status,
-        "stdout": _bounded(out),
-        "stderr": _bounded(err),
+        "exit_status": ended.exit_status,
+        "ended_by_itself": ended.by_itself,
+        "stdout": _marked(ended.stdout),
+        "stderr": "\n".join([_marked(ended.stderr), *late]),
     }
 
 
-def start_command(argv: List[str]) -> "subprocess.Popen[bytes]":
-    """Start a program whose output `finish_command` will take; raises OSError."""
+class Text(NamedTuple):
+    """The beginning of what a program printed, and whether it printed more."""
+
+    text: str
+    truncated: bool
+
+
+class Ended(NamedTuple):
+    """How a program ended: its exit status as a shell gives it, 124 when it was killed for being late (timeout(1))."""
+
+    exit_status: int
+    by_itself: bool
+    stdout: Text
+    stderr: Text
+
+
+def start_command(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start a program whose output `finish_command` will take; raises OSError and ValueError."""
     return subprocess.Popen(
-        argv,
+        [word.encode("utf-8") for word in argv],  # the first process of a machine has no locale that would say so
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -70,6 +88,54 @@ def start_command(argv: List[str]) -> "subprocess.Popen[bytes]":
         cwd="/",
         start_new_session=True,
     )
+
+
+def finish_command(process: "subprocess.Popen[bytes]", seconds: float, limit: int) -> Ended:
+    """Wait for a started program, killing its whole session when the time is over; returns within seconds of that.
+
+    What it leaves behind in the background may keep the pipes open: that is not waited for.
+    """
+    deadline = time.monotonic() + seconds
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    try:
+        stdout, stderr = _take_output(process, streams, deadline, limit)
+        by_itself = _wait(process, deadline - time.monotonic())
+        if not by_itself:
+            os.killpg(process.pid, signal.SIGKILL)
+            _wait(process, _KILL_SECONDS)
+    finally:
+        for stream in streams:
+            stream.close()
+    status = process.returncode if by_itself else 124
+    return Ended(status if status >= 0 else 128 - status, by_itself, stdout, stderr)
+
+
+def _take_output(
+    process: "subprocess.Popen[bytes]", streams: List[IO[bytes]], deadline: float, limit: int
+) -> List[Text]:
+    """Read to the end, keeping at most `limit` bytes of each: a program that never stops printing fills no memory."""
+    kept = {stream.fileno(): b"" for stream in streams}
+    with selectors.DefaultSelector() as selector:
+        for stream in streams:
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map() and time.monotonic() < deadline:
+            ready = selector.select(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+            for key, _ in ready:
+                chunk = os.read(key.fd, 65536)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                kept[key.fd] += chunk[: limit + 1 - len(kept[key.fd])]
+            if not ready and process.poll() is not None:
+                break
+    return [Text(data[:limit].decode("utf-8", "backslashreplace"), len(data) > limit) for data in kept.values()]
+
+
+def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    try:
+        process.wait(max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def set_sysctls(values: Dict[str, Any]) -> List[str]:
@@ -90,7 +156,7 @@ def _run(step: Dict[str, Any]) -> Outcome:
 def _file(step: Dict[str, Any]) -> Outcome:
     outcome = {"path": step["path"], "exit_status": 0, "stdout": "", "stderr": ""}
     try:
-        os.makedirs(os.path.dirname(step["path"]), exist_ok=True)
+        os.makedirs(os.path.dirname(as_path(step["path"])), exist_ok=True)
         write_text(step["path"], step["text"])
     except OSError as error:
         outcome.update(exit_status=1, stderr="{}: {}".format(step["path"], error_name(error)))
@@ -99,7 +165,7 @@ def _file(step: Dict[str, Any]) -> Outcome:
 
 def _sysctl(step: Dict[str, Any]) -> Outcome:
     problems = set_sysctls(step["values"])
-    return {"values": step["values"], "exit_status": bool(problems) * 1, "stdout": "", "stderr": "\n".join(problems)}
+    return {"values": step["values"], "exit_status": int(bool(problems)), "stdout": "", "stderr": "\n".join(problems)}
 
 
 def _unload(step: Dict[str, Any]) -> Outcome:
@@ -116,11 +182,14 @@ def _unload(step: Dict[str, Any]) -> Outcome:
 
 
 def _remove(module: str) -> Outcome:
-    """nf_tables frees what was flushed in the background, so that a module may stay in use for a moment longer."""
+    """nf_tables frees what was flushed in the background, so that a module may stay in use for a moment longer: for so
+    long it is tried again.
+    """
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         outcome = run_command(["modprobe", "-r", module], STEP_SECONDS)
-        if outcome["exit_status"] == 0 or time.monotonic() > deadline:
+        over = not outcome["ended_by_itself"] or time.monotonic() > deadline
+        if outcome["exit_status"] == 0 or over:
             return outcome
         time.sleep(0.05)
 
@@ -134,9 +203,8 @@ def loaded_modules() -> List[str]:
         return []
 
 
-def _bounded(data: bytes) -> str:
-    text = data[:_MAX_OUTPUT].decode("utf-8", "backslashreplace")
-    return text + "\n[cut]" if len(data) > _MAX_OUTPUT else text
+def _marked(output: Text) -> str:
+    return output.text + "\n[cut]" if output.truncated else output.text
 
 
 _KINDS: Dict[str, Callable[[Dict[str, Any]], Outcome]] = {

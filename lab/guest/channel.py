@@ -30,22 +30,44 @@ class Channel:
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd = read_fd
         self._write_fd = write_fd
-        self._pending = b""
+        self._pending = bytearray()
 
     def receive(self) -> Optional[Dict[str, Any]]:
-        """The next message, or None when the other side is gone. A line that is no JSON object raises ValueError."""
-        while b"\n" not in self._pending:
-            if len(self._pending) > MAX_REQUEST_BYTES:
-                raise ValueError("a request is longer than {} bytes".format(MAX_REQUEST_BYTES))
-            chunk = os.read(self._read_fd, 65536)
-            if not chunk:
-                return None
-            self._pending += chunk
-        line, self._pending = self._pending.split(b"\n", 1)
-        message = json.loads(line.decode("ascii"))
+        """The next message, or None when the other side is gone: what it left unfinished is forgotten.
+
+        A line that is no JSON object, or too long, raises ValueError; the next call goes on with the line after it.
+        """
+        line = self._line()
+        if line is None:
+            return None
+        try:
+            message = json.loads(line.decode("ascii"))
+        except RecursionError:
+            raise ValueError("a request is nested too deeply")
         if not isinstance(message, dict):
             raise ValueError("a request is not a JSON object")
         return message
+
+    def _line(self) -> Optional[bytes]:
+        searched = size = 0
+        while True:
+            end = self._pending.find(b"\n", searched)
+            if end >= 0:
+                line = bytes(self._pending[:end])
+                del self._pending[: end + 1]
+                if size + end > MAX_REQUEST_BYTES:
+                    raise ValueError("a request is longer than {} bytes".format(MAX_REQUEST_BYTES))
+                return line
+            searched = len(self._pending)
+            if size + searched > MAX_REQUEST_BYTES:  # its rest is read and dropped, or it would be the next request
+                size += searched
+                searched = 0
+                del self._pending[:]
+            chunk = os.read(self._read_fd, 65536)
+            if not chunk:
+                del self._pending[:]
+                return None
+            self._pending += chunk
 
     def send(self, message: Dict[str, Any]) -> None:
         """Write one message whole; blocks while the other side does not read."""

@@ -7,8 +7,10 @@ only what is still pending then is watched, by an epoll that the asyncio loop se
 
 import asyncio
 import errno
+import os
 import select
 import socket
+import sys
 from array import array
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -22,8 +24,8 @@ _CLOSED = select.POLLERR | select.POLLHUP | select.POLLRDHUP  # epoll's constant
 _IN_PROGRESS = (0, errno.EINPROGRESS)
 _BATCH = 512  # connects between two looks at the loop; in an emulated guest every change of process is dear
 _EVENTS_PER_POLL = 4096
-_WINDOW = 2048  # connects that may be open at once before any of them is answered
-_TCPI_TOTAL_RETRANS_OFFSET = 100  # struct tcp_info, linux/tcp.h: 8 bytes, then the 24th of its 32-bit fields
+_WINDOW = 2048  # connects that may be unanswered at once, to begin with
+_TCPI_TOTAL_RETRANS = slice(100, 104)  # struct tcp_info, linux/tcp.h: 8 bytes, then the 24th of its 32-bit fields
 _MAX_EXAMINED = 4096
 _MAX_RUNS = 256
 
@@ -50,6 +52,7 @@ class Client:
         self._addresses = self._address_of_each()
         self._epoll = select.epoll()
         self._paused = False
+        self._finished = False
 
     @property
     def pending(self) -> int:
@@ -67,10 +70,12 @@ class Client:
         self._open_batch()
 
     def tick(self) -> None:
-        """Widen the window when nothing was answered since the last tick: stalled connects must not hide the rest."""
+        """Widen the window when it is full and next to nothing was answered since the last tick: stalled connects must
+        not hide the rest, also not where a full table lets one through now and then.
+        """
         settled = self.held + self.failed + self.lost
-        if settled == self._settled_at_tick and self.pending >= self._window:
-            self._window += _WINDOW
+        if self._paused and settled - self._settled_at_tick < _BATCH:
+            self._window *= 2
             self._resume()
         self._settled_at_tick = settled
 
@@ -86,13 +91,27 @@ class Client:
         }
 
     def outcome(self) -> Dict[str, Any]:
-        """The end's counts, which connections are in which state, and what the stalled ones waited for."""
+        """The end's counts, which connections are in which state, and what the stalled ones waited for.
+
+        No further connection is opened after this; those that there are stay as they are.
+        """
+        self._finished = True
+        self._take_answers()
         self._find_lost()
         return dict(
             self.progress(),
             runs=self._runs(),
             stalled=self._examine_stalled(),
         )
+
+    def close(self) -> None:
+        """Close every connection. A worker leaves that to its own end."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        for fd, index in enumerate(self._index_of_fd):
+            if index >= 0:
+                os.close(fd)
+        del self._index_of_fd[:]
 
     def _address_of_each(self) -> List[Tuple[str, int]]:
         """Round robin over the targets, so that every listener's queue fills at the same pace."""
@@ -106,6 +125,8 @@ class Client:
         return order
 
     def _open_batch(self) -> None:
+        if self._finished:
+            return
         room = self._window - self.pending
         last = min(self.total, self.attempted + min(_BATCH, room))
         opened = [self._open(index) for index in range(self.attempted, last)]
@@ -150,13 +171,16 @@ class Client:
                 self._epoll.register(fd, select.EPOLLOUT)
 
     def _on_ready(self) -> None:
-        for fd, events in self._epoll.poll(0, _EVENTS_PER_POLL):
-            self._epoll.unregister(fd)
-            self._note(fd, events)
+        self._take_answers()
         if self.settled:
             self._on_settled()
         else:
             self._resume()
+
+    def _take_answers(self) -> None:
+        for fd, events in self._epoll.poll(0, _EVENTS_PER_POLL):
+            self._epoll.unregister(fd)
+            self._note(fd, events)
 
     def _note(self, fd: int, events: int) -> None:
         if events & _CLOSED:
@@ -219,6 +243,6 @@ class Client:
             with socket.socket(fileno=fd) as sock:
                 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
                 sock.detach()
-            total_retrans = int.from_bytes(info[_TCPI_TOTAL_RETRANS_OFFSET : _TCPI_TOTAL_RETRANS_OFFSET + 4], "little")
+            total_retrans = int.from_bytes(info[_TCPI_TOTAL_RETRANS], sys.byteorder)
             retransmitted += total_retrans > 0
         return {"examined": examined, "syn_retransmitted": retransmitted}

@@ -1,15 +1,20 @@
-"""Reading the kernel's files: raw text, bounded in size, and an absence that is told from emptiness."""
+"""Reading and writing files: raw text, bounded in size, and an absence that is told from emptiness.
 
+Paths and texts are UTF-8 whatever the locale: a machine's first process has none, which Python 3.6 takes for ASCII.
+"""
+
+import errno
 import os
 from typing import Optional, Tuple
 
 MAX_TEXT_BYTES = 1024 * 1024
+PROC_SYS = "/proc/sys/"
 
 
 def read_text(path: str, limit: int = MAX_TEXT_BYTES) -> Tuple[Optional[str], Optional[str], bool]:
     """(text, error, truncated) of a file: text is None, and error the errno's name, when it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        fd = os.open(as_path(path), os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         return None, error_name(error), False
     try:
@@ -31,17 +36,23 @@ def read_text(path: str, limit: int = MAX_TEXT_BYTES) -> Tuple[Optional[str], Op
 
 def error_name(error: OSError) -> str:
     """`ENOENT` and the like: the names that every manual page uses."""
-    import errno
-
     return errno.errorcode.get(error.errno or 0, str(error))
 
 
 def write_text(path: str, text: str) -> None:
     """Write a sysctl or a configuration file whole; raises OSError."""
-    with open(path, "w") as file:
-        file.write(text)
+    with open(as_path(path), "wb") as file:
+        file.write(text.encode("utf-8"))
+
+
+def as_path(path: str) -> bytes:
+    """A path as the kernel takes it."""
+    return path.encode("utf-8")
 
 
 def sysctl_path(name: str) -> str:
-    """`net.ipv4.tcp_syncookies` as its file below /proc/sys (sysctl(8))."""
-    return "/proc/sys/" + name.replace(".", "/")
+    """`net.ipv4.tcp_syncookies` as its file below /proc/sys. The first of `.` and `/` separates, the other is then part
+    of a name, as in `net.ipv4.conf.eth0/100.rp_filter` (sysctl(8)).
+    """
+    dots_separate = "." in name.split("/", 1)[0]
+    return PROC_SYS + (name.translate({ord("."): "/", ord("/"): "."}) if dots_separate else name)

@@ -13,10 +13,11 @@ from lab.guest import sampler as sampling
 from lab.guest.client import Client
 from lab.guest.files import read_text
 from lab.guest.server import Server
-from lab.guest.spread import Shard, shards
+from lab.guest.spread import FIRST_PORT, Shard, shards
 from lab.guest.worker import TICK_SECONDS, Link, Message, Worker, end_all, first_crash, new_loop
 
 FULL_SECONDS = 1.0  # drops seen and the table full for this long: nothing more is to be learnt
+FULL_GAP_SECONDS = 0.25  # entries time out and are replaced: a table below its max for a moment only is still full
 QUIET_SECONDS = 5.0  # no connection moved and no drop rose for this long: what is pending has stalled
 START_SECONDS = 30.0
 
@@ -28,6 +29,7 @@ class HoldRequest(NamedTuple):
     deadline_seconds: float
     processes: int = 0  # pairs of a server and a client; 0: one pair per processor
     loop: str = "asyncio"
+    first_port: int = FIRST_PORT
 
 
 class HoldError(Exception):
@@ -44,10 +46,14 @@ class Hold:
         self._servers: List[Worker] = []
         self._clients: List[Worker] = []
         self._sampler = sampling.Sampler()
-        self._loop = new_loop("asyncio")
+        try:
+            self._loop = new_loop(request.loop)
+        except ImportError as error:
+            raise HoldError("no event loop of the kind {}: {}".format(request.loop, error))
         self._started = 0.0
         self._drops_before: Optional[int] = None
         self._full_since: Optional[float] = None
+        self._full_at = 0.0
         self._moved_at = 0.0
         self._moved: Any = None
         self._ended: Optional[str] = None
@@ -55,10 +61,8 @@ class Hold:
 
     def run(self) -> Dict[str, Any]:
         """Open the connections and return how it ended; raises HoldError when no load could be driven."""
-        request = self._request
-        processes = request.processes or os.sysconf("SC_NPROCESSORS_ONLN")
-        plan = shards(request.connections, processes, fd_limit(), ephemeral_ports())
         try:
+            plan = self._plan()
             self._fork(plan)
             self._loop.run_until_complete(self._drive())
         except BaseException:
@@ -67,10 +71,21 @@ class Hold:
         return self._result(plan)
 
     def release(self) -> None:
-        """End the workers, which closes every connection that they hold."""
-        self._loop.close()
+        """End the workers, which closes every connection that they hold. May be called again."""
+        if not self._loop.is_closed():
+            for worker in self._workers:
+                worker.link.detach(self._loop)
+            self._loop.close()
         end_all(self._workers)
         self._sampler.close()
+
+    def _plan(self) -> List[Shard]:
+        request = self._request
+        processes = request.processes or os.sysconf("SC_NPROCESSORS_ONLN")
+        try:
+            return shards(request.connections, processes, fd_limit(), ephemeral_ports(), request.first_port)
+        except ValueError as error:
+            raise HoldError(str(error))
 
     def _fork(self, plan: List[Shard]) -> None:
         """Servers first: their listeners must be bound before any outgoing socket takes a port."""
@@ -92,13 +107,13 @@ class Hold:
             self._fail_on_crash()
             self._sample()
             self._look()
-        for client in self._clients:
-            client.link.send({"finish": True})
-        await self._until(lambda: all("outcome" in client.latest for client in self._clients), START_SECONDS)
+        for worker in self._workers:
+            worker.link.send({"finish": True})
+        await self._until(lambda: all("outcome" in worker.latest for worker in self._workers), START_SECONDS)
 
     def _begin(self) -> None:
         self._started = self._moved_at = time.monotonic()
-        self._drops_before = self._sample()
+        self._sample()
         for worker in self._workers:
             worker.link.send({"go": True})
 
@@ -110,25 +125,24 @@ class Hold:
                 raise HoldError("the load's processes gave no answer for {:g} s".format(seconds))
             await asyncio.sleep(0.005)
 
-    def _sample(self) -> Optional[int]:
-        """Take one sample, pass it on, and return the kernel's drops so far (None: not readable)."""
+    def _sample(self) -> None:
+        """Take one sample, note what it means for the end, and pass it on."""
         sample: Dict[str, Any] = dict(self._sampler.sample())
         now = time.monotonic()
         sample.update(self._progress(), seconds=round(now - self._started, 4))
-        drops, count, table_max = sampling.drops(sample), sampling.entries(sample), sampling.table_max(sample)
-        full = count is not None and table_max is not None and count >= table_max
-        dropping = drops is not None and self._drops_before is not None and drops > self._drops_before
-        if not (full and dropping):
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = now
+        drops = sampling.drops(sample)
+        if self._drops_before is None:
+            self._drops_before = drops  # of a conntrack that came during the load: what its first sample shows
+        dropped = drops is not None and drops != self._drops_before  # not `>`: a counter of 32 bits wraps
+        if dropped and sampling.is_full(sample):
+            if self._full_since is None or now - self._full_at > FULL_GAP_SECONDS:
+                self._full_since = now
+            self._full_at = now
         self._note_movement(now, drops)
         self._on_sample(sample)
-        return drops
 
     def _note_movement(self, now: float, drops: Optional[int]) -> None:
-        progress = self._progress()
-        moved = (progress["held"], progress["failed"], progress["lost"], progress["accepted"], drops)
+        moved = (self._progress(), drops)
         if moved != self._moved:
             self._moved, self._moved_at = moved, now
 
@@ -156,9 +170,10 @@ class Hold:
         progress = self._progress()
         if progress["held"] == wanted and progress["accepted"] >= wanted:
             return "all-held"
-        if self._full_since is not None and now - self._full_since >= FULL_SECONDS:
+        if self._full_since is not None and self._full_at - self._full_since >= FULL_SECONDS:
             return "table-full"
-        if progress["failed"] + progress["lost"] + progress["held"] == wanted and progress["failed"]:
+        answered = progress["held"] + progress["failed"] + progress["lost"] == wanted
+        if answered and progress["held"] < wanted and progress["accepted"] >= progress["held"]:
             return "all-answered"
         if now - self._moved_at >= QUIET_SECONDS:
             return "no-movement"
@@ -173,7 +188,7 @@ class Hold:
             "connections": self._request.connections,
             "progress": self._progress(),
             "clients": [client.latest["outcome"] for client in self._clients],
-            "servers": [server.latest for server in self._servers],
+            "servers": [server.latest["outcome"] for server in self._servers],
             "listeners": [list(listener) for shard in plan for listener in shard.listen],
             "loop": self._request.loop,
             "fd_limit": fd_limit(),
@@ -213,7 +228,7 @@ def _server_body(shard: Shard, kind: str) -> Callable[[Link], None]:
             link.send(server.progress())
 
         server = Server(loop, shard.listen, shard.connections, report)
-        _serve(loop, link, server.start, lambda: None, server.progress, None)
+        _serve(loop, link, server.start, lambda: None, server.progress, server.progress)
 
     return body
 
@@ -237,10 +252,19 @@ def _serve(
     start: Callable[[], None],
     tick: Callable[[], None],
     progress: Callable[[], Message],
-    outcome: Optional[Callable[[], Message]],
+    outcome: Callable[[], Message],
 ) -> None:
-    """A worker's life: say ready, start at `go`, report at every tick, and hold until the link is closed."""
+    """A worker's life: say ready, start at `go`, report at every tick until `finish`, hold until the link is closed.
+
+    Raises what a callback raised: a loop alone would log it and go on, and a bug would pass for a stalled load.
+    """
     last: List[Message] = [{}]
+    finished: List[bool] = []
+    problems: List[BaseException] = []
+
+    def on_problem(_: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
+        problems.append(context.get("exception") or RuntimeError(context["message"]))
+        loop.stop()
 
     def on_message(message: Message) -> None:
         if not message:
@@ -248,19 +272,26 @@ def _serve(
         elif "go" in message:
             start()
             loop.call_later(TICK_SECONDS, on_tick)
-        elif "finish" in message and outcome is not None:
-            link.send({"outcome": outcome()})
+        elif "finish" in message:
+            finished.append(True)
+            final = outcome()
+            link.send(dict(progress(), outcome=final))
 
     def on_tick() -> None:
+        if finished:
+            return
         tick()
         if progress() != last[0]:
             last[0] = progress()
             link.send(last[0])
         loop.call_later(TICK_SECONDS, on_tick)
 
+    loop.set_exception_handler(on_problem)
     link.attach(loop, on_message)
     link.send({"ready": os.getpid()})
     loop.run_forever()
+    if problems:
+        raise problems[0]
 
 
 def main(argv: List[str]) -> int:
@@ -270,11 +301,16 @@ def main(argv: List[str]) -> int:
     parser.add_argument("--processes", type=int, default=0)
     parser.add_argument("--loop", default="asyncio", choices=["asyncio", "uvloop"])
     parser.add_argument("--deadline", type=float, default=60.0)
+    parser.add_argument("--first-port", type=int, default=FIRST_PORT)
     options = parser.parse_args(argv)
     samples: List[Dict[str, Any]] = []
-    request = HoldRequest(options.connections, options.deadline, options.processes, options.loop)
-    hold = Hold(request, samples.append)
-    result = hold.run()
+    request = HoldRequest(options.connections, options.deadline, options.processes, options.loop, options.first_port)
+    try:
+        hold = Hold(request, samples.append)
+        result = hold.run()
+    except HoldError as error:
+        sys.stderr.write("hold: {}\n".format(error))
+        return 1
     hold.release()
     sys.stdout.write(json.dumps(dict(result, samples=len(samples))) + "\n")
     return 0

@@ -3,16 +3,17 @@
 A collector that loaded a conntrack module would make the very state that it reports. Three things prevent that:
 programs that read rulesets are run only when the module that would hold such rules is loaded already; while they run,
 /proc/sys/kernel/modprobe names a program that loads nothing, which stops the kernel's own autoloading and iptables'
-(it asks that file which program to call); and the module list is recorded at the beginning and at the end, so that the
-host can refuse evidence whose collection loaded one.
+(it asks that file which program to call), and where that cannot be set no such program runs; and the module list is
+recorded at the beginning and at the end, so that the host can refuse evidence whose collection loaded one.
 """
 
 import glob
 import os
+import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from lab.guest.apply import finish_command, loaded_modules, run_command, start_command
-from lab.guest.files import error_name, read_text, write_text
+from lab.guest.files import MAX_TEXT_BYTES, error_name, read_text, write_text
 
 OnEvidence = Callable[[Dict[str, Any]], None]
 
@@ -73,6 +74,8 @@ SLABS = ("# name", "slabinfo", "nf_conntrack", "TCP ", "request_sock_TCP")
 NO_LOADER = "/bin/false"
 LOADER_PATH = "/proc/sys/kernel/modprobe"
 COMMAND_SECONDS = 20.0
+_ERROR_CHARACTERS = 2000
+_GROUP_FILE_BYTES = 65536
 
 
 class Command(NamedTuple):
@@ -108,7 +111,7 @@ def observe(on_evidence: OnEvidence) -> None:
     for name, path in FILES:
         on_evidence(_item(name, *read_text(path)))
     for name, patterns in GROUPS:
-        on_evidence(_item(name, _group_text(patterns), None, False))
+        on_evidence(_item(name, *_group_text(patterns)))
     on_evidence(_item("sys_module", "\n".join(_known_modules()) + "\n", None, False))
     on_evidence(_item("nf_conntrack", *read_text(ENTRIES_PATH, ENTRIES_BYTES)))
     on_evidence(_item("slabinfo", *_slab_rows()))
@@ -117,57 +120,77 @@ def observe(on_evidence: OnEvidence) -> None:
 
 
 def _run_commands(on_evidence: OnEvidence) -> None:
-    """The rulesets. nfnetlink_hook, which only lists hooks and depends on no conntrack module, is loaded for it."""
-    run_command(["modprobe", "--quiet", "nfnetlink_hook"], COMMAND_SECONDS)
+    """The rulesets. nfnetlink_hook, which only lists hooks and needs nfnetlink at most, is loaded for it, whatever a
+    scenario has configured to be run in its stead.
+    """
+    run_command(["modprobe", "--quiet", "--ignore-install", "nfnetlink_hook"], COMMAND_SECONDS)
     present = set(_known_modules()) | set(loaded_modules())
-    loader, _, _ = read_text(LOADER_PATH)
-    _set_loader(NO_LOADER)
+    loader, obstacle = _disable_loader()
     try:
-        wanted = [command for command in COMMANDS if command.needs in present]
-        started = [(command, _start(list(command.argv))) for command in wanted]
+        wanted = [command for command in COMMANDS if command.needs in present and obstacle is None]
+        deadline = time.monotonic() + COMMAND_SECONDS
+        started = [(command, _start(command)) for command in wanted]
         for command, process in started:
-            on_evidence(_finish(command, process))
+            on_evidence(_finish(command, process, deadline - time.monotonic()))
     finally:
-        _set_loader((loader or "/sbin/modprobe").strip())
+        if loader is not None:
+            write_text(LOADER_PATH, loader)  # as it was, also when that was empty
     for command in COMMANDS:
-        if command.needs not in present:
-            on_evidence(_item(command.name, None, "{} is not loaded".format(command.needs), False))
+        if command not in wanted:
+            loaded = command.needs in present
+            reason = "{}: {}".format(LOADER_PATH, obstacle) if loaded else "{} is not loaded".format(command.needs)
+            on_evidence(_item(command.name, None, reason, False))
 
 
-def _start(argv: List[str]) -> Any:
+def _start(command: Command) -> Any:
     try:
-        return start_command(argv)
+        return start_command(command.argv)
     except OSError as error:
         return error
 
 
-def _finish(command: Command, process: Any) -> Dict[str, Any]:
+def _finish(command: Command, process: Any, seconds: float) -> Dict[str, Any]:
     if isinstance(process, OSError):
         return _item(command.name, None, error_name(process), False)
-    outcome = finish_command(list(command.argv), process, COMMAND_SECONDS)
-    if outcome["exit_status"] != 0:
-        error = "exit status {}: {}".format(outcome["exit_status"], outcome["stderr"].strip())
+    ended = finish_command(process, seconds, MAX_TEXT_BYTES)
+    if ended.exit_status != 0:
+        error = "exit status {}: {}".format(ended.exit_status, ended.stderr.text[:_ERROR_CHARACTERS].strip())
         return _item(command.name, None, error, False)
-    return _item(command.name, outcome["stdout"], None, False)
+    return _item(command.name, ended.stdout.text, None, ended.stdout.truncated)
 
 
-def _set_loader(program: str) -> None:
+def _disable_loader() -> Tuple[Optional[str], Optional[str]]:
+    """Let the kernel load nothing; returns what to restore, and the errno's name of what keeps it from being so.
+
+    A kernel without module loading has no such file, and nothing to load.
+    """
+    loader, error, _ = read_text(LOADER_PATH)
+    if loader is None:
+        return None, None if error == "ENOENT" else error
     try:
-        write_text(LOADER_PATH, program)
-    except OSError:
-        pass  # a kernel without module loading has no such file, and nothing to load
+        write_text(LOADER_PATH, NO_LOADER)
+    except OSError as failure:
+        return None, error_name(failure)
+    return loader, None
 
 
 def _item(name: str, text: Optional[str], error: Optional[str], truncated: bool) -> Dict[str, Any]:
     return {"name": name, "text": text, "error": error, "truncated": truncated}
 
 
-def _group_text(patterns: Tuple[str, ...]) -> str:
+def _group_text(patterns: Tuple[str, ...]) -> Tuple[str, Optional[str], bool]:
     lines: List[str] = []
+    size = 0
     for path in sorted(path for pattern in patterns for path in glob.glob(pattern)):
-        text, error, _ = read_text(path, 65536)
-        lines.extend("{}: {}".format(path, line) for line in (text or "").splitlines() if error is None)
-    return "\n".join(lines) + "\n" if lines else ""
+        text, _, cut = read_text(path, _GROUP_FILE_BYTES)
+        for line in (text or "").splitlines():
+            size += len(path) + len(line) + 3
+            if size > MAX_TEXT_BYTES:
+                return "".join(lines), None, True
+            lines.append("{}: {}\n".format(path, line))
+        if cut:
+            return "".join(lines), None, True
+    return "".join(lines), None, False
 
 
 def _known_modules() -> List[str]:

@@ -1,6 +1,5 @@
 """Conntrack's counters at 20 Hz: files opened before the load, because a process out of descriptors can open none."""
 
-import errno
 import os
 from typing import Any, Dict, Optional
 
@@ -31,22 +30,32 @@ class Sampler:
     def _read(self, name: str, path: str) -> Optional[str]:
         try:
             if name not in self._fds:
-                self._fds[name] = os.open(path, os.O_RDONLY)
-            return os.pread(self._fds[name], _MAX_BYTES, 0).decode("ascii", "replace")
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
-                raise
+                self._fds[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return _read_whole(self._fds[name]).decode("ascii", "replace")
+        except OSError:
+            # not there (yet), or of a module that was removed: then this descriptor stays dead when it comes back
+            if name in self._fds:
+                os.close(self._fds.pop(name))
             return None
 
 
-def entries(sample: Dict[str, Any]) -> Optional[int]:
-    """The table's entries, to know when the load may end; the finding is made on the host, from the raw text."""
-    return _integer(sample["count"])
+def _read_whole(fd: int) -> bytes:
+    """The file's text now. One read gives at most a page of it, which holds the rows of about 26 CPUs."""
+    data = b""
+    while len(data) < _MAX_BYTES:
+        chunk = os.pread(fd, _MAX_BYTES - len(data), len(data))
+        if not chunk:
+            break
+        data += chunk
+    return data
 
 
-def table_max(sample: Dict[str, Any]) -> Optional[int]:
-    """The table's max, for the same purpose."""
-    return _integer(sample["max"])
+def is_full(sample: Dict[str, Any]) -> bool:
+    """Whether the table is at its max, to know when the load may end (a max of 0 means no bound). The finding is made
+    on the host, from the raw text.
+    """
+    entries, table_max = _integer(sample["count"]), _integer(sample["max"])
+    return entries is not None and bool(table_max) and entries >= (table_max or 0)
 
 
 def drops(sample: Dict[str, Any]) -> Optional[int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import socket
 from array import array
 from typing import Any, Callable, Dict, List, Sequence, Tuple
@@ -30,7 +31,13 @@ class Server:
         self.errors: Dict[str, int] = {}
         self._held = array("l")
         self._refused: List[socket.socket] = []  # still bound, so that connects stall instead of being refused
-        self._listeners = [_listener(address, port, backlog) for address, port, backlog in listen]
+        self._listeners: List[socket.socket] = []
+        try:
+            for address, port, backlog in listen:
+                self._listeners.append(_listener(address, port, backlog))
+        except OSError:
+            self.close()
+            raise
 
     def start(self) -> None:
         """Begin to accept; returns at once."""
@@ -41,6 +48,15 @@ class Server:
         """Counts so far."""
         return {"accepted": self.accepted, "errors": dict(self.errors)}
 
+    def close(self) -> None:
+        """Close the listeners and every connection. A worker leaves that to its own end."""
+        for listener in self._listeners + self._refused:
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+        for fd in self._held:
+            os.close(fd)
+        del self._listeners[:], self._refused[:], self._held[:]
+
     def _wait_for_more(self) -> None:
         """Let connections gather before they are accepted: the backlogs hold them all, and every wake-up less is a
         change of process less, which an emulated guest pays for with much of what it had translated.
@@ -50,6 +66,8 @@ class Server:
         self._loop.call_later(_GATHER_SECONDS, self._drain)
 
     def _drain(self) -> None:
+        if not self._listeners:  # closed meanwhile
+            return
         for listener in list(self._listeners):
             self._accept_all(listener)
         self.accepted = len(self._held)

@@ -1,8 +1,9 @@
 """How connections are spread over listeners and processes: neither ports nor backlogs nor descriptors interfere."""
 
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Tuple
 
 FIRST_PORT = 7777  # the article's; below the ephemeral range, so that no outgoing socket takes a listener's port
+LAST_PORT = 65535
 ADDRESS = "127.0.0.1"
 MIN_LISTENERS = 8
 MAX_PER_LISTENER = 4096  # one backlog's worth, far below what somaxconn can be raised to
@@ -19,27 +20,38 @@ class Shard(NamedTuple):
     connections: int
 
 
-def shards(connections: int, processes: int, fd_limit: int, ephemeral_ports: int) -> List[Shard]:
+def shards(
+    connections: int, processes: int, fd_limit: int, ephemeral_ports: int, first_port: int = FIRST_PORT
+) -> List[Shard]:
     """Split `connections` over at least `processes` pairs of processes, more when `fd_limit` asks for it.
 
-    Raises ValueError when a process could not even hold one listener's connections.
+    Raises ValueError when there is nothing to split, or no room for even one connection in a process.
     """
-    per_process = fd_limit - SPARE_DESCRIPTORS
+    if connections < 1:
+        raise ValueError("{} connections are none to hold".format(connections))
     per_listener = min(MAX_PER_LISTENER, int(ephemeral_ports * USABLE_PORT_SHARE))
+    # a server's listeners take descriptors too: one for every `per_listener` connections
+    per_process = (fd_limit - SPARE_DESCRIPTORS) * per_listener // (per_listener + 1)
     if per_process < 1 or per_listener < 1:
         raise ValueError("{} descriptors and {} ephemeral ports hold no connection".format(fd_limit, ephemeral_ports))
-    pairs = max(min(processes, connections), -(-connections // per_process))
-    listeners = max(min(MIN_LISTENERS, connections), pairs, -(-connections // per_listener))
-    counts = _share(connections, listeners)
-    ports = [(ADDRESS, FIRST_PORT + number, count) for number, count in enumerate(counts)]
-    return [_shard(ports[number::pairs]) for number in range(pairs)]
-
-
-def _shard(listen: Sequence[Tuple[str, int, int]]) -> Shard:
-    return Shard(tuple(listen), sum(count for _, _, count in listen))
+    pairs = max(min(processes, connections), _divide_up(connections, per_process))
+    plan: List[Shard] = []
+    port = first_port
+    for share in _share(connections, pairs):
+        listeners = max(min(_divide_up(MIN_LISTENERS, pairs), share), _divide_up(share, per_listener))
+        counts = _share(share, listeners)
+        plan.append(Shard(tuple((ADDRESS, port + number, count) for number, count in enumerate(counts)), share))
+        port += listeners
+    if port > LAST_PORT + 1:
+        raise ValueError("{} connections need more listeners than there are ports".format(connections))
+    return plan
 
 
 def _share(total: int, parts: int) -> List[int]:
     """`total` in `parts` shares that differ by at most one."""
     base, rest = divmod(total, parts)
     return [base + (number < rest) for number in range(parts)]
+
+
+def _divide_up(total: int, by: int) -> int:
+    return -(-total // by)

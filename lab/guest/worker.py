@@ -1,12 +1,13 @@
 """Worker processes of the load: forked, so that none pays for an interpreter's start, and linked by two pipes."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
 import traceback
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Set
 
 TICK_SECONDS = 0.05
 Message = Dict[str, Any]
@@ -35,6 +36,10 @@ class Link:
         """Call `on_message` for each message; at the end of the stream with an empty one."""
         os.set_blocking(self.read_fd, False)
         loop.add_reader(self.read_fd, self._read, loop, on_message)
+
+    def detach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop reading. A loop must forget a descriptor before that is closed, and before the loop is."""
+        loop.remove_reader(self.read_fd)
 
     def send(self, message: Message) -> None:
         """Write one message; one that finds the other side gone is dropped."""
@@ -95,17 +100,28 @@ class Worker:
 def _become_worker(body: Callable[[Link], None], read_fd: int, write_fd: int) -> None:
     """Everything inherited but the link and the standard streams is closed: a worker has no business with it."""
     status = 1
+    link = Link(read_fd, write_fd)
     try:
-        keep = sorted({read_fd, write_fd})
-        for low, high in zip([2, *keep], [*keep, 65536]):
-            os.closerange(low + 1, high)
-        body(Link(read_fd, write_fd))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the coordinator answers it
+        gc.disable()  # what was garbage in the parent could close a number that is the worker's own by then
+        _close_all_but({0, 1, 2, read_fd, write_fd})
+        body(link)
         status = 0
-    except BaseException:
+    except BaseException as error:
+        link.send({"crash": "{}: {}".format(type(error).__name__, error)})
         traceback.print_exc()
-        Link(read_fd, write_fd).send({"crash": traceback.format_exc().splitlines()[-1]})
     finally:
         os._exit(status)
+
+
+def _close_all_but(keep: Set[int]) -> None:
+    """By name, not by range: before Python 3.10 a range is one system call for each number that it could hold."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in keep:
+            try:
+                os.close(int(name))
+            except OSError:  # the descriptor of this listing, gone already
+                pass
 
 
 def end_all(workers: List[Worker]) -> None:
@@ -115,10 +131,11 @@ def end_all(workers: List[Worker]) -> None:
 
 
 def first_crash(workers: List[Worker]) -> Optional[str]:
-    """What a worker died of, if one did."""
+    """What a worker died of, if one did; one that said why comes before those that only went away."""
     for worker in workers:
         if "crash" in worker.latest:
             return "{}: {}".format(worker.name, worker.latest["crash"])
+    for worker in workers:
         if worker.link.closed:
             return "{}: ended without a word".format(worker.name)
     return None

@@ -1,0 +1,209 @@
+"""The connecting side against plain listeners: each outcome, the window, and what is found at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib.util
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from lab.guest import client as client_module
+from lab.guest.client import Client, Target
+from lab.guest.worker import new_loop
+
+HOST = "127.0.0.1"
+MakeClient = Callable[..., Client]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    if request.param == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        pytest.skip("uvloop is missing")
+    loop = new_loop(request.param)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        sock.listen(512)
+        yield sock
+
+
+@pytest.fixture
+def make_client(loop: asyncio.AbstractEventLoop) -> Iterator[MakeClient]:
+    with ExitStack() as stack:
+
+        def make(*targets: Target) -> Client:
+            client = Client(loop, targets, loop.stop)
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+def port_of(sock: socket.socket) -> int:
+    return int(sock.getsockname()[1])
+
+
+def run(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
+    """Run until the client stops the loop; False when the time was over first."""
+    late: list[bool] = []
+
+    def on_late() -> None:
+        late.append(True)
+        loop.stop()
+
+    timer = loop.call_later(seconds, on_late)
+    loop.run_forever()
+    timer.cancel()
+    return not late
+
+
+def test_all_are_held(loop: asyncio.AbstractEventLoop, listener: socket.socket, make_client: MakeClient) -> None:
+    client = make_client((HOST, port_of(listener), 300))
+    client.start()
+    assert run(loop, 10)
+    assert client.settled
+    outcome = client.outcome()
+    assert outcome["held"] == outcome["attempted"] == 300
+    assert outcome["runs"] == [("held", 300)]
+    assert outcome["errors"] == {}
+    assert outcome["stalled"] == {"examined": 0, "syn_retransmitted": 0}
+
+
+def test_refused_ones_are_failed_and_close_their_descriptor(
+    loop: asyncio.AbstractEventLoop, listener: socket.socket, make_client: MakeClient
+) -> None:
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))  # bound, never listening
+        client = make_client((HOST, port_of(listener), 3), (HOST, port_of(closed), 2))
+        before = len(os.listdir("/proc/self/fd"))
+        client.start()
+        assert run(loop, 10)
+        outcome = client.outcome()
+        assert len(os.listdir("/proc/self/fd")) <= before + 4  # uvloop opens one of its own when it runs first
+    assert outcome["errors"] == {"ECONNREFUSED": 2}
+    assert outcome["runs"] == [("held", 1), ("failed", 1), ("held", 1), ("failed", 1), ("held", 1)]
+
+
+def test_an_address_that_cannot_be_reached_is_an_outcome(
+    loop: asyncio.AbstractEventLoop, make_client: MakeClient
+) -> None:
+    client = make_client(("255.255.255.255", 9, 2))  # no TCP to a broadcast address
+    client.start()
+    if not client.settled:
+        assert run(loop, 10)
+    assert client.failed == 2
+    assert set(client.errors) <= {"ENETUNREACH", "EACCES", "EHOSTUNREACH", "ECONNREFUSED"}
+
+
+def test_an_unknown_error_number_is_named_by_its_number(
+    loop: asyncio.AbstractEventLoop, make_client: MakeClient
+) -> None:
+    client = make_client((HOST, 9, 1))
+    client._fail(0, 4999)
+    assert client.errors == {"errno 4999": 1}
+    assert errno.errorcode.get(4999) is None
+
+
+def test_no_connection_at_all(loop: asyncio.AbstractEventLoop, make_client: MakeClient) -> None:
+    client = make_client()
+    client.start()
+    assert client.settled
+    assert client.outcome()["runs"] == []
+
+
+def test_targets_take_turns(loop: asyncio.AbstractEventLoop, make_client: MakeClient) -> None:
+    client = make_client((HOST, 1, 3), (HOST, 2, 1), (HOST, 3, 2))
+    assert [port for _, port in client._addresses] == [1, 2, 3, 1, 1, 3]
+
+
+@pytest.fixture
+def full_listener() -> Iterator[socket.socket]:
+    """A listener whose backlog is full: further connects stay unanswered."""
+    with ExitStack() as stack:
+        sock = stack.enter_context(socket.socket())
+        sock.bind((HOST, 0))
+        sock.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(sock.getsockname())
+        yield sock
+
+
+def test_stalled_connects_do_not_hide_the_rest(
+    loop: asyncio.AbstractEventLoop,
+    full_listener: socket.socket,
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "_WINDOW", 8)
+    monkeypatch.setattr(client_module, "_BATCH", 8)
+    client = make_client((HOST, port_of(full_listener), 50))
+    client.start()
+    assert not run(loop, 0.05)
+    assert client.attempted == 8
+    for _ in range(4):
+        client.tick()
+        assert not run(loop, 0.05)
+    assert client.attempted == 50
+    outcome = client.outcome()
+    assert outcome["runs"] == [("stalled", 50)]
+    assert outcome["stalled"]["examined"] == outcome["pending"] == 50
+
+
+def test_the_window_stays_while_answers_come(
+    loop: asyncio.AbstractEventLoop, listener: socket.socket, make_client: MakeClient
+) -> None:
+    client = make_client((HOST, port_of(listener), 300))
+    client.start()
+    assert run(loop, 10)
+    client.tick()
+    assert client._window == client_module._WINDOW
+
+
+def test_nothing_is_opened_after_the_end(
+    loop: asyncio.AbstractEventLoop,
+    full_listener: socket.socket,
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "_WINDOW", 8)
+    client = make_client((HOST, port_of(full_listener), 50))
+    client.start()
+    outcome = client.outcome()
+    client.tick()
+    assert not run(loop, 0.05)
+    assert client.attempted == outcome["attempted"] == 8
+    assert outcome["runs"] == [("stalled", 8), ("untried", 42)]
+
+
+def test_lost_ones_are_found_once(
+    loop: asyncio.AbstractEventLoop, listener: socket.socket, make_client: MakeClient
+) -> None:
+    client = make_client((HOST, port_of(listener), 5))
+    client.start()
+    assert run(loop, 10)
+    listener.accept()[0].close()
+    for _ in range(2):
+        outcome = client.outcome()
+        assert (outcome["held"], outcome["lost"], outcome["pending"]) == (4, 1, 0)
+        assert outcome["runs"] == [("lost", 1), ("held", 4)]
+
+
+def test_runs_are_bounded(
+    loop: asyncio.AbstractEventLoop, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_MAX_RUNS", 3)
+    client = make_client((HOST, 1, 10))
+    client._states[:] = bytes([client_module.HELD, client_module.FAILED] * 5)
+    assert client._runs() == [("held", 1), ("failed", 1), ("held", 1), ("cut", 7)]
