@@ -75,7 +75,7 @@ class Agent:
         return machine.set_existing(request["values"])
 
     def _observe(self, request: Dict[str, Any], reply: Reply) -> Any:
-        observe(lambda item: reply.event("evidence", **item))
+        observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
         return {}
 
     def _load(self, request: Dict[str, Any], reply: Reply) -> Any:
@@ -111,7 +111,10 @@ class Agent:
             raise FileNotFoundError("this machine has no port {}".format(shell.PORT_NAME))
         fd = os.open(path, os.O_RDWR)
         try:
-            status = shell.run_shell(fd, request["rows"], request["columns"], request["terminal"])
+            if request.get("script") is not None:
+                status = shell.run_script(fd, request["script"])
+            else:
+                status = shell.run_shell(fd, request["rows"], request["columns"], request["terminal"])
         finally:
             os.close(fd)
         return {"exit_status": status}
@@ -119,6 +122,8 @@ class Agent:
 
 def main() -> int:
     """Prepare the machine and serve; returns only when there is no channel."""
+    if os.getpid() == 1:
+        machine.take_name()  # nothing else in this machine does
     problems = machine.prepare()
     deadline = time.monotonic() + _PORT_SECONDS
     while find_port(PORT_NAME) is None:

@@ -56,6 +56,7 @@ class Hold:
         self._full_at = 0.0
         self._moved_at = 0.0
         self._moved: Any = None
+        self._still_ticks = 0
         self._ended: Optional[str] = None
         self._complete = self._loop.create_future()
 
@@ -143,8 +144,9 @@ class Hold:
 
     def _note_movement(self, now: float, drops: Optional[int]) -> None:
         moved = (self._progress(), drops)
+        self._still_ticks += 1
         if moved != self._moved:
-            self._moved, self._moved_at = moved, now
+            self._moved, self._moved_at, self._still_ticks = moved, now, 0
 
     def _progress(self) -> Dict[str, int]:
         totals = {
@@ -175,7 +177,8 @@ class Hold:
         answered = progress["held"] + progress["failed"] + progress["lost"] == wanted
         if answered and progress["held"] < wanted and progress["accepted"] >= progress["held"]:
             return "all-answered"
-        if now - self._moved_at >= QUIET_SECONDS:
+        # a machine whose host did not let it run has seen the time pass, but has not looked
+        if now - self._moved_at >= QUIET_SECONDS and self._still_ticks >= QUIET_SECONDS / TICK_SECONDS / 4:
             return "no-movement"
         if now - self._started >= self._request.deadline_seconds:
             return "deadline"

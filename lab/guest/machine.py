@@ -43,6 +43,13 @@ def prepare() -> List[str]:
     return problems
 
 
+def take_name() -> None:
+    """Give the running machine the name in /etc/hostname, where there is one (hostname(5))."""
+    name, _, _ = read_text("/etc/hostname")
+    if name and name.strip():
+        socket.sethostname(name.strip())
+
+
 def bring_up(interface: str) -> None:
     """Set a network interface up (netdevice(7)); raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -79,21 +79,21 @@ _GROUP_FILE_BYTES = 65536
 
 
 class Command(NamedTuple):
-    """A program that shows rules, and the module without which there can be none."""
+    """A program that shows rules or hooks, and the modules without which there can be none, or none be shown."""
 
     name: str
     argv: Tuple[str, ...]
-    needs: str
+    needs: Tuple[str, ...]
 
 
 COMMANDS = (
-    Command("ruleset.nft", ("nft", "-a", "list", "ruleset"), "nf_tables"),
-    Command("ruleset.json", ("nft", "-j", "-a", "list", "ruleset"), "nf_tables"),
-    Command("hooks.nft", ("nft", "list", "hooks"), "nfnetlink_hook"),
-    Command("iptables-legacy-save", ("iptables-legacy-save",), "ip_tables"),
-    Command("ip6tables-legacy-save", ("ip6tables-legacy-save",), "ip6_tables"),
-    Command("iptables-nft-save", ("iptables-nft-save",), "nf_tables"),
-    Command("ip6tables-nft-save", ("ip6tables-nft-save",), "nf_tables"),
+    Command("ruleset.nft", ("nft", "-a", "list", "ruleset"), ("nf_tables",)),
+    Command("ruleset.json", ("nft", "-j", "-a", "list", "ruleset"), ("nf_tables",)),
+    Command("hooks.nft", ("nft", "list", "hooks"), ("nfnetlink_hook", "nf_tables")),
+    Command("iptables-legacy-save", ("iptables-legacy-save",), ("ip_tables",)),
+    Command("ip6tables-legacy-save", ("ip6tables-legacy-save",), ("ip6_tables",)),
+    Command("iptables-nft-save", ("iptables-nft-save",), ("nf_tables",)),
+    Command("ip6tables-nft-save", ("ip6tables-nft-save",), ("nf_tables",)),
 )
 
 
@@ -106,8 +106,11 @@ ITEM_NAMES = frozenset(
 )
 
 
-def observe(on_evidence: OnEvidence) -> None:
-    """Record everything once; each item is passed on with its name, its text, and why it has none."""
+def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
+    """Record everything once; each item is passed on with its name, its text, and why it has none.
+
+    `list_hooks` may load what lists the kernel's hooks; without it they are listed only where that is loaded already.
+    """
     for name, path in FILES:
         on_evidence(_item(name, *read_text(path)))
     for name, patterns in GROUPS:
@@ -115,19 +118,18 @@ def observe(on_evidence: OnEvidence) -> None:
     on_evidence(_item("sys_module", "\n".join(_known_modules()) + "\n", None, False))
     on_evidence(_item("nf_conntrack", *read_text(ENTRIES_PATH, ENTRIES_BYTES)))
     on_evidence(_item("slabinfo", *_slab_rows()))
+    if list_hooks:
+        _load_hook_lister()
     _run_commands(on_evidence)
     on_evidence(_item("modules_after", *read_text("/proc/modules")))
 
 
 def _run_commands(on_evidence: OnEvidence) -> None:
-    """The rulesets. nfnetlink_hook, which only lists hooks and needs nfnetlink at most, is loaded for it, whatever a
-    scenario has configured to be run in its stead.
-    """
-    run_command(["modprobe", "--quiet", "--ignore-install", "nfnetlink_hook"], COMMAND_SECONDS)
+    """The rulesets and the hooks, as far as their modules are there, in one deadline for all."""
     present = set(_known_modules()) | set(loaded_modules())
     loader, obstacle = _disable_loader()
     try:
-        wanted = [command for command in COMMANDS if command.needs in present and obstacle is None]
+        wanted = [command for command in COMMANDS if obstacle is None and present.issuperset(command.needs)]
         deadline = time.monotonic() + COMMAND_SECONDS
         started = [(command, _start(command)) for command in wanted]
         for command, process in started:
@@ -137,9 +139,19 @@ def _run_commands(on_evidence: OnEvidence) -> None:
             write_text(LOADER_PATH, loader)  # as it was, also when that was empty
     for command in COMMANDS:
         if command not in wanted:
-            loaded = command.needs in present
-            reason = "{}: {}".format(LOADER_PATH, obstacle) if loaded else "{} is not loaded".format(command.needs)
+            missing = [module for module in command.needs if module not in present]
+            reason = "{} is not loaded".format(missing[0]) if missing else "{}: {}".format(LOADER_PATH, obstacle)
             on_evidence(_item(command.name, None, reason, False))
+
+
+def _load_hook_lister() -> None:
+    """Load nfnetlink_hook, where this kernel has it, and nf_tables, which nft asks first whatever it shall list.
+
+    Neither depends on a module of conntrack. A scenario's own `install` lines are about other loads and are ignored.
+    """
+    load = ["modprobe", "--quiet", "--ignore-install"]
+    if run_command([*load, "nfnetlink_hook"], COMMAND_SECONDS)["exit_status"] == 0:
+        run_command([*load, "nf_tables"], COMMAND_SECONDS)
 
 
 def _start(command: Command) -> Any:

@@ -5,6 +5,8 @@ import os
 import pty
 import select
 import struct
+import subprocess
+import tempfile
 import termios
 
 PORT_NAME = "org.conntrack-lab.shell"
@@ -33,6 +35,26 @@ def run_shell(port_fd: int, rows: int, columns: int, terminal: str) -> int:
         os.close(master)
     _, status = os.waitpid(pid, 0)
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def run_script(port_fd: int, script: str) -> int:
+    """Run the script in a login shell, its output going to the port as it comes; returns the shell's exit status.
+
+    For input that is no terminal: a pseudo-terminal would echo it, and lose what was typed ahead.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        process = subprocess.Popen(
+            [*_ARGV, file.name],
+            stdin=subprocess.DEVNULL,
+            stdout=port_fd,
+            stderr=port_fd,
+            env=_ENVIRONMENT,
+            cwd="/root",
+        )
+        status = process.wait()
+    return status if status >= 0 else 128 - status
 
 
 def _relay(master: int, port_fd: int) -> None:

@@ -54,6 +54,7 @@ async def prove(qemu: QemuBinary, boot_with_kvm: Callable[[], Awaitable[None]]) 
     except GuestLost as lost:
         answer = KvmAnswer(False, str(lost).splitlines()[0])
     record = {"works": answer.works, "seen": answer.seen, "asked_at": time.time()}
+    make_folder(cache_root())
     write_aside(_memory(qemu), json.dumps(record) + "\n")
     return answer
 
@@ -78,4 +79,4 @@ def _memory(qemu: QemuBinary) -> Path:
     """The answer's file: one per QEMU, host kernel, processor and user, any of which can change it."""
     uname = os.uname()
     key = "\n".join((qemu.path, qemu.version, uname.release, uname.nodename, qemu.host_cpu, str(os.geteuid())))
-    return make_folder(cache_root()) / f"kvm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    return cache_root() / f"kvm-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"

@@ -17,6 +17,7 @@ from lab.guest.observe import ITEM_NAMES
 from lab.host.provision.machine import Deadlines, Event, Machine
 
 MAX_SAMPLES = 100_000
+GUEST_SPARE_SECONDS = 65.0  # the load's processes may take 30 s to start, and 30 s to count up at the end
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ async def _load(
         recording.load = await machine.call(
             "load",
             # the guest ends the load by itself at its own deadline; ours is for a guest that does not
-            deadline_seconds=deadlines.load + 15,
+            deadline_seconds=deadlines.load + GUEST_SPARE_SECONDS,
             load_seconds=deadlines.load,
             on_event=on_sample,
             **request["load"],

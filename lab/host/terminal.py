@@ -13,27 +13,30 @@ import tty
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lab.core.errors import ScenarioError
 from lab.host.provision.machine import Machine
 
 _SHELL_SECONDS = 12 * 3600.0
-_END_OF_INPUT = b"\x04"  # what Ctrl-D sends
+_MAX_SCRIPT = 1_000_000
 
 
 async def join(machine: Machine, guest: socket.socket) -> int:
-    """Run a shell in the machine with this process's standard input and output; returns its exit status."""
+    """Run a shell in the machine with this process's standard input and output; returns its exit status.
+
+    Input that is no terminal is taken as a script.
+    """
     guest.setblocking(False)
-    columns, rows = shutil.get_terminal_size()
-    call = machine.call(
-        "shell",
-        deadline_seconds=_SHELL_SECONDS,
-        rows=rows,
-        columns=columns,
-        terminal=os.environ.get("TERM", "linux"),
-    )
+    arguments: dict[str, Any] = {}
+    relays = [asyncio.create_task(_from_guest(guest))]
+    if sys.stdin.isatty():
+        columns, rows = shutil.get_terminal_size()
+        arguments = {"rows": rows, "columns": columns, "terminal": os.environ.get("TERM", "linux")}
+        relays.append(asyncio.create_task(_to_guest(guest)))
+    else:
+        arguments = {"script": await asyncio.to_thread(_read_script)}
     with _raw_terminal():
-        relays = [asyncio.create_task(_to_guest(guest)), asyncio.create_task(_from_guest(guest))]
         try:
-            result: Mapping[str, Any] = await call
+            result: Mapping[str, Any] = await machine.call("shell", deadline_seconds=_SHELL_SECONDS, **arguments)
             await asyncio.sleep(0.05)  # what the shell printed last is on its way
         finally:
             for relay in relays:
@@ -41,6 +44,14 @@ async def join(machine: Machine, guest: socket.socket) -> int:
             await asyncio.gather(*relays, return_exceptions=True)
     status = result.get("exit_status")
     return status if isinstance(status, int) and 0 <= status < 256 else 1
+
+
+def _read_script() -> str:
+    """Standard input, whole. Raises ScenarioError for more than the agent takes."""
+    script = sys.stdin.read(_MAX_SCRIPT + 1)
+    if len(script) > _MAX_SCRIPT:
+        raise ScenarioError(f"the input has more than {_MAX_SCRIPT} characters", hint="give a shorter script")
+    return script
 
 
 async def _to_guest(guest: socket.socket) -> None:
@@ -52,9 +63,9 @@ async def _to_guest(guest: socket.socket) -> None:
             await ready.wait()
             ready.clear()
             data = os.read(sys.stdin.fileno(), 65536)
-            await loop.sock_sendall(guest, data or _END_OF_INPUT)
             if not data:
                 return
+            await loop.sock_sendall(guest, data)
     finally:
         loop.remove_reader(sys.stdin.fileno())
 

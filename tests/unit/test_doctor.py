@@ -13,7 +13,7 @@ from lab.core.errors import PrerequisiteError
 from lab.host import doctor, images
 from lab.host.accelerator import KvmAnswer
 from lab.host.doctor import Check, check_host, kvm_check, report
-from lab.host.qemu_binary import QemuBinary
+from lab.host.qemu_binary import QemuBinary, find_qemu
 
 
 class Usage(NamedTuple):
@@ -62,13 +62,17 @@ def test_a_host_without_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "ok"), [((7, 2, 22), False), ((8, 1, 5), False), ((8, 2, 0), True), ((10, 0, 0), True)]
+    ("number", "ok"), [("7.2.22", False), ("8.1.5", False), ("8.2.0", True), ("10.0.0", True), ("11.0", True)]
 )
-def test_a_qemu_that_is_too_old(monkeypatch: pytest.MonkeyPatch, number: tuple[int, int, int], ok: bool) -> None:
-    monkeypatch.setattr(doctor, "find_qemu", lambda: QemuBinary("/q", "version", number, ""))
+def test_a_qemu_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, ok: bool) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text(f"#!/bin/sh\necho 'QEMU emulator version {number} (Debian)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "find_qemu", find_qemu)
     check = checks()["QEMU"]
     assert check.ok is ok
-    assert ok or ("8.2.0" in check.seen and "scripts/setup" in check.mend)
+    assert ok or ("8.2" in check.seen and "scripts/setup" in check.mend)
 
 
 @pytest.mark.parametrize(

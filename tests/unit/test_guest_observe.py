@@ -23,7 +23,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(observe, "LOADER_PATH", str(tmp_path / "modprobe"))
     monkeypatch.setattr(observe, "_known_modules", list)
     monkeypatch.setattr(observe, "loaded_modules", list)
-    monkeypatch.setattr(observe, "run_command", lambda argv, _: (tmp_path / "loaded").write_text(" ".join(argv)))
+
+    def run_command(argv: list[str], _: float) -> dict[str, Any]:
+        with (tmp_path / "loaded").open("a") as record:
+            record.write(" ".join(argv) + "\n")
+        return {"exit_status": 0}
+
+    monkeypatch.setattr(observe, "run_command", run_command)
     return tmp_path
 
 
@@ -59,31 +65,37 @@ def test_a_program_whose_module_is_not_loaded_is_not_run(here: Path, monkeypatch
 
 
 def test_a_module_that_is_built_in_counts_as_loaded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    show(monkeypatch, Command("ruleset.nft", ("echo", "rules"), "nf_tables"), present=())
+    show(monkeypatch, Command("ruleset.nft", ("echo", "rules"), ("nf_tables",)), present=())
     monkeypatch.setattr(observe, "_known_modules", lambda: ["nf_tables"])
     assert collect()["ruleset.nft"]["text"] == "rules\n"
 
 
 def test_while_programs_run_the_kernel_loads_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    show(monkeypatch, Command("ruleset.nft", ("cat", observe.LOADER_PATH), "nf_tables"))
+    show(monkeypatch, Command("ruleset.nft", ("cat", observe.LOADER_PATH), ("nf_tables",)))
     assert collect()["ruleset.nft"]["text"] == observe.NO_LOADER
     assert (here / "modprobe").read_text() == "/sbin/modprobe\n"
 
 
-def test_the_only_module_that_is_loaded_for_it_lists_hooks(here: Path) -> None:
+def test_nothing_is_loaded_unless_hooks_shall_be_listed(here: Path) -> None:
     collect()
-    assert (here / "loaded").read_text() == "modprobe --quiet --ignore-install nfnetlink_hook"
+    assert not (here / "loaded").exists()
+
+
+def test_the_only_modules_that_are_loaded_list_hooks(here: Path) -> None:
+    observe.observe(lambda item: None, list_hooks=True)
+    load = "modprobe --quiet --ignore-install"
+    assert (here / "loaded").read_text().splitlines() == [f"{load} nfnetlink_hook", f"{load} nf_tables"]
 
 
 def test_a_loader_that_was_empty_is_so_afterwards(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "modprobe").write_text("\n")
-    show(monkeypatch, Command("ruleset.nft", ("cat", observe.LOADER_PATH), "nf_tables"))
+    show(monkeypatch, Command("ruleset.nft", ("cat", observe.LOADER_PATH), ("nf_tables",)))
     assert collect()["ruleset.nft"]["text"] == observe.NO_LOADER
     assert (here / "modprobe").read_text() == "\n"
 
 
 def test_the_loader_is_restored_when_the_channel_breaks(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    show(monkeypatch, Command("ruleset.nft", ("true",), "nf_tables"))
+    show(monkeypatch, Command("ruleset.nft", ("true",), ("nf_tables",)))
 
     def broken(item: dict[str, Any]) -> None:
         if item["name"] == "ruleset.nft":
@@ -96,7 +108,7 @@ def test_the_loader_is_restored_when_the_channel_breaks(here: Path, monkeypatch:
 
 def test_where_the_loader_cannot_be_named_nothing_is_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker = here / "run"
-    show(monkeypatch, Command("ruleset.nft", ("touch", str(marker)), "nf_tables"))
+    show(monkeypatch, Command("ruleset.nft", ("touch", str(marker)), ("nf_tables",)))
     monkeypatch.setattr(observe, "LOADER_PATH", str(here))  # a folder: EISDIR, whoever writes
     item = collect()["ruleset.nft"]
     assert (item["text"], item["error"]) == (None, f"{here}: EISDIR")
@@ -104,7 +116,7 @@ def test_where_the_loader_cannot_be_named_nothing_is_run(here: Path, monkeypatch
 
 
 def test_a_kernel_without_module_loading_has_nothing_to_disable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    show(monkeypatch, Command("ruleset.nft", ("echo", "rules"), "nf_tables"))
+    show(monkeypatch, Command("ruleset.nft", ("echo", "rules"), ("nf_tables",)))
     (here / "modprobe").unlink()
     assert collect()["ruleset.nft"]["text"] == "rules\n"
     assert not (here / "modprobe").exists()
@@ -114,10 +126,10 @@ def test_programs_that_fail_say_why(here: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(observe, "COMMAND_SECONDS", 0.3)
     show(
         monkeypatch,
-        Command("ruleset.nft", ("sh", "-c", "echo half; echo no such table >&2; exit 2"), "nf_tables"),
-        Command("ruleset.json", ("/nonexistent/nft",), "nf_tables"),
-        Command("hooks.nft", ("sleep", "60"), "nf_tables"),
-        Command("iptables-nft-save", ("sleep", "60"), "nf_tables"),
+        Command("ruleset.nft", ("sh", "-c", "echo half; echo no such table >&2; exit 2"), ("nf_tables",)),
+        Command("ruleset.json", ("/nonexistent/nft",), ("nf_tables",)),
+        Command("hooks.nft", ("sleep", "60"), ("nf_tables",)),
+        Command("iptables-nft-save", ("sleep", "60"), ("nf_tables",)),
     )
     items = collect()
     assert items["ruleset.nft"]["error"] == "exit status 2: no such table"
@@ -127,13 +139,13 @@ def test_programs_that_fail_say_why(here: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_ruleset_past_the_bound_is_marked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observe, "MAX_TEXT_BYTES", 10)
-    show(monkeypatch, Command("ruleset.nft", ("printf", "%020d", "1"), "nf_tables"))
+    show(monkeypatch, Command("ruleset.nft", ("printf", "%020d", "1"), ("nf_tables",)))
     item = collect()["ruleset.nft"]
     assert (item["text"], item["truncated"]) == ("0" * 10, True)
 
 
 def test_a_ruleset_of_more_than_a_pipe_holds_is_whole(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = Command("ruleset.nft", ("printf", "%0200000d", "1"), "nf_tables")
+    command = Command("ruleset.nft", ("printf", "%0200000d", "1"), ("nf_tables",))
     show(monkeypatch, command, command._replace(name="ruleset.json"))
     items = collect()
     assert {len(items[name]["text"]) for name in ("ruleset.nft", "ruleset.json")} == {200_000}
