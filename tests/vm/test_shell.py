@@ -41,10 +41,10 @@ def lab(project_root: Path, *arguments: str, stdin: str = "") -> subprocess.Comp
 
 
 def test_a_shell_stands_at_the_scenarios_state(project_root: Path) -> None:
-    commands = "iptables-nft -t nat -S POSTROUTING; exit 7\n"
+    commands = "hostname\n" * 200 + "iptables-nft -t nat -S POSTROUTING\nexit 7\n"
     done = lab(project_root, "shell", "nat-present", "--set", "iptables=nft", "--target", TARGETS[0], stdin=commands)
     assert done.returncode == 7, done.stderr
-    assert "-A POSTROUTING -o eth0 -j MASQUERADE" in done.stdout
+    assert done.stdout.splitlines() == ["lab"] * 200 + ["-P POSTROUTING ACCEPT", "-A POSTROUTING -o eth0 -j MASQUERADE"]
 
 
 def test_a_shell_needs_one_machine(project_root: Path) -> None:
