@@ -151,7 +151,6 @@ def _run_options(options: argparse.Namespace) -> RunOptions:
     return RunOptions(
         scenarios=(options.scenarios,) if isinstance(options.scenarios, str) else tuple(options.scenarios or ()),
         targets=tuple(options.target or (DEFAULT_TARGET,)),
-        provisioner=options.provisioner,
         kernel=Path(options.kernel) if options.kernel else None,
         modules=Path(options.modules) if options.modules else None,
         mirror=options.mirror,

@@ -41,7 +41,6 @@ class RunOptions:
 
     scenarios: tuple[str, ...]
     targets: tuple[str, ...]
-    provisioner: str
     kernel: Path | None
     modules: Path | None
     mirror: str | None
