@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.guest import loader, machine
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -13,3 +15,13 @@ ROOT = Path(__file__).parent.parent
 def project_root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def own_loader(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test writes to this host's /proc/sys/kernel/modprobe, or has a program load modules here."""
+    file = tmp_path_factory.getbasetemp() / "modprobe"
+    if not file.exists():
+        file.write_text("/sbin/modprobe\n")
+    monkeypatch.setattr(loader, "LOADER_PATH", str(file))
+    monkeypatch.setattr(machine, "_VERSION_COMMANDS", {})

@@ -13,14 +13,14 @@ def main(argv: List[str]) -> int:
         from lab.guest import agent
 
         return agent.main()
-    if part == "hold":
-        from lab.guest import hold
+    if part == "load":
+        from lab.guest import load
 
-        return hold.main(argv[2:])
+        return load.main(argv[2:])
     if part == "version":
         sys.stdout.write("conntrack-lab guest agent, protocol {}\n".format(PROTOCOL_VERSION))
         return 0
-    sys.stderr.write("unknown part {!r}: agent, hold or version\n".format(part))
+    sys.stderr.write("unknown part {!r}: agent, load or version\n".format(part))
     return 2
 
 

@@ -6,15 +6,26 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
 
-from lab.guest import machine, shell
+from lab.guest import machine, shell, topology
 from lab.guest.apply import apply_steps
 from lab.guest.channel import Channel, Reply, find_port
-from lab.guest.hold import Hold, HoldError, HoldRequest
 from lab.guest.kernel_log import KernelLog
+from lab.guest.load import Load, LoadError, LoadRequest
 from lab.guest.observe import observe
 
 PORT_NAME = "org.conntrack-lab.agent"
 _PORT_SECONDS = 20.0
+# keys of the request `load` that may be absent or null, which means what LoadRequest says
+_LOAD_OPTIONS = (
+    "kind",
+    "rate_per_second",
+    "hold_seconds",
+    "close",
+    "newcomers",
+    "topology",
+    "processes",
+    "loop",
+)
 
 
 class Agent:
@@ -23,14 +34,17 @@ class Agent:
     def __init__(self, problems: List[str]) -> None:
         self._problems = problems
         self._log: Optional[KernelLog] = None
-        self._hold: Optional[Hold] = None
+        self._loaded: Optional[Load] = None
         self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
             "hello": self._hello,
             "begin": self._begin,
+            "topology": self._topology,
             "apply": self._apply,
+            "untrack_ends": self._untrack_ends,
             "set": self._set,
             "observe": self._observe,
             "load": self._load,
+            "check": self._check,
             "release": self._release,
             "kernel_log": self._kernel_log,
             "shell": self._shell,
@@ -68,6 +82,12 @@ class Agent:
         self._log = KernelLog(request["marker"])
         return {}
 
+    def _topology(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return topology.build(request["name"])
+
+    def _untrack_ends(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return topology.untrack_ends(request["name"])
+
     def _apply(self, request: Dict[str, Any], reply: Reply) -> Any:
         return {"reached": apply_steps(request["steps"], lambda outcome: reply.event("step", **outcome))}
 
@@ -80,30 +100,30 @@ class Agent:
 
     def _load(self, request: Dict[str, Any], reply: Reply) -> Any:
         self._release(request, reply)
-        wanted = HoldRequest(
-            connections=request["connections"],
-            deadline_seconds=request["load_seconds"],
-            processes=request.get("processes", 0),
-            loop=request.get("loop", "asyncio"),
-        )
+        options = {name: request[name] for name in _LOAD_OPTIONS if request.get(name) is not None}
+        wanted = LoadRequest(request["connections"], request["load_seconds"], **options)
         try:
-            hold = Hold(wanted, lambda sample: reply.event("sample", **sample))
-            result = hold.run()
-        except HoldError as error:
+            load = Load(wanted, lambda sample: reply.event("sample", **sample))
+            result = load.run()
+        except LoadError as error:
             return {"ended": "not-driven", "error": str(error)}
-        self._hold = hold  # it goes on holding
+        self._loaded = load  # it goes on holding
         return result
 
     def _release(self, request: Dict[str, Any], reply: Reply) -> Any:
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
+        if self._loaded is not None:
+            self._loaded.release()
+            self._loaded = None
         return {}
 
     def _kernel_log(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is None:
             return {"text": None, "overwritten": None}
         return {"text": self._log.read(), "overwritten": self._log.overwritten, "truncated": self._log.truncated}
+
+    def _check(self, request: Dict[str, Any], reply: Reply) -> Any:
+        """What a worker of the load died of while it was to hold its connections."""
+        return {"crash": None if self._loaded is None else self._loaded.crash()}
 
     def _shell(self, request: Dict[str, Any], reply: Reply) -> Any:
         path = find_port(shell.PORT_NAME)

@@ -14,6 +14,8 @@ import sys
 from array import array
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
+from lab.guest.pace import Pace
+
 Target = Tuple[str, int, int]  # address, port, how many connections go there
 
 # A connection's state, one byte each, in the order in which they were opened.
@@ -34,9 +36,15 @@ class Client:
     """Opens the connections of `targets` and holds them; `on_settled` is called whenever none is pending any more."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, targets: Sequence[Target], on_settled: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        targets: Sequence[Target],
+        on_settled: Callable[[], None],
+        rate_per_second: float = 0.0,
     ) -> None:
+        """A rate of 0 is as fast as it goes."""
         self._loop = loop
+        self._pace = Pace(rate_per_second, _BATCH)
         self._targets = list(targets)
         self._on_settled = on_settled
         self.total = sum(count for _, _, count in targets)
@@ -44,6 +52,7 @@ class Client:
         self.held = 0
         self.failed = 0
         self.lost = 0
+        self.open_peak = 0
         self.errors: Dict[str, int] = {}
         self._window = _WINDOW
         self._settled_at_tick = 0
@@ -58,6 +67,11 @@ class Client:
     def pending(self) -> int:
         """Connects begun whose outcome is not known."""
         return self.attempted - self.held - self.failed - self.lost
+
+    @property
+    def open(self) -> int:
+        """Established connections that are there now."""
+        return self.held
 
     @property
     def settled(self) -> bool:
@@ -87,6 +101,8 @@ class Client:
             "failed": self.failed,
             "lost": self.lost,
             "pending": self.pending,
+            "open": self.open,
+            "open_peak": self.open_peak,
             "errors": dict(self.errors),
         }
 
@@ -127,22 +143,31 @@ class Client:
     def _open_batch(self) -> None:
         if self._finished:
             return
-        room = self._window - self.pending
-        last = min(self.total, self.attempted + min(_BATCH, room))
+        room = min(self._window - self.pending, self.total - self.attempted)
+        last = self.attempted + self._pace.take(self._loop.time(), room)
         opened = [self._open(index) for index in range(self.attempted, last)]
         self._settle([fd for fd in opened if fd >= 0])
         self._paused = self.attempted < self.total and self.pending >= self._window
         if self.settled:
             self._on_settled()
         elif self.attempted < self.total and not self._paused:
+            self._open_more()
+
+    def _open_more(self) -> None:
+        if self._pace.turn_seconds:
+            self._loop.call_later(self._pace.turn_seconds, self._open_batch)
+        else:
             self._loop.call_soon(self._open_batch)
+
+    def _new_socket(self) -> socket.SocketType:
+        # the plain C type: a third of the cost of socket.socket, which converts its arguments to enums
+        return socket.SocketType(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     def _open(self, index: int) -> int:
         """Begin one connect; returns its descriptor, or -1 when it failed at once."""
         self.attempted = index + 1
         try:
-            # the plain C type: a third of the cost of socket.socket, which converts its arguments to enums
-            sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            sock = self._new_socket()
         except OSError as error:
             self._fail(index, error.errno or 0)
             return -1
@@ -164,8 +189,7 @@ class Client:
         for fd in opened:
             poll.register(fd, select.POLLOUT)
         answered = poll.poll(0)
-        for fd, events in answered:
-            self._note(fd, events)
+        self._note(answered)
         if len(answered) < len(opened):
             for fd in set(opened).difference(fd for fd, _ in answered):
                 self._epoll.register(fd, select.EPOLLOUT)
@@ -178,21 +202,30 @@ class Client:
             self._resume()
 
     def _take_answers(self) -> None:
-        for fd, events in self._epoll.poll(0, _EVENTS_PER_POLL):
+        answered = self._epoll.poll(0, _EVENTS_PER_POLL)
+        for fd, _ in answered:
             self._epoll.unregister(fd)
-            self._note(fd, events)
+        self._note(answered)
 
-    def _note(self, fd: int, events: int) -> None:
-        if events & _CLOSED:
-            self._drop(fd, self._index_of_fd[fd])
-        else:
-            self._states[self._index_of_fd[fd]] = HELD
-            self.held += 1
+    def _note(self, answered: Sequence[Tuple[int, int]]) -> None:
+        established = []
+        for fd, events in answered:
+            if events & _CLOSED:
+                self._drop(fd, self._index_of_fd[fd])
+            else:
+                self._states[self._index_of_fd[fd]] = HELD
+                established.append(fd)
+        self.held += len(established)
+        self.open_peak = max(self.open_peak, self.open)
+        self._keep(established)
+
+    def _keep(self, established: List[int]) -> None:
+        """What becomes of connections that were just established; these are held."""
 
     def _resume(self) -> None:
         if self._paused and self.pending < self._window:
             self._paused = False
-            self._loop.call_soon(self._open_batch)
+            self._open_more()
 
     def _drop(self, fd: int, index: int) -> None:
         self._index_of_fd[fd] = -1

@@ -3,15 +3,17 @@ steps have the last word. What was set shows in the recorded sysctls.
 """
 
 import fcntl
+import functools
+import gzip
 import os
 import platform
 import resource
 import socket
 import struct
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from lab.guest import PROTOCOL_VERSION
-from lab.guest.apply import set_sysctls
+from lab.guest.apply import loaded_modules, run_command, set_sysctls
 from lab.guest.files import error_name, read_text, sysctl_path, write_text
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1  # linux/sockios.h, linux/if.h
@@ -27,9 +29,19 @@ LIMITS: Dict[str, Any] = {
     "net.ipv4.tcp_syncookies": 0,
 }
 
+# What scenarios ask of a machine: the modules and options of netfilter, and of what builds networks.
+_ABOUT_MODULES = ("nf_", "nft_", "nf_tables", "nfnetlink", "xt_", "x_tables", "ip_", "ip6", "ipt_", "ebt", "arpt")
+_MORE_MODULES = ("iptable_", "veth", "bridge", "br_netfilter", "openvswitch", "act_ct", "overlay")
+ABOUT_OPTIONS = ("NF_", "NFT_", "NETFILTER", "IP_NF", "IP6_NF", "IP_VS", "NET_ACT_CT", "OPENVSWITCH", "VETH", "BRIDGE")
+_CONFIG_PLACES = ("/proc/config.gz", "/boot/config-{release}", "/lib/modules/{release}/config")
+_VERSION_COMMANDS = {"iptables": (("iptables-legacy", "-V"), ("iptables", "-V")), "nft": (("nft", "-v"),)}
+_VERSION_SECONDS = 10.0
+_MAX_CONFIG_BYTES = 4 * 1024 * 1024
+
 
 def prepare() -> List[str]:
     """Raise the limits and bring loopback up; returns a line for each thing that was refused."""
+    capabilities()  # here, before the machine's memory is saved, so that no cell waits for it
     problems = set_sysctls(LIMITS)
     limit = int(LIMITS["fs.nr_open"])
     try:
@@ -71,7 +83,62 @@ def facts() -> Dict[str, Any]:
         "cpus": os.sysconf("SC_NPROCESSORS_ONLN"),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "os_release": os_release,
+        **capabilities(),
     }
+
+
+@functools.lru_cache(maxsize=None)
+def capabilities() -> Dict[str, Any]:
+    """What this kernel and these programs can do, in their own words; None is what could not be read.
+
+    Looked at once. A module that a program loads to tell its version (nft wants nfnetlink) is removed again.
+    """
+    release = os.uname().release
+    return {
+        "modules_loadable": _module_names("/lib/modules/{}/modules.dep".format(release)),
+        "modules_builtin": _module_names("/lib/modules/{}/modules.builtin".format(release)),
+        "kernel_config": _kernel_config(release),
+        "versions": _versions(),
+    }
+
+
+def _module_names(path: str) -> Optional[List[str]]:
+    text, _, _ = read_text(path)
+    if text is None:
+        return None
+    names = (os.path.basename(line.split(":", 1)[0]).split(".", 1)[0].replace("-", "_") for line in text.splitlines())
+    return sorted(name for name in names if name.startswith(_ABOUT_MODULES + _MORE_MODULES))
+
+
+def _kernel_config(release: str) -> Optional[str]:
+    """The lines about netfilter of the kernel's configuration, where the machine has it."""
+    for place in _CONFIG_PLACES:
+        path = place.format(release=release)
+        try:
+            with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as file:
+                text = file.read(_MAX_CONFIG_BYTES)
+        except (OSError, ValueError):
+            continue
+        wanted = tuple("CONFIG_" + name for name in ABOUT_OPTIONS)
+        return "".join(line for line in text.splitlines(True) if line.startswith(wanted))
+    return None
+
+
+def _versions() -> Dict[str, Optional[str]]:
+    before = loaded_modules()
+    versions = {program: _version(commands) for program, commands in _VERSION_COMMANDS.items()}
+    for module in loaded_modules():
+        if module not in before:
+            run_command(["modprobe", "-r", module], _VERSION_SECONDS)
+    return versions
+
+
+def _version(commands: Any) -> Optional[str]:
+    for argv in commands:
+        outcome = run_command(list(argv), _VERSION_SECONDS)
+        if outcome["exit_status"] == 0 and outcome["stdout"].strip():
+            return str(outcome["stdout"].splitlines()[0])
+    return None
 
 
 def set_existing(values: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:

@@ -12,8 +12,10 @@ import os
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from lab.guest import loader
 from lab.guest.apply import finish_command, loaded_modules, run_command, start_command
-from lab.guest.files import MAX_TEXT_BYTES, error_name, read_text, write_text
+from lab.guest.files import MAX_TEXT_BYTES, error_name, read_text
+from lab.guest.loader import NoLoading
 
 OnEvidence = Callable[[Dict[str, Any]], None]
 
@@ -71,9 +73,9 @@ ENTRIES_BYTES = 65536  # enough to see whose entries they are; their number is i
 SLAB_PATH = "/proc/slabinfo"
 SLABS = ("# name", "slabinfo", "nf_conntrack", "TCP ", "request_sock_TCP")
 
-NO_LOADER = "/bin/false"
-LOADER_PATH = "/proc/sys/kernel/modprobe"
 COMMAND_SECONDS = 20.0
+_MAX_PROCESSES = 200
+_MAX_ARGV = 4096
 _ERROR_CHARACTERS = 2000
 _GROUP_FILE_BYTES = 65536
 
@@ -102,7 +104,7 @@ ITEM_NAMES = frozenset(
     [name for name, _ in FILES]
     + [name for name, _ in GROUPS]
     + [command.name for command in COMMANDS]
-    + ["sys_module", "nf_conntrack", "slabinfo", "modules_after"]
+    + ["sys_module", "nf_conntrack", "slabinfo", "processes", "modules_after"]
 )
 
 
@@ -118,6 +120,7 @@ def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
     on_evidence(_item("sys_module", "\n".join(_known_modules()) + "\n", None, False))
     on_evidence(_item("nf_conntrack", *read_text(ENTRIES_PATH, ENTRIES_BYTES)))
     on_evidence(_item("slabinfo", *_slab_rows()))
+    on_evidence(_item("processes", *_other_processes()))
     if list_hooks:
         _load_hook_lister()
     _run_commands(on_evidence)
@@ -127,20 +130,17 @@ def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
 def _run_commands(on_evidence: OnEvidence) -> None:
     """The rulesets and the hooks, as far as their modules are there, in one deadline for all."""
     present = set(_known_modules()) | set(loaded_modules())
-    loader, obstacle = _disable_loader()
-    try:
+    with NoLoading() as loading:
+        obstacle = loading.obstacle
         wanted = [command for command in COMMANDS if obstacle is None and present.issuperset(command.needs)]
         deadline = time.monotonic() + COMMAND_SECONDS
         started = [(command, _start(command)) for command in wanted]
         for command, process in started:
             on_evidence(_finish(command, process, deadline - time.monotonic()))
-    finally:
-        if loader is not None:
-            write_text(LOADER_PATH, loader)  # as it was, also when that was empty
     for command in COMMANDS:
         if command not in wanted:
             missing = [module for module in command.needs if module not in present]
-            reason = "{} is not loaded".format(missing[0]) if missing else "{}: {}".format(LOADER_PATH, obstacle)
+            reason = "{} is not loaded".format(missing[0]) if missing else "{}: {}".format(loader.LOADER_PATH, obstacle)
             on_evidence(_item(command.name, None, reason, False))
 
 
@@ -171,21 +171,6 @@ def _finish(command: Command, process: Any, seconds: float) -> Dict[str, Any]:
     return _item(command.name, ended.stdout.text, None, ended.stdout.truncated)
 
 
-def _disable_loader() -> Tuple[Optional[str], Optional[str]]:
-    """Let the kernel load nothing; returns what to restore, and the errno's name of what keeps it from being so.
-
-    A kernel without module loading has no such file, and nothing to load.
-    """
-    loader, error, _ = read_text(LOADER_PATH)
-    if loader is None:
-        return None, None if error == "ENOENT" else error
-    try:
-        write_text(LOADER_PATH, NO_LOADER)
-    except OSError as failure:
-        return None, error_name(failure)
-    return loader, None
-
-
 def _item(name: str, text: Optional[str], error: Optional[str], truncated: bool) -> Dict[str, Any]:
     return {"name": name, "text": text, "error": error, "truncated": truncated}
 
@@ -207,6 +192,29 @@ def _group_text(patterns: Tuple[str, ...]) -> Tuple[str, Optional[str], bool]:
 
 def _known_modules() -> List[str]:
     return sorted(os.path.basename(path) for pattern in MODULE_PATTERNS for path in glob.glob("/sys/module/" + pattern))
+
+
+def _other_processes() -> Tuple[Optional[str], Optional[str], bool]:
+    """What runs beside the kernel and the lab: a line "PID PARENT ARGV" for each process."""
+    own = _command_line("self")
+    lines: List[str] = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        argv = _command_line(str(pid))
+        if argv and argv != own:  # the kernel's threads have none; the load's processes have ours
+            lines.append("{} {} {}\n".format(pid, _parent(pid), argv[:_MAX_ARGV]))
+    return "".join(lines[:_MAX_PROCESSES]), None, len(lines) > _MAX_PROCESSES
+
+
+def _command_line(pid: str) -> str:
+    text, _, _ = read_text("/proc/{}/cmdline".format(pid), _MAX_ARGV)
+    return " ".join((text or "").split("\0")).strip().replace("\n", " ")
+
+
+def _parent(pid: int) -> str:
+    """The fourth field of /proc/PID/stat (proc(5)); the second is a name that may have spaces in it."""
+    text, _, _ = read_text("/proc/{}/stat".format(pid), 4096)
+    fields = (text or "").rpartition(")")[2].split()
+    return fields[1] if len(fields) > 1 else "?"
 
 
 def _slab_rows() -> Tuple[Optional[str], Optional[str], bool]:

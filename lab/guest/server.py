@@ -8,7 +8,7 @@ from array import array
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 _ACCEPTS_PER_DRAIN = 1024  # of one listener; then it is the others' turn
-_GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.01
 _AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
 _TRANSIENT = (errno.ECONNABORTED, errno.EINTR)
 
@@ -22,11 +22,18 @@ class Server:
         listen: Sequence[Tuple[str, int, int]],
         expected: int,
         on_expected: Callable[[], None],
+        gather_seconds: float = GATHER_SECONDS,
     ) -> None:
-        """Bind the (address, port, backlog) of `listen`; raises OSError, with the address in its text."""
+        """Bind the (address, port, backlog) of `listen`; raises OSError, with the address in its text.
+
+        Connections gather for `gather_seconds` before they are accepted: the backlogs hold them all, and every wake-up
+        less is a change of process less, which an emulated guest pays for with much of what it had translated. A server
+        that shares its process with the client has nothing to gain from it.
+        """
         self._loop = loop
         self._expected = expected
         self._on_expected = on_expected
+        self._gather_seconds = gather_seconds
         self.accepted = 0
         self.errors: Dict[str, int] = {}
         self._held = array("l")
@@ -41,12 +48,18 @@ class Server:
 
     def start(self) -> None:
         """Begin to accept; returns at once."""
-        for listener in self._listeners:
-            self._loop.add_reader(listener.fileno(), self._wait_for_more)
+        self._listen()
+
+    def tick(self) -> None:
+        """Nothing to do: what is to be accepted wakes the loop."""
 
     def progress(self) -> Dict[str, Any]:
         """Counts so far."""
         return {"accepted": self.accepted, "errors": dict(self.errors)}
+
+    def outcome(self) -> Dict[str, Any]:
+        """The end's counts."""
+        return self.progress()
 
     def close(self) -> None:
         """Close the listeners and every connection. A worker leaves that to its own end."""
@@ -57,42 +70,53 @@ class Server:
             os.close(fd)
         del self._listeners[:], self._refused[:], self._held[:]
 
+    def _listen(self) -> None:
+        for listener in self._listeners:
+            if self._gather_seconds:
+                self._loop.add_reader(listener.fileno(), self._wait_for_more)
+            else:
+                self._loop.add_reader(listener.fileno(), self._drain, [listener])
+
     def _wait_for_more(self) -> None:
-        """Let connections gather before they are accepted: the backlogs hold them all, and every wake-up less is a
-        change of process less, which an emulated guest pays for with much of what it had translated.
-        """
         for listener in self._listeners:
             self._loop.remove_reader(listener.fileno())
-        self._loop.call_later(_GATHER_SECONDS, self._drain)
+        self._loop.call_later(self._gather_seconds, self._drain_all)
 
-    def _drain(self) -> None:
-        if not self._listeners:  # closed meanwhile
-            return
-        for listener in list(self._listeners):
+    def _drain_all(self) -> None:
+        self._drain(list(self._listeners))
+        self._listen()
+
+    def _drain(self, listeners: List[socket.socket]) -> None:
+        for listener in listeners:
             self._accept_all(listener)
-        self.accepted = len(self._held)
         if self.accepted >= self._expected:
             self._on_expected()
-        self.start()
 
     def _accept_all(self, listener: socket.socket) -> None:
         # _accept() gives the bare descriptor: no socket object is built for a connection that is only held
         accept = listener._accept  # type: ignore[attr-defined]
-        held = self._held
+        accepted: List[int] = []
         for _ in range(_ACCEPTS_PER_DRAIN):
             try:
-                held.append(accept()[0])
+                accepted.append(accept()[0])
             except OSError as error:
                 if error.errno in _TRANSIENT:
                     continue
                 if error.errno not in _AGAIN:
                     self._refuse(listener, error)
-                return
+                break
+        self.accepted += len(accepted)
+        self._keep(accepted)
+
+    def _keep(self, accepted: List[int]) -> None:
+        """What becomes of connections that were just accepted; these are held."""
+        self._held.extend(accepted)
 
     def _refuse(self, listener: socket.socket, error: OSError) -> None:
         """Out of descriptors or memory: count it and stop listening to this one, or the loop would spin on it."""
         name = errno.errorcode.get(error.errno or 0, str(error))
         self.errors[name] = self.errors.get(name, 0) + 1
+        self._loop.remove_reader(listener.fileno())
         self._listeners.remove(listener)
         self._refused.append(listener)
 

@@ -14,16 +14,26 @@ USABLE_PORT_SHARE = 0.45
 
 
 class Shard(NamedTuple):
-    """One server process and the client process that connects to it."""
+    """The listeners of one server and the client that connects to them, in one process or in two."""
 
     listen: Tuple[Tuple[str, int, int], ...]  # address, port, connections (which is also the backlog)
     connections: int
 
 
+def fits_one_process(shard: Shard, fd_limit: int) -> bool:
+    """Whether one process may be both sides of a shard: it has two descriptors for each connection."""
+    return 2 * shard.connections + len(shard.listen) + SPARE_DESCRIPTORS <= fd_limit
+
+
 def shards(
-    connections: int, processes: int, fd_limit: int, ephemeral_ports: int, first_port: int = FIRST_PORT
+    connections: int,
+    processes: int,
+    fd_limit: int,
+    ephemeral_ports: int,
+    first_port: int = FIRST_PORT,
+    address: str = ADDRESS,
 ) -> List[Shard]:
-    """Split `connections` over at least `processes` pairs of processes, more when `fd_limit` asks for it.
+    """Split `connections` over at least `processes` shards, more when `fd_limit` asks for it.
 
     Raises ValueError when there is nothing to split, or no room for even one connection in a process.
     """
@@ -40,7 +50,7 @@ def shards(
     for share in _share(connections, pairs):
         listeners = max(min(_divide_up(MIN_LISTENERS, pairs), share), _divide_up(share, per_listener))
         counts = _share(share, listeners)
-        plan.append(Shard(tuple((ADDRESS, port + number, count) for number, count in enumerate(counts)), share))
+        plan.append(Shard(tuple((address, port + number, count) for number, count in enumerate(counts)), share))
         port += listeners
     if port > LAST_PORT + 1:
         raise ValueError("{} connections need more listeners than there are ports".format(connections))

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from lab.guest import PROTOCOL_VERSION, agent, channel, hold, kernel_log, machine, observe
+from lab.guest import PROTOCOL_VERSION, agent, channel, kernel_log, loader, machine, observe
 from lab.guest.agent import Agent
 from lab.guest.channel import Channel
+from lab.guest.load import LoadError, LoadRequest
 
 TIMEOUT_SECONDS = 20.0
 
@@ -139,7 +140,7 @@ def test_settings(host: Host, tmp_path: Path) -> None:
 
 
 def test_evidence_comes_as_events(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(observe, "LOADER_PATH", str(tmp_path / "modprobe"))
+    monkeypatch.setattr(loader, "LOADER_PATH", str(tmp_path / "modprobe"))
     monkeypatch.setattr(observe, "run_command", lambda *_: None)
     monkeypatch.setattr(observe, "COMMANDS", ())
     answer, events = host.call("observe")
@@ -157,53 +158,100 @@ def test_the_kernels_log(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert host.call("kernel_log")[0]["result"] == {"text": "", "overwritten": 0, "truncated": False}
 
 
-class FakeHold:
+class FakeLoad:
     """A load that ends at once, and remembers what was asked of it."""
 
-    made: list[FakeHold]
+    made: list[FakeLoad]
 
-    def __init__(self, request: hold.HoldRequest, on_sample: Any) -> None:
+    def __init__(self, request: LoadRequest, on_sample: Any) -> None:
         self.request, self.on_sample, self.released = request, on_sample, False
-        FakeHold.made.append(self)
+        FakeLoad.made.append(self)
 
     def run(self) -> dict[str, Any]:
         if self.request.connections < 1:
-            raise hold.HoldError("no connection")
+            raise LoadError("no connection")
         self.on_sample({"seconds": 0.0, "held": 1})
         return {"ended": "all-held"}
+
+    def crash(self) -> str | None:
+        return "pair 0: ended without a word"
 
     def release(self) -> None:
         self.released = True
 
 
 @pytest.fixture
-def fake_hold(monkeypatch: pytest.MonkeyPatch) -> type[FakeHold]:
-    FakeHold.made = []
-    monkeypatch.setattr(agent, "Hold", FakeHold)
-    return FakeHold
+def fake_load(monkeypatch: pytest.MonkeyPatch) -> type[FakeLoad]:
+    FakeLoad.made = []
+    monkeypatch.setattr(agent, "Load", FakeLoad)
+    return FakeLoad
 
 
-def test_a_load_goes_on_holding_until_it_is_released(host: Host, fake_hold: type[FakeHold]) -> None:
+def test_a_load_goes_on_holding_until_it_is_released(host: Host, fake_load: type[FakeLoad]) -> None:
     answer, events = host.call("load", connections=5, load_seconds=9.0, loop="uvloop", processes=3)
     assert answer["result"] == {"ended": "all-held"}
     assert [(event["event"], event["held"]) for event in events] == [("sample", 1)]
-    assert fake_hold.made[0].request == hold.HoldRequest(5, 9.0, 3, "uvloop")
-    assert released(fake_hold) == [False]
+    assert fake_load.made[0].request == LoadRequest(5, 9.0, processes=3, loop="uvloop")
+    assert released(fake_load) == [False]
     host.call("load", connections=6, load_seconds=9.0)  # a second load ends the first
-    assert released(fake_hold) == [True, False]
+    assert released(fake_load) == [True, False]
     for _ in range(2):
         assert host.call("release")[0]["result"] == {}
-    assert released(fake_hold) == [True, True]
+    assert released(fake_load) == [True, True]
 
 
-def released(holds: type[FakeHold]) -> list[bool]:
-    return [made.released for made in holds.made]
+def released(loads: type[FakeLoad]) -> list[bool]:
+    return [made.released for made in loads.made]
 
 
-def test_a_load_that_cannot_be_driven_is_a_result(host: Host, fake_hold: type[FakeHold]) -> None:
+LOAD_OPTIONS = {
+    "kind": "churn",
+    "rate_per_second": 500,
+    "hold_seconds": 0.5,
+    "close": "reset",
+    "newcomers": 7,
+    "topology": "netns",
+    "processes": 3,
+    "loop": "uvloop",
+}
+
+
+def test_a_load_takes_every_option_and_null_means_the_default(host: Host, fake_load: type[FakeLoad]) -> None:
+    host.call("load", connections=5, load_seconds=9.0, **LOAD_OPTIONS)
+    host.call("load", connections=5, load_seconds=9.0, **dict.fromkeys(LOAD_OPTIONS))
+    host.call("load", connections=5, load_seconds=9.0)
+    expected: Any = LoadRequest(5, 9.0, "churn", 500, 0.5, "reset", 7, "netns", 3, "uvloop")
+    assert [made.request for made in fake_load.made] == [expected, LoadRequest(5, 9.0), LoadRequest(5, 9.0)]
+
+
+def test_what_a_worker_died_of_while_it_held_can_be_asked(host: Host, fake_load: type[FakeLoad]) -> None:
+    assert host.call("check")[0]["result"] == {"crash": None}
+    host.call("load", connections=5, load_seconds=9.0)
+    assert host.call("check")[0]["result"] == {"crash": "pair 0: ended without a word"}
+    host.call("release")
+    assert host.call("check")[0]["result"] == {"crash": None}
+
+
+def test_a_load_that_cannot_be_driven_is_a_result(host: Host, fake_load: type[FakeLoad]) -> None:
     answer, _ = host.call("load", connections=0, load_seconds=9.0)
     assert answer["result"] == {"ended": "not-driven", "error": "no connection"}
     assert host.call("release")[0]["result"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"kind": "dance"}, "no such kind: 'dance'"),
+        ({"kind": "churn", "close": 7}, "no such close: 7"),
+        ({"kind": "udp", "topology": "netns"}, "udp goes over loopback only"),
+    ],
+)
+def test_a_load_of_no_known_kind_is_a_result(host: Host, options: dict[str, Any], error: str) -> None:
+    answer, events = host.call("load", connections=10, load_seconds=9.0, **options)
+    assert answer["result"]["ended"] == "not-driven"
+    assert error in answer["result"]["error"]
+    assert events == []
+    assert host.call("check")[0]["result"] == {"crash": None}
 
 
 def test_a_machine_without_the_shells_port_says_so(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

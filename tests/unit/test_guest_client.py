@@ -41,8 +41,8 @@ def listener() -> Iterator[socket.socket]:
 def make_client(loop: asyncio.AbstractEventLoop) -> Iterator[MakeClient]:
     with ExitStack() as stack:
 
-        def make(*targets: Target) -> Client:
-            client = Client(loop, targets, loop.stop)
+        def make(*targets: Target, rate_per_second: float = 0.0) -> Client:
+            client = Client(loop, targets, loop.stop, rate_per_second)
             stack.callback(client.close)
             return client
 
@@ -77,6 +77,42 @@ def test_all_are_held(loop: asyncio.AbstractEventLoop, listener: socket.socket, 
     assert outcome["runs"] == [("held", 300)]
     assert outcome["errors"] == {}
     assert outcome["stalled"] == {"examined": 0, "syn_retransmitted": 0}
+
+
+def test_what_is_held_is_open(
+    loop: asyncio.AbstractEventLoop, listener: socket.socket, make_client: MakeClient
+) -> None:
+    client = make_client((HOST, port_of(listener), 30))
+    client.start()
+    assert run(loop, 10)
+    listener.accept()[0].close()
+    outcome = client.outcome()
+    assert (outcome["open"], outcome["open_peak"], outcome["lost"]) == (29, 30, 1)
+
+
+def test_a_rate_spreads_them(loop: asyncio.AbstractEventLoop, listener: socket.socket, make_client: MakeClient) -> None:
+    client = make_client((HOST, port_of(listener), 40), rate_per_second=200.0)
+    began = loop.time()
+    client.start()
+    assert client.attempted == 1
+    assert run(loop, 10)
+    assert client.held == 40
+    assert loop.time() - began >= 0.19
+
+
+def test_a_rate_goes_on_after_the_window_was_full(
+    loop: asyncio.AbstractEventLoop,
+    full_listener: socket.socket,
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "_WINDOW", 8)
+    client = make_client((HOST, port_of(full_listener), 50), rate_per_second=10_000.0)
+    client.start()
+    for _ in range(20):
+        run(loop, 0.05)
+        client.tick()
+    assert (client.attempted, client.pending) == (50, 50)
 
 
 def test_refused_ones_are_failed_and_close_their_descriptor(

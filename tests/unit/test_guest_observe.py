@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.guest import files, kernel_log, machine, observe
+from lab.guest import files, kernel_log, loader, machine, observe
 from lab.guest.kernel_log import KernelLog
 from lab.guest.observe import Command
 
@@ -20,7 +20,7 @@ Items = dict[str, dict[str, Any]]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kernel made of files: a loader that can be named, no modules, and a record of each program that is run."""
     (tmp_path / "modprobe").write_text("/sbin/modprobe\n")
-    monkeypatch.setattr(observe, "LOADER_PATH", str(tmp_path / "modprobe"))
+    monkeypatch.setattr(loader, "LOADER_PATH", str(tmp_path / "modprobe"))
     monkeypatch.setattr(observe, "_known_modules", list)
     monkeypatch.setattr(observe, "loaded_modules", list)
 
@@ -71,8 +71,8 @@ def test_a_module_that_is_built_in_counts_as_loaded(here: Path, monkeypatch: pyt
 
 
 def test_while_programs_run_the_kernel_loads_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    show(monkeypatch, Command("ruleset.nft", ("cat", observe.LOADER_PATH), ("nf_tables",)))
-    assert collect()["ruleset.nft"]["text"] == observe.NO_LOADER
+    show(monkeypatch, Command("ruleset.nft", ("cat", loader.LOADER_PATH), ("nf_tables",)))
+    assert collect()["ruleset.nft"]["text"] == loader.NO_LOADER
     assert (here / "modprobe").read_text() == "/sbin/modprobe\n"
 
 
@@ -89,8 +89,8 @@ def test_the_only_modules_that_are_loaded_list_hooks(here: Path) -> None:
 
 def test_a_loader_that_was_empty_is_so_afterwards(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "modprobe").write_text("\n")
-    show(monkeypatch, Command("ruleset.nft", ("cat", observe.LOADER_PATH), ("nf_tables",)))
-    assert collect()["ruleset.nft"]["text"] == observe.NO_LOADER
+    show(monkeypatch, Command("ruleset.nft", ("cat", loader.LOADER_PATH), ("nf_tables",)))
+    assert collect()["ruleset.nft"]["text"] == loader.NO_LOADER
     assert (here / "modprobe").read_text() == "\n"
 
 
@@ -109,7 +109,7 @@ def test_the_loader_is_restored_when_the_channel_breaks(here: Path, monkeypatch:
 def test_where_the_loader_cannot_be_named_nothing_is_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker = here / "run"
     show(monkeypatch, Command("ruleset.nft", ("touch", str(marker)), ("nf_tables",)))
-    monkeypatch.setattr(observe, "LOADER_PATH", str(here))  # a folder: EISDIR, whoever writes
+    monkeypatch.setattr(loader, "LOADER_PATH", str(here))  # a folder: EISDIR, whoever writes
     item = collect()["ruleset.nft"]
     assert (item["text"], item["error"]) == (None, f"{here}: EISDIR")
     assert not marker.exists()

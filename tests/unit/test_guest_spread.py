@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lab.guest.spread import FIRST_PORT, LAST_PORT, MAX_PER_LISTENER, USABLE_PORT_SHARE, Shard, shards
+from lab.guest.spread import FIRST_PORT, LAST_PORT, MAX_PER_LISTENER, USABLE_PORT_SHARE, Shard, fits_one_process, shards
 
 WORKER_DESCRIPTORS = (
     40  # a loop, its wake-up pair, two epolls, the link, the standard streams, the listeners of a small shard
@@ -37,6 +37,8 @@ def test_every_limit_is_respected(connections: int, processes: int, fd_limit: in
     for shard in plan:
         assert sum(count for _, _, count in shard.listen) == shard.connections > 0
         assert shard.connections + len(shard.listen) + WORKER_DESCRIPTORS <= fd_limit
+        if fits_one_process(shard, fd_limit):
+            assert 2 * shard.connections + len(shard.listen) + WORKER_DESCRIPTORS <= fd_limit
         assert all(0 < count <= MAX_PER_LISTENER for _, _, count in shard.listen)
         assert all(count <= ephemeral_ports * USABLE_PORT_SHARE for _, _, count in shard.listen)
     assert max(s.connections for s in plan) - min(s.connections for s in plan) <= 1
@@ -47,6 +49,19 @@ def test_the_usual_load_of_two_processors() -> None:
     assert [shard.connections for shard in plan] == [10_000, 10_000]
     assert plan[0].listen == tuple(("127.0.0.1", port, 2_500) for port in range(7777, 7781))
     assert plan[1].listen[0] == ("127.0.0.1", 7781, 2_500)
+
+
+def test_both_sides_of_it_fit_one_process() -> None:
+    (shard,) = shards(10_000, 1, 1_048_576, 28_232)
+    assert len(shard.listen) == 8
+    assert fits_one_process(shard, 20_000 + 8 + 128)
+    assert not fits_one_process(shard, 20_000 + 8 + 127)
+
+
+def test_listeners_have_the_address_that_was_asked_for() -> None:
+    plan = shards(100, 2, 1024, 28_232, 9000, "203.0.113.2")
+    assert {address for shard in plan for address, _, _ in shard.listen} == {"203.0.113.2"}
+    assert plan[0].listen[0][1] == 9000
 
 
 def test_a_few_connections() -> None:

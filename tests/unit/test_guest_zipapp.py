@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -98,12 +99,42 @@ def test_it_holds_connections(agent_pyz: Path, version: str) -> None:
     ended = start(
         python_or_skip(version),
         agent_pyz,
-        *("hold", "--connections", str(CONNECTIONS), "--first-port", str(free_row())),
+        *("load", "--connections", str(CONNECTIONS), "--first-port", str(free_row())),
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     result = json.loads(ended.stdout)
     assert result["ended"] == "all-held"
     assert result["progress"]["accepted"] == CONNECTIONS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("close", ["reset", "vanish"])
+def test_it_opens_and_closes_connections(agent_pyz: Path, version: str, close: str) -> None:
+    if close == "vanish" and os.geteuid() != 0:
+        pytest.skip("vanishing needs root: CAP_NET_ADMIN")
+    ended = start(
+        python_or_skip(version),
+        agent_pyz,
+        *("load", "--kind", "churn", "--close", close, "--hold-seconds", "0.1", "--rate", "2000"),
+        *("--connections", str(CONNECTIONS), "--first-port", str(free_row())),
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    result = json.loads(ended.stdout)
+    assert (result["ended"], result["progress"]["held"]) == ("all-held", CONNECTIONS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_flood_and_its_newcomers(agent_pyz: Path, version: str) -> None:
+    ended = start(
+        python_or_skip(version),
+        agent_pyz,
+        *("load", "--kind", "udp", "--newcomers", "20"),
+        *("--connections", str(CONNECTIONS), "--first-port", str(free_row())),
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    result = json.loads(ended.stdout)
+    assert (result["ended"], result["progress"]["held"]) == ("all-held", CONNECTIONS)
+    assert result["newcomers"]["held"] == 20
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -126,7 +126,7 @@ def test_a_foreign_import_is_seen(source: str) -> None:
 
 
 def test_what_the_guest_may_import() -> None:
-    source = "import os.path\nfrom lab.guest import agent\nimport lab.guest.hold\ndef f():\n    import uvloop\n"
+    source = "import os.path\nfrom lab.guest import agent\nimport lab.guest.load\ndef f():\n    import uvloop\n"
     assert foreign_imports(source, "lab.guest") == []
     assert foreign_imports("def f():\n    import uvloop\n", "lab.core")
 

@@ -1,0 +1,198 @@
+"""The load `churn`: connections that are opened, kept for a while and closed again, while the table keeps its entries.
+
+How a connection is closed decides for how long its entry stays (net/netfilter/nf_conntrack_proto_tcp.c): `fin` leaves
+TIME_WAIT (120 s), `reset` leaves CLOSE (10 s), and `vanish`, of which no packet tells, leaves ESTABLISHED (5 days).
+"""
+
+import asyncio
+import os
+import select
+import socket
+import struct
+from collections import deque
+from typing import Callable, Deque, List, Sequence, Set, Tuple
+
+from lab.guest.client import LOST, Client, Target
+from lab.guest.server import GATHER_SECONDS, Server
+
+FIN, RESET, VANISH = CLOSES = ("fin", "reset", "vanish")
+
+_NO_LINGER = struct.pack("ii", 1, 0)  # struct linger: close() sends a reset instead of a FIN (socket(7))
+_TCP_REPAIR = 19  # linux/tcp.h, since 3.5
+_EVENTS_PER_POLL = 4096
+
+
+class ChurnClient(Client):
+    """Opens the connections of `targets`, and closes each once it has been open for `hold_seconds`.
+
+    A closed connection stays counted in `held`, unless the other side had closed it before its time: it is then lost.
+    `on_settled` is called whenever none is pending or open any more.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        targets: Sequence[Target],
+        on_settled: Callable[[], None],
+        rate_per_second: float = 0.0,
+        hold_seconds: float = 0.0,
+        close: str = FIN,
+    ) -> None:
+        """`close` is one of CLOSES; raises OSError if this process may not close in that way."""
+        self._end = _ending(close)
+        self._reset = close == RESET
+        self._hold_seconds = hold_seconds
+        self._closed = 0
+        self._batches: Deque[Tuple[float, List[int]]] = deque()  # when each is due, in that order
+        super().__init__(loop, targets, on_settled, rate_per_second)
+
+    @property
+    def open(self) -> int:
+        """Established connections that were not closed yet."""
+        return self.held - self._closed
+
+    @property
+    def settled(self) -> bool:
+        """True when every connection was tried, has an outcome and is closed."""
+        return super().settled and self.open == 0
+
+    def _new_socket(self) -> socket.SocketType:
+        sock = super()._new_socket()
+        if self._reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        return sock
+
+    def _keep(self, established: List[int]) -> None:
+        if not established or self._finished:
+            return
+        if not self._hold_seconds:
+            self._end_all(established)
+            return
+        self._batches.append((self._loop.time() + self._hold_seconds, established))
+        if len(self._batches) == 1:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._loop.call_at(self._batches[0][0], self._end_due)
+
+    def _end_due(self) -> None:
+        """Close what was open for long enough, one batch for each turn of the loop."""
+        if self._finished:
+            return
+        self._end_all(self._without_lost(self._batches.popleft()[1]))
+        if self._batches:
+            self._wait()
+        if self.settled:
+            self._on_settled()
+
+    def _end_all(self, fds: List[int]) -> None:
+        end, index_of_fd = self._end, self._index_of_fd
+        for fd in fds:
+            index_of_fd[fd] = -1
+            end(fd)
+        self._closed += len(fds)
+
+    def _without_lost(self, fds: List[int]) -> List[int]:
+        """Those that are still whole; the others are counted as lost and closed."""
+        lost = _ended(fds)
+        for fd in lost:
+            self._states[self._index_of_fd[fd]] = LOST
+            self._index_of_fd[fd] = -1
+            os.close(fd)
+        self.held -= len(lost)
+        self.lost += len(lost)
+        return [fd for fd in fds if fd not in lost] if lost else fds
+
+
+class ChurnServer(Server):
+    """Accepts, and closes what the other side has closed; with `vanish` everything, at once and without a word."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listen: Sequence[Tuple[str, int, int]],
+        expected: int,
+        on_expected: Callable[[], None],
+        gather_seconds: float = GATHER_SECONDS,
+        close: str = FIN,
+    ) -> None:
+        """`close` is one of CLOSES; raises OSError for what Server does, or if this process may not vanish."""
+        self._vanish = close == VANISH
+        self._end = _ending(close)
+        self._watched: Set[int] = set()
+        self._epoll = select.epoll()
+        try:
+            super().__init__(loop, listen, expected, on_expected, gather_seconds)
+        except OSError:
+            self._epoll.close()
+            raise
+
+    def start(self) -> None:
+        """Begin to accept; returns at once."""
+        super().start()
+        self._watch()
+
+    def close(self) -> None:
+        """Close the listeners and every connection. A worker leaves that to its own end."""
+        if not self._epoll.closed:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+        for fd in self._watched:
+            os.close(fd)
+        self._watched.clear()
+        super().close()
+
+    def _keep(self, accepted: List[int]) -> None:
+        """One poll(2) finds those that the other side has closed already; only the others cost a watch each."""
+        ended = accepted if self._vanish else _ended(accepted)
+        for fd in ended:
+            self._end(fd)
+        if len(ended) < len(accepted):
+            for fd in set(accepted).difference(ended):
+                self._epoll.register(fd, select.EPOLLRDHUP)
+                self._watched.add(fd)
+
+    def _watch(self) -> None:
+        ready = self._gather_ends if self._gather_seconds else self._end_ready
+        self._loop.add_reader(self._epoll.fileno(), ready)
+
+    def _gather_ends(self) -> None:
+        self._loop.remove_reader(self._epoll.fileno())
+        self._loop.call_later(self._gather_seconds, self._end_gathered)
+
+    def _end_gathered(self) -> None:
+        if not self._epoll.closed:
+            self._end_ready()
+            self._watch()
+
+    def _end_ready(self) -> None:
+        for fd, _ in self._epoll.poll(0, _EVENTS_PER_POLL):
+            self._watched.discard(fd)
+            os.close(fd)  # which ends the watch, too
+
+
+def _ended(fds: List[int]) -> List[int]:
+    """Those that the other side has closed, with FIN or reset."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLRDHUP)
+    return [fd for fd, _ in poll.poll(0)]
+
+
+def _ending(close: str) -> Callable[[int], None]:
+    """What closes a descriptor in the way of `close`; raises OSError if this process may not."""
+    if close != VANISH:
+        return os.close
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    except OSError as error:
+        raise OSError(error.errno, "connections cannot vanish, which needs CAP_NET_ADMIN: {}".format(error.strerror))
+    return _vanish
+
+
+def _vanish(fd: int) -> None:
+    """Close without a packet: a socket in repair is disconnected silently (tcp_disconnect() in net/ipv4/tcp.c)."""
+    sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    sock.close()

@@ -1,0 +1,122 @@
+"""When a load has shown all that it can: what the samples say of the table, what still moves, and the rules."""
+
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from lab.guest import sampler as sampling
+from lab.guest.worker import TICK_SECONDS
+
+FULL_SECONDS = 1.0  # drops seen and the table full for this long: nothing more is to be learnt
+FULL_GAP_SECONDS = 0.25  # entries time out and are replaced: a table below its max for a moment only is still full
+QUIET_SECONDS = 5.0  # no connection moved and no drop rose for this long: what is pending has stalled
+
+
+class Seen(NamedTuple):
+    """What the rules go by."""
+
+    wanted: int
+    progress: Dict[str, int]
+    open: int  # connections that the load itself is going to close
+    full: bool
+    quiet: bool
+    late: bool
+
+
+class Watch:
+    """Notes what each sample means for the end. Times are in seconds of a clock that never goes back."""
+
+    def __init__(self) -> None:
+        self._drops_before: Optional[int] = None
+        self._full_since: Optional[float] = None
+        self._full_at = 0.0
+        self._moved_at = 0.0
+        self._moved: Any = None
+        self._still_ticks = 0
+
+    def restart(self, now: float) -> None:
+        """Something new begins: what was quiet before says nothing."""
+        self._moved_at, self._still_ticks = now, 0
+
+    def note(self, now: float, sample: Dict[str, Any], progress: Any) -> None:
+        """Take a sample of the table into account, and how far the connections are."""
+        drops = sampling.drops(sample)
+        if self._drops_before is None:
+            self._drops_before = drops  # of a conntrack that came during the load: what its first sample shows
+        dropped = drops is not None and drops != self._drops_before  # not `>`: a counter of 32 bits wraps
+        if dropped and sampling.is_full(sample):
+            if self._full_since is None or now - self._full_at > FULL_GAP_SECONDS:
+                self._full_since = now
+            self._full_at = now
+        self._still_ticks += 1
+        if (progress, drops) != self._moved:
+            self._moved, self._moved_at, self._still_ticks = (progress, drops), now, 0
+
+    def is_full(self) -> bool:
+        """Whether the table was full, and dropped, for long enough to be sure."""
+        return self._full_since is not None and self._full_at - self._full_since >= FULL_SECONDS
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether nothing moves any more. A machine whose host did not let it run has seen the time pass, but has not
+        looked: that is no quiet.
+        """
+        return now - self._moved_at >= QUIET_SECONDS and self._still_ticks >= QUIET_SECONDS / TICK_SECONDS / 4
+
+
+Rule = Callable[[Seen], bool]
+Rules = Tuple[Tuple[str, Rule], ...]  # how it ended, and when; the first that holds
+
+
+def _all_held(seen: Seen) -> bool:
+    return seen.progress["held"] == seen.wanted and seen.progress["accepted"] >= seen.wanted
+
+
+def _all_answered(seen: Seen) -> bool:
+    progress = seen.progress
+    answered = progress["held"] + progress["failed"] + progress["lost"] == seen.wanted
+    return answered and progress["held"] < seen.wanted and progress["accepted"] >= progress["held"]
+
+
+def _table_full(seen: Seen) -> bool:
+    return seen.full
+
+
+def _quiet(seen: Seen) -> bool:
+    return seen.quiet
+
+
+def _late(seen: Seen) -> bool:
+    return seen.late
+
+
+def _once_closed(rule: Rule) -> Rule:
+    return lambda seen: seen.open == 0 and rule(seen)
+
+
+ALL_HELD, ALL_ANSWERED = "all-held", "all-answered"
+
+HOLD: Rules = (
+    (ALL_HELD, _all_held),
+    ("table-full", _table_full),
+    (ALL_ANSWERED, _all_answered),
+    ("no-movement", _quiet),
+    ("deadline", _late),
+)
+# what is open is going to be closed: until then a quiet load is only one that waits
+CHURN: Rules = (
+    (ALL_HELD, _once_closed(_all_held)),
+    ("table-full", _table_full),
+    (ALL_ANSWERED, _once_closed(_all_answered)),
+    ("no-movement", _once_closed(_quiet)),
+    ("deadline", _late),
+)
+# a full table refuses what is sent, which is an answer, and says nothing of what is still to be sent
+FLOOD: Rules = (
+    (ALL_HELD, _all_held),
+    (ALL_ANSWERED, _all_answered),
+    ("deadline", _late),
+)
+NEWCOMERS: Rules = tuple(rule for rule in HOLD if rule[0] != "table-full")
+
+
+def first_that_holds(rules: Rules, seen: Seen) -> Optional[str]:
+    """How the load has ended, or None."""
+    return next((name for name, rule in rules if rule(seen)), None)
