@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.conntrack import counter_delta, integer, stat_totals
+from lab.core.facts import Facts
 
 Json = Mapping[str, Any]
+UNKNOWN_MACHINE = Facts(target="")
 _MAX_SECONDS = 10**9
+_COUNTS = ("attempted", "held", "failed", "lost", "accepted")
+_MORE_COUNTS = ("open", "newcomers_attempted", "newcomers_held")  # only some loads have these
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Sample:
     failed: int = 0
     lost: int = 0
     accepted: int = 0
+    open: int | None = None  # connections that are open now; None where the load did not tell
+    newcomers_attempted: int | None = None
+    newcomers_held: int | None = None
 
     @property
     def full(self) -> bool:
@@ -57,18 +64,26 @@ class Evidence:
     samples: tuple[Sample, ...] = ()
     load: Json | None = field(default=None, hash=False)
     kernel_log: str | None = None
-    kernel_release: str | None = None
+    kernel_log_holes: Json | None = field(default=None, hash=False)  # how much of the log is missing
+    facts: Facts = UNKNOWN_MACHINE
     lost: str | None = None  # why the machine was lost, in the last of its tries
+    skipped: str | None = None  # why this machine cannot have the scenario
+
+    @property
+    def kernel_release(self) -> str | None:
+        """`uname -r` in the machine; None when it never told."""
+        return self.facts.kernel_release
 
 
 def parse_sample(raw: Json) -> Sample:
     """A sample as the guest sent it (raw texts of the files, counts of connections). Raises ValueError."""
-    counts = {name: raw.get(name, 0) for name in ("attempted", "held", "failed", "lost", "accepted")}
+    counts = {name: raw.get(name, 0) for name in _COUNTS}
+    more = {name: raw[name] for name in _MORE_COUNTS if raw.get(name) is not None}
     seconds = raw.get("seconds")
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < _MAX_SECONDS:
         raise ValueError(f"a sample without a time: {raw!r:.80}")
-    if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in counts.values()):
-        raise ValueError(f"a sample whose counts are no counts: {counts!r:.120}")
+    if any(not isinstance(one, int) or isinstance(one, bool) or one < 0 for one in (*counts.values(), *more.values())):
+        raise ValueError(f"a sample whose counts are no counts: {counts | more!r:.120}")
     entries, table_max, stat = (_text(raw, name) for name in ("count", "max", "stat"))
     return Sample(
         seconds=float(seconds),
@@ -76,6 +91,7 @@ def parse_sample(raw: Json) -> Sample:
         table_max=None if table_max is None else integer(table_max),
         counters=None if stat is None else stat_totals(stat),
         **counts,
+        **more,
     )
 
 
@@ -104,7 +120,8 @@ def _order(sample: Sample) -> tuple[Any, ...]:
     progress = (sample.attempted, sample.accepted, sample.held + sample.failed + sample.lost)
     counters = sample.counters
     known = [-1 if value is None else value for value in (sample.entries, sample.counter("drop"), sample.table_max)]
-    rest = (sample.held, sample.failed, counters is not None, sorted((counters or {}).items()))
+    more = [-1 if (count := getattr(sample, name)) is None else count for name in _MORE_COUNTS]
+    rest = (sample.held, sample.failed, *more, counters is not None, sorted((counters or {}).items()))
     return (sample.seconds, *progress, *known, *rest)
 
 

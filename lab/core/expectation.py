@@ -1,13 +1,13 @@
-"""What a scenario expects, and which of its expectations speaks for a kernel."""
+"""What a scenario expects, and which of its expectations speaks for a machine."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.core.version import KernelSpec, parse_release
+from lab.core.condition import ALWAYS, Condition
+from lab.core.facts import Facts
 
 if TYPE_CHECKING:
     from lab.core.scenario import Scenario
@@ -23,8 +23,10 @@ FINDING_EVIDENCE: Mapping[str, str] = {
     "other-loss": "connections were lost although drop did not rise",
     "state-refused": "the starting state could not be reached",
     "inconclusive": "the guest was lost, the load fell short, or a needed counter does not exist on this kernel",
+    "skipped": "the machine lacks what the scenario needs, so nothing was run",
 }
-FINDINGS = tuple(FINDING_EVIDENCE)
+# what can be expected: to be skipped is no statement about a kernel
+FINDINGS = tuple(name for name in FINDING_EVIDENCE if name != "skipped")
 
 
 @dataclass(frozen=True)
@@ -33,29 +35,22 @@ class Expectation:
 
     finding: str
     because: str = ""
-    kernel: KernelSpec | None = None
-    target: str | None = None  # a glob
+    condition: Condition = ALWAYS
     axes: Mapping[str, AxisValue] = field(default_factory=dict, hash=False)
 
     @property
     def unconditional(self) -> bool:
-        """Whether it holds for every kernel, target and variant."""
-        return self.kernel is None and self.target is None and not self.axes
+        """Whether it holds for every machine and variant."""
+        return not self.condition.stated and not self.axes
 
-    def covers(self, axes: Mapping[str, AxisValue], kernel_release: str, target: str) -> bool:
-        """Whether every condition holds; raises ValueError when a condition needs a release that is none."""
-        return (
-            all(axes.get(name) == value for name, value in self.axes.items())
-            and (self.target is None or fnmatch.fnmatchcase(target, self.target))
-            and (self.kernel is None or self.kernel.matches(parse_release(kernel_release)))
-        )
+    def covers(self, axes: Mapping[str, AxisValue], facts: Facts) -> bool:
+        """Whether every condition holds; raises ValueError when that depends on something unknown."""
+        return all(axes.get(name) == value for name, value in self.axes.items()) and self.condition.unmet(facts) is None
 
 
-def expected_for(
-    scenario: Scenario, axes: Mapping[str, AxisValue], kernel_release: str, target: str
-) -> Expectation | None:
+def expected_for(scenario: Scenario, axes: Mapping[str, AxisValue], facts: Facts) -> Expectation | None:
     """The first expectation of the scenario that covers the cell; None when none does, which judges nothing.
 
-    Raises ValueError when an expectation asks for the kernel and `kernel_release` is no kernel release.
+    Raises ValueError when that depends on something that is not known of the machine.
     """
-    return next((one for one in scenario.expectations if one.covers(axes, kernel_release, target)), None)
+    return next((one for one in scenario.expectations if one.covers(axes, facts)), None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core import kmsg
-from lab.core.conntrack import conntrack_modules, mib, modules
+from lab.core.conntrack import Slab, conntrack_modules, integer, mib, modules, slab
 from lab.core.evidence import Evidence, Sample, Snapshot, drop_increase
 
 # errno of a connect or an accept -> what ran out or refused
@@ -39,12 +39,38 @@ BROKEN_STATUS: Mapping[int, str] = {
 _CORE_MODULES = ("nf_conntrack", "ip_conntrack")
 _MODULE_LISTS = ("modules", "modules_after")
 _MAX_SETTING = "net.netfilter.nf_conntrack_max"
+_BUCKETS_LINE = "/proc/sys/net/netfilter/nf_conntrack_buckets: "
+_MAX_STRANGERS = 8
+_BUCKET_BYTES = 8  # an hlist_nulls_head, on 64 bit (include/linux/list_nulls.h)
+
+# What the kinds of load did with a connection, and with one that was held.
+_DONE: Mapping[str, tuple[str, str]] = {
+    "hold": ("connections", "held"),
+    "churn": ("connections", "opened and closed"),
+    "half-open": ("SYNs", "sent"),
+    "udp": ("datagrams", "sent"),
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the table costs; None is unknown. Extensions of entries are allocated apart, and are not in it."""
+
+    entry_bytes: int | None = None  # one entry
+    entries_bytes_before: int | None = None  # of the cache that the entries are in (slabinfo)
+    entries_bytes_after: int | None = None
+    buckets: int | None = None
+    hash_bytes: int | None = None
+
+
+NO_MEMORY = Memory()
 
 
 @dataclass(frozen=True)
 class Measured:
     """The numbers that a finding stands on; None is unknown."""
 
+    kind: str = "hold"  # of the load
     wanted: int | None = None  # connections asked for
     connections: Mapping[str, int] | None = field(default=None, hash=False)
     table_max: int | None = None
@@ -57,8 +83,12 @@ class Measured:
     first_drop_seconds: float | None = None
     message_logged: bool | None = None
     absent: bool = False  # conntrack is not in this kernel at all: entries are impossible, not merely unseen
-    max_changed: tuple[int, ...] = ()  # every value that the max had during the load, when it was more than one
+    max_changed: tuple[int, ...] = ()  # the max as it was set, then every value that it had, when it was more than one
     ended: str | None = None
+    errors: Mapping[str, int] = field(default_factory=dict, hash=False)  # errno -> how often a connect or send gave it
+    open_peak: int | None = None  # most connections open at once
+    newcomers: Mapping[str, int] | None = field(default=None, hash=False)
+    memory: Memory = NO_MEMORY
 
     @property
     def all_held(self) -> bool:
@@ -107,8 +137,9 @@ def measure(evidence: Evidence) -> Measured:
     samples, load = evidence.samples, evidence.load or {}
     entries = [sample.entries for sample in samples if sample.entries is not None]
     limits = [sample.table_max for sample in samples if sample.table_max is not None]
-    different = tuple(dict.fromkeys(limits))
+    different = tuple(dict.fromkeys((*_max_as_set(evidence), *limits)))
     return Measured(
+        kind=str(load.get("kind", "hold")),
         wanted=load.get("connections"),
         connections=_connections(load),
         table_max=limits[-1] if limits else None,
@@ -119,11 +150,19 @@ def measure(evidence: Evidence) -> Measured:
         early_drops=drop_increase(samples, "early_drop"),
         insert_failed=drop_increase(samples, "insert_failed"),
         first_drop_seconds=_first_rise(samples, "drop"),
-        message_logged=_message_logged(evidence.kernel_log),
+        message_logged=_message_logged(evidence),
         absent=_is_absent(evidence),
         max_changed=different if len(different) > 1 else (),
         ended=load.get("ended"),
+        errors=_errors(load),
+        open_peak=load.get("open_peak"),
+        newcomers=load.get("newcomers"),
+        memory=_memory(evidence),
     )
+
+
+def _skipped(evidence: Evidence, _: Measured) -> Verdict | None:
+    return None if evidence.skipped is None else ("skipped", evidence.skipped, None)
 
 
 def _lost(evidence: Evidence, _: Measured) -> Verdict | None:
@@ -187,7 +226,7 @@ def _not_driven(evidence: Evidence, measured: Measured) -> Verdict | None:
     return None
 
 
-def _table_full(_: Evidence, measured: Measured) -> Verdict | None:
+def _table_full(evidence: Evidence, measured: Measured) -> Verdict | None:
     if not (measured.reached_max and measured.drops):
         return None
     message = {True: "was logged", False: "was not logged", None: "is unknown"}[measured.message_logged]
@@ -196,17 +235,17 @@ def _table_full(_: Evidence, measured: Measured) -> Verdict | None:
         f"{measured.drops} packets, the first after {_seconds(measured.first_drop_seconds)}; "
         f"{_held(measured)}; the kernel's message {message}"
     )
-    return "table-full", reason, None
+    return "table-full", reason + _besides(evidence, measured), None
 
 
-def _evicted(_: Evidence, measured: Measured) -> Verdict | None:
+def _evicted(evidence: Evidence, measured: Measured) -> Verdict | None:
     if not (measured.reached_max and measured.early_drops and measured.drops == 0):
         return None
     reason = (
         f"the table reached its max ({measured.entries_peak} of {measured.table_max} entries) and "
         f"{measured.early_drops} entries were evicted for new ones, none dropped; {_held(measured)}"
     )
-    return "evicted", reason, None
+    return "evicted", reason + _besides(evidence, measured), None
 
 
 def _unknown_counter(_: Evidence, measured: Measured) -> Verdict | None:
@@ -219,7 +258,7 @@ def _unknown_counter(_: Evidence, measured: Measured) -> Verdict | None:
     return None
 
 
-def _all_held(_: Evidence, measured: Measured) -> Verdict | None:
+def _all_held(evidence: Evidence, measured: Measured) -> Verdict | None:
     if not measured.all_held:
         return None
     if measured.absent:
@@ -227,10 +266,12 @@ def _all_held(_: Evidence, measured: Measured) -> Verdict | None:
         return "untracked", reason, None
     new = measured.new_entries or 0
     counts = f"entries went from {measured.entries_before} to at most {measured.entries_peak}"
+    besides = _besides(evidence, measured)
     if new <= 0:
-        return "untracked", f"nf_conntrack is there, but {counts}, and all {_held(measured)}", None
+        return "untracked", f"nf_conntrack is there, but {counts}, and all {_held(measured)}{besides}", None
     dropped = f"; the drop counter rose by {measured.drops} all the same" if measured.drops else ""
-    return "tracked", f"{counts} (max {measured.table_max}), and all {_held(measured)}{dropped}", None
+    besides += _cost(measured.memory)
+    return "tracked", f"{counts} (max {measured.table_max}), and all {_held(measured)}{dropped}{besides}", None
 
 
 def _fell_short(_: Evidence, measured: Measured) -> Verdict | None:
@@ -250,6 +291,7 @@ def _other_loss(evidence: Evidence, measured: Measured) -> Verdict | None:
 
 RULES: tuple[Rule, ...] = (
     _lost,
+    _skipped,
     _broken_step,
     _refused,
     _not_reached,
@@ -350,13 +392,81 @@ def _first_rise(samples: tuple[Sample, ...], name: str) -> float | None:
     return next(risen, None)
 
 
-def _message_logged(log: str | None) -> bool | None:
-    return None if log is None else kmsg.table_full(kmsg.records(log)).logged
+def _message_logged(evidence: Evidence) -> bool | None:
+    """Whether the log has the message; None when it has not, but is not whole either."""
+    if evidence.kernel_log is None:
+        return None
+    holes = evidence.kernel_log_holes or {}
+    if kmsg.table_full(log := kmsg.records(evidence.kernel_log)).logged:
+        return True
+    return None if holes.get("overwritten") or holes.get("truncated") or kmsg.gaps(log) else False
+
+
+def _max_as_set(evidence: Evidence) -> tuple[int, ...]:
+    after = ((evidence.settings or {}).get(_MAX_SETTING) or {}).get("after")
+    return (integer(after),) if after else ()
+
+
+def _memory(evidence: Evidence) -> Memory:
+    before, after = (_slab(snapshot) for snapshot in (evidence.before, evidence.after))
+    buckets = _buckets(evidence.after)
+    return Memory(
+        entry_bytes=after.object_bytes if after else None,
+        entries_bytes_before=before.total_bytes if before else None,
+        entries_bytes_after=after.total_bytes if after else None,
+        buckets=buckets,
+        hash_bytes=None if buckets is None else buckets * _BUCKET_BYTES,
+    )
+
+
+def _slab(snapshot: Snapshot | None) -> Slab | None:
+    text = snapshot.texts.get("slabinfo") if snapshot is not None else None
+    return slab(text) if text else None
+
+
+def _buckets(snapshot: Snapshot | None) -> int | None:
+    lines = (snapshot.texts.get("sysctl") or "").splitlines() if snapshot is not None else []
+    values = (line.removeprefix(_BUCKETS_LINE) for line in lines if line.startswith(_BUCKETS_LINE))
+    return next((integer(value) for value in values), None)
+
+
+def _besides(evidence: Evidence, measured: Measured) -> str:
+    """What else a reader of the reason has to know: newcomers, refused sends, a max that did not stay."""
+    parts = []
+    if measured.newcomers is not None:
+        parts.append(f"of {measured.newcomers['connections']} newcomers {measured.newcomers['held']} got through")
+    if measured.errors:
+        parts.append(", ".join(f"{name} {count} times" for name, count in measured.errors.items()))
+    if measured.kind == "churn" and measured.open_peak is not None:
+        parts.append(f"at most {measured.open_peak} were open at once")
+    if measured.max_changed:
+        values = " to ".join(map(str, measured.max_changed))
+        besides = "; ".join(_strangers(evidence.after)) or "nothing else was seen running"
+        parts.append(f"nf_conntrack_max did not stay as it was set, it went from {values}; running besides: {besides}")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _cost(memory: Memory) -> str:
+    """What the table took of the kernel's memory, as far as that is known."""
+    parts = []
+    if memory.entries_bytes_after is not None:
+        parts.append(f"{memory.entries_bytes_after / 2**20:.1f} MiB for entries of {memory.entry_bytes} bytes")
+    if memory.hash_bytes is not None:
+        parts.append(f"{memory.hash_bytes / 2**20:.1f} MiB for {memory.buckets} buckets")
+    return f"; kernel memory: {', '.join(parts)}" if parts else ""
+
+
+def _strangers(snapshot: Snapshot | None) -> list[str]:
+    """The processes that are neither the kernel's nor the lab's: one of them may have written the max."""
+    text = snapshot.texts.get("processes") if snapshot is not None else None
+    found = [f"`{line.split(' ', 2)[2]}`" for line in (text or "").splitlines() if line.count(" ") >= 2]
+    return found[:_MAX_STRANGERS] + ([f"and {len(found) - _MAX_STRANGERS} more"] if len(found) > _MAX_STRANGERS else [])
 
 
 def _held(measured: Measured) -> str:
     counts = measured.connections or {}
-    parts = [f"{counts.get('held')} of {measured.wanted} connections were held"]
+    what, done = _DONE.get(measured.kind, _DONE["hold"])
+    parts = [f"{counts.get('held')} of {measured.wanted} {what} were {done}"]
     parts += [f"{counts[name]} {name}" for name in ("stalled", "failed", "lost", "untried") if counts.get(name)]
     return ", ".join(parts)
 

@@ -159,6 +159,7 @@ class _Object:
     text: str
     depends_on: tuple[_Dependency, ...]
     handle: int | None = None
+    values: str = ""  # a map's: the kind of object that its elements name
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,7 @@ def _table_holders(table: _Table) -> Iterator[Holder]:
                 families=_families(table.family, rule.depends_on),
                 remove=_removal(table, rule),
             )
+    gone: set[tuple[str, ...]] = set()
     for item in table.objects:
         if item.depends_on:
             yield Holder(
@@ -238,7 +240,7 @@ def _table_holders(table: _Table) -> Iterator[Holder]:
                 depends_on=_words(item.depends_on),
                 reachable=None,
                 families=_families(table.family, item.depends_on),
-                remove=_object_removal(table, item),
+                remove=_object_removal(table, item, gone),
             )
 
 
@@ -281,12 +283,24 @@ def _in_order_of_removal(rules: Sequence[_Rule]) -> list[_Rule]:
     return sorted(rules, key=lambda rule: -(rule.number or 0) if _by_number(rule) and rule.spec else 1)
 
 
-def _object_removal(table: _Table, item: _Object) -> tuple[str, ...]:
-    """A set goes with the rules that use it, in one transaction; those that hold conntrack are gone by then."""
-    users = [rule for rule in table.rules if f"@{item.name}" in rule.leads_to and not rule.depends_on]
-    rules = [(*_removal(table, rule)[1:], ";") for rule in users if rule.handle is not None]
+def _object_removal(table: _Table, item: _Object, gone: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """An object goes with what uses it, in one transaction; the rules that hold conntrack are gone by then.
+
+    A set is used by rules, an object by the maps that name it. `gone` is what earlier commands took along: nothing can
+    be deleted twice. It is added to.
+    """
+    rules = [rule for rule in table.rules if f"@{item.name}" in rule.leads_to and not rule.depends_on]
+    if any(rule.handle is None for rule in rules):
+        return ()
+    maps = [one for one in table.objects if one.values == item.kind]
+    users = [
+        *(_removal(table, rule)[1:] for rule in rules),
+        *(("delete", "map", table.family, table.name, one.name) for one in maps),
+    ]
+    users = [user for user in users if user not in gone]
+    gone.update(users)
     delete = ("delete", *item.kind.split(), table.family, table.name, item.name)
-    return ("nft", *(word for rule in rules for word in rule), *delete)
+    return ("nft", *(word for user in users for word in (*user, ";")), *delete)
 
 
 def _named_once(saved: Sequence[_Table], nft: Sequence[_Table]) -> Iterator[_Table]:
@@ -524,10 +538,12 @@ def _json_text(expressions: object) -> Iterator[_Line]:
 def _json_object(kind: str, body: Mapping[str, Any], printed: _Object | None) -> _Object:
     name = _string(body, "name")
     depends_on: tuple[_Dependency, ...] = (_Dependency(f"{kind} object"),)
+    values = ""
     if kind not in OBJECTS:  # a set holds conntrack when its elements count connections
         depends_on = tuple(_json_dependencies([body.get("stmt"), body.get("elem")]))
         depends_on = depends_on or (() if printed is None else printed.depends_on)
-    return _Object(kind, name, f"{kind} {name}", depends_on, _handle(body))
+        values = str(body.get("map", ""))
+    return _Object(kind, name, f"{kind} {name}", depends_on, _handle(body), values)
 
 
 def _json_walk(value: object) -> Iterator[tuple[str, object]]:
@@ -568,6 +584,7 @@ def _json_jumps(value: object) -> Iterator[str]:
 _TEXT_TABLE: Final = re.compile(r"table (?P<family>[a-z0-9]+) (?P<name>\S+) \{")
 _TEXT_BLOCK: Final = re.compile(r"(?P<kind>ct [a-z]+|[a-z]+) (?P<name>\S+) \{")
 _TEXT_OPENINGS: Final = (_TEXT_TABLE, _TEXT_BLOCK)  # by level; deeper, brackets belong to a statement
+_TEXT_VALUES: Final = re.compile(r"type(?:of)? .* : (?P<values>.+)")  # of a map
 _TEXT_HANDLE: Final = re.compile(r"\s*# handle (?P<handle>\d+)$")
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _TEXT_HOOK: Final = re.compile(r"type \w+ hook ")
@@ -646,7 +663,8 @@ def _with_block(table: _Table, block: tuple[str, str, int | None], body: Sequenc
         return replace(table, objects=(*table.objects, item))
     if kind in ("set", "map"):
         depends_on = tuple(found for line in body if not line.bare.startswith("type") for found in _text_cts(line))
-        item = _Object(kind, name, f"{kind} {name}", depends_on, handle)
+        values = next((found["values"] for line in body if (found := _TEXT_VALUES.fullmatch(line.bare))), "")
+        item = _Object(kind, name, f"{kind} {name}", depends_on, handle, values)
         jumps = frozenset(name for line in body for name in _text_jumps(line))
         return replace(table, objects=(*table.objects, item), maps={**table.maps, name: jumps})
     return table  # counter, quota, limit, secmark, flowtable
@@ -791,6 +809,8 @@ def _unload(loaded: Sequence[Module]) -> tuple[str, ...]:
         users = set(by_name[waiting.pop()].users) & by_name.keys() - wanted
         wanted |= users
         waiting.extend(users)
+    if any(_stays(by_name[name]) for name in wanted):
+        return ()
     order: list[str] = []
     while remaining := [name for name in by_name if name in wanted and name not in order]:
         free = [name for name in remaining if not set(by_name[name].users) & set(remaining)]
@@ -798,6 +818,11 @@ def _unload(loaded: Sequence[Module]) -> tuple[str, ...]:
             return ()
         order.append(min(free, key=_unload_rank))
     return ("modprobe", "-r", *order) if order else ()
+
+
+def _stays(module: Module) -> bool:
+    """Whether nothing can unload it: it has no exit function, or the kernel unloads none."""
+    return module.permanent or (module.use_count is None and module.state != "Unloading")
 
 
 def _unload_rank(name: str) -> int:

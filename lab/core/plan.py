@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lab.core.condition import Requirement
 from lab.core.errors import ScenarioError
 from lab.core.expectation import AxisValue
 from lab.core.scenario import (
-    LOAD_KINDS,
+    BACKEND_AXIS,
     TIMEOUT_SYSCTLS,
+    TOPOLOGIES,
     Axes,
     ConntrackSpec,
     FileStep,
@@ -77,7 +80,7 @@ class Cell:
         A target whose name no folder can have (a path in it) is cut down and told apart by a digest.
         """
         suffix = f"-r{self.repeat}" if self.repeat > 1 else ""
-        return f"{self.variant.name}@{_folder_of_target(self.target)}{suffix}"
+        return f"{self.variant.name}@{folder_of_target(self.target)}{suffix}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class CellPlan:
     steps: tuple[PlannedStep, ...]
     conntrack: ConntrackSpec
     load: LoadSpec
+    requires: Requirement
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -146,11 +150,12 @@ class CellPlan:
                 "boot_args": list(self.machine.boot_args),
                 "memory_mb": self.machine.memory_mb,
                 "vcpus": self.machine.vcpus,
+                "topology": self.machine.topology or TOPOLOGIES[0],
             },
             "steps": [step_request(planned) for planned in self.steps],
             "settings": dict(self.settings),
             "max": self.conntrack.max,
-            "load": {"kind": self.load.kind, "connections": self.load.connections},
+            "load": {name: value for name, value in vars(self.load).items() if value is not None},
         }
 
 
@@ -213,8 +218,8 @@ def cells(chosen: Iterable[Variant], targets: Sequence[str], repeat: int = 1) ->
 def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | None = None) -> CellPlan:
     """What the guest of a cell is to do. `max_files` is the guest's limit of open files, where it is known.
 
-    Raises ScenarioError when that cannot be done: a kind of load that does not exist yet, more connections than the
-    guest's memory or files can hold, an override that is not positive.
+    Raises ScenarioError when that cannot be done: more connections than the guest's memory or files can hold, an
+    override that is not positive.
     """
     overrides = overrides or Overrides()
     scenario, axes = cell.variant.scenario, cell.variant.axes
@@ -242,7 +247,17 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
         ),
         conntrack=replace(scenario.conntrack, max=overrides.max or scenario.conntrack.max),
         load=load,
+        requires=requirement(cell.variant),
     )
+
+
+def requirement(variant: Variant) -> Requirement:
+    """What a variant needs of its machine: what the scenario says, and the backend that its axis names."""
+    requires = variant.scenario.requires
+    backend = variant.axes.get(BACKEND_AXIS)
+    if backend is None or backend in requires.backends:
+        return requires
+    return replace(requires, backends=(*requires.backends, str(backend)))
 
 
 def reachable_connections(memory_mb: int, max_files: int | None = None) -> int:
@@ -276,13 +291,24 @@ def describe(plan: CellPlan) -> tuple[str, ...]:
     """What a cell will do, a line for each thing, for `--dry-run`; safe for a terminal whatever the file says."""
     machine, load = plan.machine, plan.load
     boot_args = f", boot arguments {' '.join(machine.boot_args)}" if machine.boot_args else ""
-    lines = [plan.cell, f"  machine: {machine.memory_mb} MB, {machine.vcpus} vCPUs{boot_args}"]
+    topology = f", topology {machine.topology}" if machine.topology else ""
+    lines = [plan.cell, f"  machine: {machine.memory_mb} MB, {machine.vcpus} vCPUs{topology}{boot_args}"]
     for planned in plan.steps:
         first, *more = _describe_step(planned.step)
         lines += [f"  {planned.key}: {first}", *(f"    | {line}" for line in more)]
     lines += [f"  set, where it exists: {name} = {value}" for name, value in plan.settings.items()]
-    lines.append(f"  load: {load.kind} {load.connections} connections")
+    lines.append(f"  load: {describe_load(load)}")
     return tuple(_printable(line) for line in lines)
+
+
+def describe_load(load: LoadSpec) -> str:
+    """A load in a phrase: `churn 5000 connections, 500 per second, each for 0.1 s, ended by fin`."""
+    parts = [f"{load.kind} {load.connections} connections"]
+    parts += [f"{load.rate_per_second} per second"] if load.rate_per_second else []
+    parts += [f"each for {load.hold_seconds:g} s"] if load.hold_seconds is not None else []
+    parts += [f"ended by {load.close}"] if load.close else []
+    parts += [f"then {load.newcomers} newcomers over TCP"] if load.newcomers else []
+    return ", ".join(parts)
 
 
 def _describe_step(step: Step) -> tuple[str, ...]:
@@ -323,24 +349,34 @@ def _check_override(option: str, value: int | None) -> None:
         raise ScenarioError(f"{option}: is {value}, must be 1 to {2**31 - 1}", hint=f"for example {option} 1000")
 
 
+def open_at_once(load: LoadSpec) -> int:
+    """How many connections a load has open at the same time, at most."""
+    if load.kind == "hold":
+        return load.connections
+    if load.kind == "churn":
+        if not load.rate_per_second:
+            return load.connections
+        return min(load.connections, math.ceil(load.rate_per_second * (load.hold_seconds or 0.0)) + 1)
+    return load.newcomers or 0
+
+
 def _check_load(scenario: Scenario, load: LoadSpec, max_files: int | None) -> None:
-    if not LOAD_KINDS[load.kind]:
-        possible = ", ".join(kind for kind, supported in LOAD_KINDS.items() if supported)
-        raise ScenarioError(f"{scenario.path}: load.kind: {load.kind!r} is not yet supported", hint=f"use: {possible}")
     memory_mb = scenario.machine.memory_mb
     reachable = reachable_connections(memory_mb, max_files)
-    if load.connections <= reachable:
+    wanted = open_at_once(load)
+    if wanted <= reachable:
         return
     own = load.connections == scenario.load.connections
     where = f"{scenario.path}: load.connections" if own else f"{scenario.path}: --connections"
     mends = [f"ask for at most {reachable}"] if reachable else []
     if reachable == reachable_connections(memory_mb):
-        mends.append(f"set machine.memory_mb = {memory_needed_mb(load.connections)}")
-    what = f"is {load.connections}, at most {reachable} can be reached in a machine of {memory_mb} MB"
+        mends.append(f"set machine.memory_mb = {memory_needed_mb(wanted)}")
+    what = f"is {wanted}, at most {reachable} can be reached in a machine of {memory_mb} MB"
     raise ScenarioError(f"{where}: {what}", hint=", or ".join(mends))
 
 
-def _folder_of_target(target: str) -> str:
+def folder_of_target(target: str) -> str:
+    """A target's part of a cell's name."""
     safe = _UNSAFE.sub("_", target)
     if safe == target and len(target) <= _MAX_TARGET_FOLDER and not _LOOKS_REPEATED.search(target):
         return target

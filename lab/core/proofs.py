@@ -6,15 +6,16 @@ connections. Where they disagree, that is said, for it is either a gap in what t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lab.core.evidence import Evidence, Snapshot
+from lab.core.facts import Facts
 from lab.core.finding import Finding
 from lab.core.holders import Holder, Recorded, held_families, holders
 from lab.core.hooks import hooks, tracked_families
-from lab.core.version import parse_release
 
 # the load of the scenarios runs over IPv4
 LOAD_FAMILY = "ip"
@@ -23,6 +24,7 @@ LOAD_FAMILY = "ip"
 # says nothing.
 _RULESETS = ("iptables-legacy-save", "iptables-nft-save", "ruleset.nft", "ruleset.json")
 _NOT_LOADED = "is not loaded"
+_NOTRACK = re.compile(r"--notrack\b|-j NOTRACK\b|\bnotrack(?: #|$)|\"notrack\"", re.MULTILINE)
 
 _BEHAVIOUR: Mapping[str, bool] = {"untracked": False, "tracked": True, "table-full": True, "evicted": True}
 
@@ -35,6 +37,7 @@ class Proofs:
     holders: bool | None
     behaviour: bool | None
     held_by: tuple[Holder, ...] = ()
+    notrack: bool = False  # rules keep some packets out: then nothing may be tracked although the hooks are attached
     disagreement: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -43,6 +46,7 @@ class Proofs:
             "hooks": self.hooks,
             "holders": self.holders,
             "behaviour": self.behaviour,
+            "notrack": self.notrack,
             "disagreement": self.disagreement,
         }
 
@@ -58,15 +62,18 @@ def prove(evidence: Evidence, finding: Finding) -> Proofs:
     found = _holders(evidence, snapshot)
     held = None if found is None else LOAD_FAMILY in held_families(found)
     behaviour = _BEHAVIOUR.get(finding.name)
-    return Proofs(listed, held, behaviour, found or (), _disagreement(listed, held, behaviour))
+    notrack = _has_notrack(snapshot)
+    # what notrack explains is no contradiction: attached, and passed by
+    compared = None if notrack and behaviour is False else behaviour
+    return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(listed, held, compared))
 
 
-def recorded(snapshot: Snapshot, kernel_release: str) -> Recorded:
-    """The texts that the holders are read from. Raises ValueError for a release that is none."""
+def recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
+    """The texts that the holders are read from. Raises ValueError where the kernel's release is unknown."""
     text = snapshot.texts.get
     conf = text("modprobe.d")
     return Recorded(
-        kernel=parse_release(kernel_release).numbers,
+        kernel=facts.release.numbers,
         iptables_legacy=text("iptables-legacy-save"),
         ip6tables_legacy=text("ip6tables-legacy-save"),
         iptables_nft=text("iptables-nft-save"),
@@ -78,6 +85,12 @@ def recorded(snapshot: Snapshot, kernel_release: str) -> Recorded:
         kernel_command_line=text("cmdline"),
         modules=text("modules"),
     )
+
+
+def _has_notrack(snapshot: Snapshot | None) -> bool:
+    """Whether a rule says notrack, in whichever backend: `-j CT --notrack`, `-j NOTRACK`, or nft's statement."""
+    texts = (snapshot.texts.get(name) or "" for name in _RULESETS) if snapshot is not None else ()
+    return any(_NOTRACK.search(text) for text in texts)
 
 
 def _hooks_attached(snapshot: Snapshot | None) -> bool | None:
@@ -98,7 +111,7 @@ def _holders(evidence: Evidence, snapshot: Snapshot | None) -> tuple[Holder, ...
     if not all(known) or "modules" not in snapshot.texts:
         return None
     try:
-        return holders(recorded(snapshot, evidence.kernel_release))
+        return holders(recorded(snapshot, evidence.facts))
     except ValueError:
         return None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.core.expectation import Expectation
+from lab.core.facts import Facts
 from lab.core.finding import Finding
+from lab.core.mitigation import Mitigation
 from lab.core.proofs import Proofs
 
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
@@ -34,8 +36,9 @@ def cell_result(
     finding: Finding,
     proofs: Proofs | None,
     expected: Expectation | None,
-    kernel_release: str | None,
+    facts: Facts,
     tries: Sequence[Try],
+    mitigation: Mitigation | None = None,
 ) -> dict[str, Any]:
     """The content of a cell's result.json; `as_expected` is null where nothing was expected."""
     measured = finding.measured
@@ -48,7 +51,8 @@ def cell_result(
         "axes": plan["axes"],
         "target": plan["target"],
         "repeat": plan["repeat"],
-        "kernel_release": kernel_release,
+        "kernel_release": facts.kernel_release,
+        "versions": dict(facts.versions),
         "finding": finding.name,
         "reason": finding.reason,
         "cause": finding.cause,
@@ -64,9 +68,14 @@ def cell_result(
         "early_drops": measured.early_drops,
         "insert_failed": measured.insert_failed,
         "connections": dict(measured.connections) if measured.connections is not None else None,
+        "open_peak": measured.open_peak,
+        "newcomers": dict(measured.newcomers) if measured.newcomers is not None else None,
+        "errors": dict(measured.errors),
         "first_drop_seconds": measured.first_drop_seconds,
+        "memory": asdict(measured.memory),
         "holders": proofs.holders_json() if proofs is not None and proofs.holders is not None else None,
         "proofs": proofs.to_json() if proofs is not None else None,
+        "mitigation": mitigation.to_json() if mitigation is not None else None,
         "stages_seconds": dict(tries[-1].stages_seconds) if tries else {},
         "tries": [attempt.to_json() for attempt in tries],
     }

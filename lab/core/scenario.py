@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from lab.core.condition import BACKEND_NEEDS, NOTHING, Condition, ConfigSpec, Requirement, parse_config_spec
 from lab.core.errors import ScenarioError
 from lab.core.expectation import FINDINGS, AxisValue, Expectation
-from lab.core.version import KernelSpec, parse_kernel_spec
+from lab.core.version import VersionSpec, parse_version_spec
 
 # 1 - first version. Raised when what a file means changes: newer files are refused, older ones understood for ever.
 SCENARIO_VERSION = 1
@@ -34,8 +35,18 @@ DEFAULT_MEMORY_MB = 1536
 DEFAULT_VCPUS = 2
 DEFAULT_CONNECTIONS = 20_000  # the article's 19,998, rounded
 
-# Kinds of load, and whether the guest can drive them yet.
-LOAD_KINDS: Mapping[str, bool] = {"hold": True, "churn": False, "half-open": False, "udp": False}
+# Kinds of load, and the keys of [load] that mean something to each beside kind and connections.
+LOAD_KINDS: Mapping[str, tuple[str, ...]] = {
+    "hold": (),
+    "churn": ("rate_per_second", "hold_seconds", "close"),
+    "half-open": ("rate_per_second", "newcomers"),
+    "udp": ("rate_per_second", "newcomers"),
+}
+# How the connections of `churn` end: with FIN, with RST, or on both sides without a word.
+CLOSES = ("fin", "reset", "vanish")
+MAX_HOLD_SECONDS = 3600.0
+# Where client and server are: both on loopback, or in namespaces of their own with the machine as the router between.
+TOPOLOGIES = ("loopback", "netns")
 
 # The kernel's timeouts under short names; the same from 3.10 to 7.2.
 TIMEOUT_SYSCTLS: Mapping[str, str] = {
@@ -62,7 +73,7 @@ TIMEOUT_SYSCTLS: Mapping[str, str] = {
 
 # The axis `iptables` chooses a backend; its placeholders are program names. Any other axis `x` gives {x}, its value.
 BACKEND_AXIS = "iptables"
-_BACKENDS = ("legacy", "nft")
+_BACKENDS = tuple(BACKEND_NEEDS)
 _BACKEND_PROGRAMS: Mapping[str, str] = {"iptables": "iptables-{}", "ip6tables": "ip6tables-{}"}
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -121,6 +132,7 @@ class MachineSpec:
     boot_args: tuple[str, ...] = ()
     memory_mb: int = DEFAULT_MEMORY_MB
     vcpus: int = DEFAULT_VCPUS
+    topology: str | None = None  # one of TOPOLOGIES; None: loopback
 
 
 @dataclass(frozen=True)
@@ -134,10 +146,14 @@ class ConntrackSpec:
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """What is driven against the table."""
+    """What is driven against the table. None is what the kind does by itself, or has no use for."""
 
     kind: str = "hold"
     connections: int = DEFAULT_CONNECTIONS
+    rate_per_second: int | None = None  # None: as fast as it goes
+    hold_seconds: float | None = None  # churn: how long each connection stays open
+    close: str | None = None  # churn: one of CLOSES
+    newcomers: int | None = None  # half-open, udp: TCP connections that are opened after the flood
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,7 @@ class Scenario:
     version: int = SCENARIO_VERSION
     matrix: Matrix = field(default_factory=dict, hash=False)
     state: tuple[Step, ...] = ()
+    requires: Requirement = NOTHING
     machine: MachineSpec = MachineSpec()
     conntrack: ConntrackSpec = ConntrackSpec()
     load: LoadSpec = LoadSpec()
@@ -174,6 +191,7 @@ def parse_scenario(text: str, path: str) -> Scenario:
         version=version,
         matrix=matrix,
         state=tuple(step for table in root.tables("state") if (step := _read_step(table, matrix)) is not None),
+        requires=_read_requires(root.table("requires")),
         machine=_read_machine(root.table("machine"), matrix),
         conntrack=_read_conntrack(root.table("conntrack")),
         load=_read_load(root.table("load")),
@@ -186,22 +204,32 @@ def parse_scenario(text: str, path: str) -> Scenario:
 
 
 def scenario_digest(scenario: Scenario) -> str:
-    """The sha256 of what a scenario means: state, load, table, machine, matrix and what is expected.
+    """The sha256 of what a scenario means.
 
-    Its name, summary, reasons, comments and layout do not count. Nor does an optional key that is absent, so that a
-    key added to the format later leaves the digests of older files, and with them old results, comparable.
+    An optional key that is absent does not count, so that a key added to the format later leaves the digests of older
+    files, and with them old results, comparable.
     """
-    meaning = {
+    canonical = json.dumps(
+        scenario_meaning(scenario), sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str
+    )
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def scenario_meaning(scenario: Scenario) -> dict[str, object]:
+    """What a scenario means: state, load, table, machine, matrix and what is expected.
+
+    Its name, summary, reasons, comments and layout do not count.
+    """
+    return {
         "version": scenario.version,
         "matrix": scenario.matrix,
         "state": [{"kind": type(step).__name__} | _meaning_of(step) for step in scenario.state],
         "machine": _meaning_of(scenario.machine),
         "conntrack": _meaning_of(scenario.conntrack),
         "load": _meaning_of(scenario.load),
-        "expect": [_meaning_of(dataclasses.replace(one, because="")) for one in scenario.expectations],
+        "expect": [_meaning_of_expectation(one) for one in scenario.expectations],
+        **({"requires": requires} if (requires := _meaning_of_requirement(scenario.requires)) else {}),
     }
-    canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def placeholder_values(axes: Axes) -> Mapping[str, str]:
@@ -437,6 +465,7 @@ def _read_machine(table: _Table, matrix: Matrix) -> MachineSpec:
         boot_args=boot_args,
         memory_mb=table.number("memory_mb", DEFAULT_MEMORY_MB, high=1024 * 1024),
         vcpus=table.number("vcpus", DEFAULT_VCPUS, high=64),
+        topology=table.choice("topology", TOPOLOGIES),
     )
     table.finish()
     return machine
@@ -455,13 +484,66 @@ def _read_conntrack(table: _Table) -> ConntrackSpec:
 
 
 def _read_load(table: _Table) -> LoadSpec:
-    kind = table.text("kind") or "hold"
-    if kind not in LOAD_KINDS:
-        mend = did_you_mean(kind, LOAD_KINDS)
-        table.problem("kind", f"is {_said(kind)}, must be one of {_quoted(LOAD_KINDS)}", mend)
-    load = LoadSpec(kind=kind, connections=table.number("connections", DEFAULT_CONNECTIONS))
+    kind = table.choice("kind", LOAD_KINDS) or "hold"
+    load = LoadSpec(
+        kind=kind,
+        connections=table.number("connections", DEFAULT_CONNECTIONS),
+        rate_per_second=table.number("rate_per_second", 0) or None,
+        hold_seconds=table.seconds("hold_seconds", MAX_HOLD_SECONDS),
+        close=table.choice("close", CLOSES),
+        newcomers=table.number("newcomers", 0) or None,
+    )
+    for name in ("rate_per_second", "hold_seconds", "close", "newcomers"):
+        if name in table and name not in LOAD_KINDS[kind]:
+            kinds = [known for known, names in LOAD_KINDS.items() if name in names]
+            table.problem(name, f"means nothing to a load of the kind {kind!r}", f"use it with {_quoted(kinds)}")
     table.finish()
     return load
+
+
+def _read_requires(table: _Table) -> Requirement:
+    requirement = Requirement(
+        condition=_read_condition(table),
+        modules=_read_modules(table, "modules"),
+        loadable=_read_modules(table, "loadable"),
+        backends=tuple(one for one in table.texts("backends") or () if _is_backend(table, one)),
+    )
+    table.finish()
+    return requirement
+
+
+def _is_backend(table: _Table, text: str) -> bool:
+    if text not in _BACKENDS:
+        table.problem("backends", f"has {_said(text)}, must be of {_quoted(_BACKENDS)}", did_you_mean(text, _BACKENDS))
+    return text in _BACKENDS
+
+
+def _read_modules(table: _Table, key: str) -> tuple[str, ...]:
+    modules = table.texts(key) or ()
+    for index, module in enumerate(modules):
+        if not _MODULE.fullmatch(module):
+            table.problem(f"{key}[{index}]", f"is {_said(module)}, no name of a module", "use letters, digits and '_'")
+    return tuple(module.replace("-", "_") for module in modules)
+
+
+def _read_condition(table: _Table) -> Condition:
+    return Condition(
+        kernel=_read_version_spec(table, "kernel"),
+        target=table.line("target") or None,
+        iptables_version=_read_version_spec(table, "iptables_version"),
+        nft_version=_read_version_spec(table, "nft_version"),
+        config=_read_config(table),
+    )
+
+
+def _read_config(table: _Table) -> tuple[ConfigSpec, ...]:
+    specs: list[ConfigSpec] = []
+    for index, text in enumerate(table.texts("config") or ()):
+        try:
+            specs.append(parse_config_spec(text))
+        except ValueError as error:
+            table.problem(f"config[{index}]", str(error), 'write config = ["NF_CONNTRACK=m"]')
+    return tuple(specs)
 
 
 def _read_expectations(tables: Iterable[_Table], matrix: Matrix) -> tuple[Expectation, ...]:
@@ -471,8 +553,7 @@ def _read_expectations(tables: Iterable[_Table], matrix: Matrix) -> tuple[Expect
         expectation = Expectation(
             finding=_read_finding(table),
             because=table.line("because"),
-            kernel=_read_kernel(table),
-            target=table.line("target") or None,
+            condition=_read_condition(table),
             axes=_read_conditions(table, matrix),
         )
         table.finish(also=matrix, what="key or axis")
@@ -491,19 +572,22 @@ def _read_finding(table: _Table) -> str:
     return finding
 
 
-def _read_kernel(table: _Table) -> KernelSpec | None:
-    text = table.text("kernel")
-    if "kernel" not in table or table.is_wrong("kernel"):
+def _read_version_spec(table: _Table, key: str) -> VersionSpec | None:
+    text = table.text(key)
+    if key not in table or table.is_wrong(key):
         return None
     try:
-        return parse_kernel_spec(text)
+        return parse_version_spec(text)
     except ValueError as error:
-        table.problem("kernel", f"is {_said(text)}: {error}", "write comparisons, as in '<4.14' or '>=5.1,<6.2'")
+        table.problem(key, f"is {_said(text)}: {error}", "write comparisons, as in '<4.14' or '>=5.1,<6.2'")
         return None
 
 
 # Axes stand among these keys in [[expect]], and {ip6tables} is the backend's own.
-_RESERVED_AXES = ("kernel", "target", "finding", "because", "ip6tables")
+_RESERVED_AXES = (
+    *("kernel", "target", "config", "iptables_version", "nft_version"),
+    *("finding", "because", "ip6tables"),
+)
 
 
 def _placeholder_names(matrix: Matrix) -> Collection[str]:
@@ -606,6 +690,29 @@ class _Table:
             return default
         return value
 
+    def seconds(self, name: str, high: float) -> float | None:
+        """A time of 0 to `high` seconds."""
+        value = self.take(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._wrong_type(name, value, "a number of seconds", f"write {name} = 0.5")
+            return None
+        if not 0 <= value <= high:
+            self.problem(name, f"is {_said(value)}, must be 0 to {high:g}", f"write a number from 0 to {high:g}")
+            return None
+        return float(value)
+
+    def choice(self, name: str, known: Iterable[str]) -> str | None:
+        """One of the known words."""
+        value = self.text(name)
+        if not value:
+            return None
+        if value not in (words := tuple(known)):
+            self.problem(name, f"is {_said(value)}, must be one of {_quoted(words)}", did_you_mean(value, words))
+            return None
+        return value
+
     def flag(self, name: str) -> bool:
         value = self.take(name)
         if value is not None and not isinstance(value, bool):
@@ -702,9 +809,18 @@ def _quoted(values: Iterable[AxisValue]) -> str:
     return ", ".join(json.dumps(value) for value in values)
 
 
+def _meaning_of_expectation(expectation: Expectation) -> dict[str, object]:
+    return {**_meaning_of(dataclasses.replace(expectation, because="")), **_meaning_of(expectation.condition)}
+
+
+def _meaning_of_requirement(requirement: Requirement) -> dict[str, object]:
+    return {**_meaning_of(requirement), **_meaning_of(requirement.condition)}
+
+
 def _meaning_of(part: object) -> dict[str, object]:
-    """The fields of a dataclass that say something: neither None, nor empty, nor false."""
+    """The fields of a dataclass that say something: neither None, nor empty, nor false, nor a condition of its own."""
     if not dataclasses.is_dataclass(part):
         raise TypeError(f"no part of a scenario: {part!r}")
     values = {one.name: getattr(part, one.name) for one in dataclasses.fields(part)}
-    return {name: value for name, value in values.items() if value not in (None, "", (), {}, False)}
+    said = {name: value for name, value in values.items() if value not in (None, "", (), {}, False)}
+    return {name: value for name, value in said.items() if not isinstance(value, Condition)}

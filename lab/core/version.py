@@ -69,7 +69,7 @@ class Clause:
 
 
 @dataclass(frozen=True)
-class KernelSpec:
+class VersionSpec:
     """Comparisons that must all hold. Each looks at as many numbers as it was written with, so a spec speaks of series:
 
     `==6.1` is any 6.1.x, `<4.14` is anything before 4.14.0, `<=4.14` includes 4.14.300, `>4.14` begins with 4.15. A
@@ -87,9 +87,9 @@ class KernelSpec:
         return ",".join(str(clause) for clause in self.clauses)
 
 
-def parse_kernel_spec(text: str) -> KernelSpec:
+def parse_version_spec(text: str) -> VersionSpec:
     """The condition that text such as `<4.14` or `>=5.1,<6.2` states; raises ValueError that says what is wrong."""
-    return KernelSpec(tuple(_clause(part) for part in text.split(",")))
+    return VersionSpec(tuple(_clause(part) for part in text.split(",")))
 
 
 def _clause(text: str) -> Clause:

@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     wanted = _run_options(options)
     planned = plan_run(wanted)
     if options.dry_run:
-        for line in planned.describe(wanted.accelerator):
+        for line in planned.describe(wanted.accelerator, wanted.mitigate):
             print(line)
         return 0
     if options.junit:
@@ -163,6 +163,7 @@ def _run_options(options: argparse.Namespace) -> RunOptions:
         output=Path(getattr(options, "output", "results")),
         deadlines=_deadlines(options.timeouts),
         keep_failed=getattr(options, "keep_failed", False),
+        mitigate=getattr(options, "mitigate", False),
         command=tuple(sys.argv),
     )
 
@@ -263,6 +264,7 @@ def _run_parser(commands: Any) -> None:
     parser.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
     parser.add_argument("--format", choices=("human", "json", "md"), default="human")
     parser.add_argument("--keep-failed", action="store_true", help="keep the machine of a cell that is not as expected")
+    parser.add_argument("--mitigate", action="store_true", help="try the removal of what holds conntrack, where it is")
     parser.add_argument("--dry-run", action="store_true", help="print every step and QEMU's command line, run nothing")
 
 

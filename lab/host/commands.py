@@ -53,6 +53,7 @@ class RunOptions:
     output: Path
     deadlines: Deadlines
     keep_failed: bool
+    mitigate: bool
     command: tuple[str, ...]
 
 
@@ -74,7 +75,7 @@ class PlannedRun:
     cells: tuple[Cell, ...]
     plans: tuple[CellPlan, ...]
 
-    def describe(self, wish: str) -> list[str]:
+    def describe(self, wish: str, mitigate: bool = False) -> list[str]:
         """Every cell's steps, and QEMU's command lines with the accelerator wished for, as far as that is known."""
         qemu = find_qemu()
         known = accelerator.remembered(qemu)
@@ -85,6 +86,8 @@ class PlannedRun:
         for plan in self.plans:
             boot, restore = provisioner.describe(planned_machine(targets[plan.target], plan.machine))
             lines += [*describe(plan), f"  boot, once: {boot}", f"  restore: {restore}"]
+            if mitigate:
+                lines.append("  where conntrack is found attached: again, with what removes it after the last step")
         return lines
 
 
@@ -123,8 +126,11 @@ async def open_shell(planned: PlannedRun, options: RunOptions, say: Say) -> int:
     plan = planned.plans[0]
     recording = Recording()
     async with provisioner.machine(targets[plan.target].machine(plan.machine)) as machine:
-        await reach_state(machine, plan.to_json(), options.deadlines, recording, lambda seen: None)
-        if not recording.reached:
+        config = targets[plan.target].kernel_config()
+        await reach_state(machine, plan, options.deadlines, recording, lambda seen: None, config)
+        if recording.skipped:
+            say(f"the machine is as it was, for the scenario means nothing here: {recording.skipped}")
+        elif not recording.reached:
             say(f"the starting state was refused at: {recording.steps[-1]}")
         say(f"{plan.cell}; the machine is thrown away when the shell ends")
         return await terminal.join(machine, machine.process.shell_socket)
@@ -170,8 +176,16 @@ def default_parallel(planned: PlannedRun) -> int:
 
 def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, PreparedTarget]) -> list[Job]:
     texts = {scenario.name: Path(scenario.path).read_text(encoding="utf-8") for scenario in planned.scenarios}
+    configs = {name: target.kernel_config() for name, target in targets.items()}
     return [
-        Job(plan, targets[plan.target].machine(plan.machine), texts[plan.scenario], options.keep_failed)
+        Job(
+            plan,
+            targets[plan.target].machine(plan.machine),
+            texts[plan.scenario],
+            options.keep_failed,
+            configs[plan.target],
+            options.mitigate,
+        )
         for plan in planned.plans
     ]
 
@@ -213,7 +227,7 @@ def _manifest(
     return {
         "schema_version": MANIFEST_VERSION,
         "tool_version": lab.__version__,
-        "command": list(options.command),
+        "command": ["lab", *options.command[1:]],  # by whatever path it was called
         "started_at": _now(),
         "ended_at": None,
         "complete": False,
@@ -226,7 +240,12 @@ def _manifest(
         "provisioner": provisioner.manifest(),
         "agent_sha256": hashlib.sha256(agent_zipapp()).hexdigest(),
         "deadlines_seconds": vars(options.deadlines),
-        "overrides": {"connections": options.connections, "max": options.max, "set": list(options.chosen)},
+        "overrides": {
+            "connections": options.connections,
+            "max": options.max,
+            "set": list(options.chosen),
+            "mitigate": options.mitigate,
+        },
         "targets": {name: target.manifest() for name, target in targets.items()},
         "scenarios": {scenario.name: scenario_digest(scenario) for scenario in planned.scenarios},
     }

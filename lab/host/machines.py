@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from lab.core.errors import ScenarioError
+from lab.core.facts import relevant_config
 from lab.core.plan import CellPlan
 from lab.core.scenario import MachineSpec as WantedMachine
+from lab.guest.machine import ABOUT_OPTIONS
 from lab.host import images, kernels
 from lab.host.provision.machine import MachineSpec
 from lab.host.targets import TargetSpec
 
 Say = Callable[[str], None]
+
+# packages that decide what rules a machine can have and what is read of it; a library's name ends with its ABI
+_TOLD_PACKAGE = re.compile(r"iptables|nftables|libnftnl\d+|libxtables\d+|conntrack|kmod|iproute2|python3|libc6")
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,36 @@ class PreparedTarget:
             "kernel_release": self.kernel.release if self.kernel else self.image.kernel_release,
             "kernel_path": str(self.spec.kernel) if self.spec.kernel else None,
             "kernel_digest": self.kernel.digest if self.kernel else None,
+            "packages": self._packages(),
         }
+
+    def kernel_config(self) -> str | None:
+        """What the kernel's configuration says of netfilter, for machines that do not have it in them."""
+        path = self.kernel.config if self.kernel else self.image.config
+        if path is None or not path.is_file():
+            return None
+        return relevant_config(path.read_text(errors="replace").splitlines(), ABOUT_OPTIONS)
+
+    def _packages(self) -> Mapping[str, str] | None:
+        """The versions of the image's packages that matter, its kernel's too where that is booted; None: unknown."""
+        try:
+            text = self.image.packages.read_text()
+        except OSError:
+            return None
+        return package_versions(text, None if self.kernel else self.image.kernel_release)
 
     def _digest(self) -> str:
         """Of the contents, not of the recipe: another build of one recipe may hold newer packages."""
         parts = [f"{name}={value}" for name, value in sorted(self.image.sha256s.items())]
         parts.append(self.kernel.digest if self.kernel else "")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def package_versions(text: str, kernel_release: str | None) -> Mapping[str, str]:
+    """The versions of the packages that matter, of lines "name version architecture"; the kernel's comes first."""
+    packages = {fields[0]: fields[1] for line in text.splitlines() if len(fields := line.split()) >= 2}
+    kernels = [name for name in packages if kernel_release and name == f"linux-image-{kernel_release}"]
+    return {name: packages[name] for name in (*kernels, *filter(_TOLD_PACKAGE.fullmatch, packages))}
 
 
 async def prepare_targets(

@@ -27,6 +27,9 @@ def human_table(cells: Sequence[Json]) -> str:
                 lines.append(f"  expected {cell['expected']}: {cell['because']}")
         if cell["holders"] and cell["finding"] not in ("untracked", "state-refused"):
             lines += ["", f"{cell['cell']}: what holds conntrack", *map(_holder, cell["holders"])]
+            lines += _mitigation(cell)
+        elif cell.get("mitigation"):
+            lines += ["", f"{cell['cell']}: what holds conntrack is not known", *_mitigation(cell)]
         if (cell["proofs"] or {}).get("disagreement"):
             lines += ["", f"{cell['cell']}: {cell['proofs']['disagreement']}"]
     return "\n".join(_printable(line) for line in lines)
@@ -39,6 +42,14 @@ def _holder(holder: Json) -> str:
     return f"  {place}: {holder['rule']}{hidden}{mend}"
 
 
+def _mitigation(cell: Json) -> list[str]:
+    found = cell.get("mitigation")  # older results have no such key
+    if not found:
+        return []
+    commands = (f"    {shlex.join(argv)}" for argv in found["commands"])
+    return [f"  mitigated: {found['outcome']} ({found['reason']})", *commands]
+
+
 def markdown_table(cells: Sequence[Json]) -> str:
     """The same as a Markdown table."""
     rows = [_HEADER, tuple("---" for _ in _HEADER), *(_row(cell) for cell in cells)]
@@ -49,7 +60,9 @@ def one_line(cell: Json) -> str:
     """A cell's result in a line, for progress."""
     lost = len(cell["tries"]) - 1
     again = f" (after {lost} lost machine{'s' if lost > 1 else ''})" if lost > 0 else ""
-    return _printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {str(cell['reason']).splitlines()[0]}")
+    tried = f"; mitigated: {cell['mitigation']['outcome']}" if cell.get("mitigation") else ""
+    reason = str(cell["reason"]).splitlines()[0]
+    return _printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {reason}{tried}")
 
 
 def junit(cells: Sequence[Json], name: str) -> str:

@@ -78,9 +78,10 @@ class Reporter:
 
 def describe(seen: Progress) -> str:
     """A cell's stage in words, with what is known of the load."""
+    stage = f"mitigation, {seen.stage}" if seen.mitigation else seen.stage
     if seen.stage != "load" or seen.held is None:
-        return seen.stage
-    parts = [f"load, {seen.held} of {seen.connections} held"]
+        return stage
+    parts = [f"{stage}, {seen.held} of {seen.connections} held"]
     parts.append("no table" if seen.entries is None else f"{seen.entries} of {seen.table_max} entries")
     parts.append("drops unknown" if seen.drops is None else f"{seen.drops} drops")
     return ", ".join(parts)

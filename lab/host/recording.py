@@ -11,6 +11,7 @@ from typing import Any
 
 from lab.core.conntrack import stat_totals
 from lab.core.errors import GuestLost
+from lab.core.facts import parse_facts
 from lab.core.plan import CellPlan
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
@@ -30,6 +31,7 @@ class Progress:
     entries: str | None = None
     table_max: str | None = None
     drops: int | None = None
+    mitigation: bool = False  # of the second machine, in which the holders are removed
 
 
 OnProgress = Callable[[Progress], None]
@@ -40,6 +42,8 @@ class Recording:
     """What has been recorded so far, in the guest's own words."""
 
     machine: Mapping[str, Any] | None = None
+    skipped: str | None = None  # why this machine cannot have the scenario
+    topology: Mapping[str, Any] | None = None
     steps: list[Mapping[str, Any]] = field(default_factory=list)
     reached: bool | None = None
     settings: Mapping[str, Any] | None = None
@@ -48,6 +52,7 @@ class Recording:
     samples: list[str] = field(default_factory=list)
     load: Mapping[str, Any] | None = None
     kernel_log: str | None = None
+    kernel_log_holes: Mapping[str, Any] | None = None
     console: str = ""
     lost: str | None = None
     stages_seconds: dict[str, float] = field(default_factory=dict)
@@ -64,47 +69,85 @@ class Recording:
 
 
 async def record(
-    machine: Machine, plan: CellPlan, deadlines: Deadlines, recording: Recording, on_progress: OnProgress
+    machine: Machine,
+    plan: CellPlan,
+    deadlines: Deadlines,
+    recording: Recording,
+    on_progress: OnProgress,
+    kernel_config: str | None = None,
 ) -> None:
-    """Run the plan in the machine, filling `recording` as it goes. Raises GuestLost."""
-    request = plan.to_json()
-    await reach_state(machine, request, deadlines, recording, on_progress)
+    """Run the plan in the machine, filling `recording` as it goes. Raises GuestLost.
+
+    `kernel_config` is what is known of the kernel's configuration from outside, for machines that do not have it.
+    """
+    await reach_state(machine, plan, deadlines, recording, on_progress, kernel_config)
+    if recording.skipped is not None:
+        return
     with recording.stage("collect"):
         recording.before = await _observe(machine, deadlines.collect, list_hooks=False)
     if recording.reached:
-        await _load(machine, request, deadlines, recording, on_progress)
+        await _load(machine, plan.to_json(), deadlines, recording, on_progress)
     on_progress(Progress("collect"))
     with recording.stage("collect"):
         recording.after = await _observe(machine, deadlines.collect, list_hooks=True)
+        if recording.load is not None:
+            await _check_load(machine, deadlines, recording)
         log = await machine.call("kernel_log", deadline_seconds=deadlines.collect)
         recording.kernel_log = _text(log, "text")
+        # an agent that does not tell of holes leaves it unknown whether there are any
+        recording.kernel_log_holes = {name: log[name] for name in ("overwritten", "truncated") if name in log} or None
 
 
 async def reach_state(
     machine: Machine,
-    request: Mapping[str, Any],
+    plan: CellPlan,
     deadlines: Deadlines,
     recording: Recording,
     on_progress: OnProgress,
+    kernel_config: str | None = None,
 ) -> None:
-    """Apply a plan's steps and the table's settings. Raises GuestLost; a refusal is recorded, not raised."""
+    """Apply a plan's steps and the table's settings. Raises GuestLost; a refusal is recorded, not raised.
+
+    A machine that lacks what the scenario requires is left as it is, and the recording says why.
+    """
+    request = plan.to_json()
 
     def on_step(event: Event) -> None:
         recording.steps.append(_content(event))
 
     on_progress(Progress("state"))
     with recording.stage("state"):
-        recording.machine = await machine.call("hello", deadline_seconds=deadlines.state)
-        if recording.machine.get("protocol") != PROTOCOL_VERSION:
-            raise GuestLost(f"the agent speaks protocol {recording.machine.get('protocol')!r}, not {PROTOCOL_VERSION}")
-        marker = f"conntrack-lab: {request['cell']} begins"
+        said = dict(await machine.call("hello", deadline_seconds=deadlines.state))
+        if said.get("kernel_config") is None:
+            said["kernel_config"] = kernel_config
+        recording.machine = said
+        if said.get("protocol") != PROTOCOL_VERSION:
+            raise GuestLost(f"the agent speaks protocol {said.get('protocol')!r}, not {PROTOCOL_VERSION}")
+        recording.skipped = _unmet(plan, said)
+        if recording.skipped is not None:
+            return
+        marker = f"conntrack-lab: {plan.cell} begins"
         await machine.call("begin", deadline_seconds=deadlines.state, marker=marker)
+        if plan.machine.topology is not None:
+            recording.topology = await machine.call(
+                "topology", deadline_seconds=deadlines.state, name=plan.machine.topology
+            )
         outcome = await machine.call(
             "apply", deadline_seconds=deadlines.state, steps=request["steps"], on_event=on_step
         )
         recording.reached = outcome.get("reached") is True
+        if recording.reached and recording.topology is not None:
+            ends = await machine.call("untrack_ends", deadline_seconds=deadlines.state, name=plan.machine.topology)
+            recording.topology = {**recording.topology, "untracked_ends": ends}
         if recording.reached:
             recording.settings = await machine.call("set", deadline_seconds=deadlines.state, values=request["settings"])
+
+
+def _unmet(plan: CellPlan, said: Mapping[str, Any]) -> str | None:
+    try:
+        return plan.requires.unmet(parse_facts(plan.target, said))
+    except ValueError as error:
+        raise GuestLost(f"the agent described its machine in a way that cannot be read: {error}") from error
 
 
 async def _load(
@@ -135,8 +178,16 @@ async def _load(
             deadline_seconds=deadlines.load + GUEST_SPARE_SECONDS,
             load_seconds=deadlines.load,
             on_event=on_sample,
+            topology=request["machine"]["topology"],
             **request["load"],
         )
+
+
+async def _check_load(machine: Machine, deadlines: Deadlines, recording: Recording) -> None:
+    """What was observed after the load is of a load that still held everything, or the load was not driven."""
+    said = await machine.call("check", deadline_seconds=deadlines.collect)
+    if said.get("crash") is not None:
+        recording.load = {"ended": "not-driven", "error": f"while evidence was collected: {said['crash']}"}
 
 
 async def _observe(machine: Machine, deadline_seconds: float, *, list_hooks: bool) -> dict[str, Mapping[str, Any]]:

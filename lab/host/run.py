@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lab.core import mitigation
 from lab.core.errors import GuestLost, ScenarioError
+from lab.core.evidence import Evidence, Sample
 from lab.core.expectation import Expectation, expected_for
+from lab.core.facts import Facts
 from lab.core.finding import Finding, judge
+from lab.core.mitigation import Judged, Mitigation
 from lab.core.plan import CellPlan
 from lab.core.proofs import prove
 from lab.core.result import Try, cell_result
@@ -23,6 +27,7 @@ from lab.host.recording import Progress, Recording, record
 
 TRIES = 2
 KEPT_MACHINE = "machine"  # a cell's whole machine, as it was at the end
+MITIGATION = "mitigation"  # a cell's folder of its second machine, in which the holders are removed
 _RESULTS_EVERY_SECONDS = 1.0
 
 
@@ -34,6 +39,9 @@ class Job:
     spec: MachineSpec
     scenario_text: str
     keep_failed: bool = False
+    kernel_config: str | None = None  # what is known of it without asking the machine
+    mitigate: bool = False  # remove what holds conntrack in a second machine, where it is found attached
+    is_mitigation: bool = False  # this is that second machine
 
 
 @dataclass
@@ -75,38 +83,64 @@ class Runner:
             self._written_at = time.monotonic()
 
     async def _cell(self, job: Job) -> dict[str, Any]:
-        recordings: list[Recording] = []
         with self.run.cell(job.plan.cell) as folder:
             kept = folder / KEPT_MACHINE if job.keep_failed else None
-            while len(recordings) < TRIES and (not recordings or recordings[-1].lost is not None):
-                recordings.append(await self._try(job, kept))
-            for number, lost in enumerate(recordings[:-1], start=1):
-                (folder / "tries" / str(number)).mkdir(parents=True)
-                store.write_recording(folder / "tries" / str(number), lost, job.plan, job.scenario_text)
-            store.write_recording(folder, recordings[-1], job.plan, job.scenario_text)
-            tries = [Try(number, one.lost, one.stages_seconds) for number, one in enumerate(recordings, start=1)]
-            result = judge_folder(folder, tries)
-            if kept is not None and result["as_expected"] is not False:
+            tries = await self._tries(job, folder, kept)
+            result = judge_folder(folder, tries, job.mitigate)
+            if kept is not None and result["as_expected"] is not False:  # kept only where something differs
                 kept.unlink(missing_ok=True)
+            if job.mitigate and await self._mitigate(job, folder):
+                result = judge_folder(folder, tries, job.mitigate)
             return result
+
+    async def _mitigate(self, job: Job, folder: Path) -> bool:
+        """Try the removal in a second machine, if there is any; returns whether there was one."""
+        first = _read(folder).judged
+        removal = mitigation.commands(first.held_by)
+        if not (mitigation.called_for(first) and removal):
+            return False
+        second = replace(job, plan=mitigation.mitigated(job.plan, removal), is_mitigation=True)
+        (folder / MITIGATION).mkdir()
+        tries = await self._tries(second, folder / MITIGATION)
+        _judge_mitigation(folder / MITIGATION, tries)
+        return True
+
+    async def _tries(self, job: Job, folder: Path, kept: Path | None = None) -> list[Try]:
+        """Run a job in one machine, or in two when the first one is lost, and write below `folder` what they said."""
+        tries: list[Try] = []
+        while True:
+            recording = await self._try(job, kept)
+            store.write_recording(folder, recording, job.plan, job.scenario_text)
+            tries.append(Try(len(tries) + 1, recording.lost, recording.stages_seconds))
+            again = recording.lost is not None
+            if job.is_mitigation and not again:  # what was inconclusive says nothing about the commands
+                again = _read(folder).judged.finding.name == "inconclusive"
+            if not again or len(tries) == TRIES:
+                return tries
+            store.set_aside(folder, len(tries))
 
     async def _try(self, job: Job, kept: Path | None) -> Recording:
         recording = Recording()
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._prepare(job, recording)
-                self.on_progress(job.plan, Progress("restore"))
+                self._tell(job, Progress("restore"))
                 with recording.stage("restore"):
                     machine = await stack.enter_async_context(self.provisioner.machine(job.spec))
                 try:
                     await record(
-                        machine, job.plan, self.deadlines, recording, lambda seen: self.on_progress(job.plan, seen)
+                        machine,
+                        job.plan,
+                        self.deadlines,
+                        recording,
+                        lambda seen: self._tell(job, seen),
+                        job.kernel_config,
                     )
                     if kept is not None:
                         await machine.keep(kept)
                 finally:
                     recording.console = machine.console()
-                    self.on_progress(job.plan, Progress("destroy"))
+                    self._tell(job, Progress("destroy"))
                     with recording.stage("destroy"):
                         async with asyncio.timeout(self.deadlines.destroy):
                             await stack.aclose()
@@ -121,25 +155,71 @@ class Runner:
     async def _prepare(self, job: Job, recording: Recording) -> None:
         """What is done once for all cells of a machine; it is a stage of the cell that had to wait for it."""
         with recording.stage("boot"):
-            prepared = await self.provisioner.prepare(job.spec, lambda line: self.on_progress(job.plan, Progress(line)))
+            prepared = await self.provisioner.prepare(job.spec, lambda line: self._tell(job, Progress(line)))
         if not prepared:
             del recording.stages_seconds["boot"]
 
+    def _tell(self, job: Job, seen: Progress) -> None:
+        self.on_progress(job.plan, replace(seen, mitigation=job.is_mitigation))
 
-def judge_folder(folder: Path, tries: Sequence[Try]) -> dict[str, Any]:
-    """Judge a cell by what lies in its folder, and write its result.json and samples.csv."""
-    plan = store.read_plan(folder)
+
+def judge_folder(folder: Path, tries: Sequence[Try], mitigate: bool = False) -> dict[str, Any]:
+    """Judge a cell by what lies in its folder, and write its result.json and samples.csv.
+
+    `mitigate` is whether its holders were to be removed: then it is said, too, why there was no second machine.
+    """
+    read = _read(folder)
+    skipped = read.judged.finding.name == "skipped"
+    expected = None if skipped else _expected(folder, store.read_plan(folder), read.facts)
+    return _write_result(folder, read, tries, expected, _mitigation(folder, read.judged, mitigate))
+
+
+def _judge_mitigation(folder: Path, tries: Sequence[Try]) -> Judged:
+    """The same for the second machine of a cell, of which no scenario expects anything."""
+    read = _read(folder)
+    _write_result(folder, read, tries, None, None)
+    return read.judged
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a machine's evidence shows; `samples` are None where it cannot be read."""
+
+    judged: Judged
+    facts: Facts
+    samples: tuple[Sample, ...] | None
+
+
+def _read(folder: Path) -> _Read:
     try:
         evidence = store.read_evidence(folder)
     except (ValueError, KeyError, TypeError) as error:
-        finding, proofs, release = Finding("inconclusive", f"the evidence cannot be read: {error}"), None, None
-    else:
-        finding, release = judge(evidence), evidence.kernel_release
-        proofs = prove(evidence, finding)
-        store.write_samples_csv(folder / "samples.csv", evidence.samples)
-    result = cell_result(plan, finding, proofs, _expected(folder, plan, release), release, tries)
+        finding = Finding("inconclusive", f"the evidence cannot be read: {error}")
+        return _Read(Judged(finding, None), Evidence().facts, None)
+    finding = judge(evidence)
+    return _Read(Judged(finding, prove(evidence, finding)), evidence.facts, evidence.samples)
+
+
+def _write_result(
+    folder: Path, read: _Read, tries: Sequence[Try], expected: Expectation | None, mitigated: Mitigation | None
+) -> dict[str, Any]:
+    if read.samples is not None:
+        store.write_samples_csv(folder / "samples.csv", read.samples)
+    finding, proofs = read.judged.finding, read.judged.proofs
+    result = cell_result(store.read_plan(folder), finding, proofs, expected, read.facts, tries, mitigated)
     store.write_aside(folder / "result.json", store.json_text(result))
     return result
+
+
+def _mitigation(folder: Path, first: Judged, wanted: bool) -> Mitigation | None:
+    """What came of removing a cell's holders, from the evidence of both machines; None when that was not tried."""
+    inner = folder / MITIGATION
+    tried = inner.is_dir()
+    second = _judge_mitigation(inner, _stored_tries(inner)) if tried else None
+    if not mitigation.called_for(first) or not (wanted or tried):
+        return None
+    ran = mitigation.planned_commands(store.read_plan(inner)) if tried else ()
+    return mitigation.outcome(first, second, ran)
 
 
 def judge_run(run: Path) -> list[dict[str, Any]]:
@@ -148,7 +228,8 @@ def judge_run(run: Path) -> list[dict[str, Any]]:
         # in the order of the run, not of the folders' names
         order = {cell: number for number, cell in enumerate(store.stored_order(run))}
         cells = sorted(store.cell_folders(run), key=lambda cell: order.get(cell.name, len(order)))
-        results = [judge_folder(cell, _stored_tries(cell)) for cell in cells]
+        mitigate = store.mitigation_wanted(run)
+        results = [judge_folder(cell, _stored_tries(cell), mitigate) for cell in cells]
         folder.write_results(results)
     return results
 
@@ -172,12 +253,9 @@ def stored_scenario(folder: Path) -> Scenario:
     return parse_scenario(text, f"{plan['scenario']}.toml")
 
 
-def _expected(folder: Path, plan: Mapping[str, Any], release: str | None) -> Expectation | None:
-    """What the scenario expects of the cell; None where that depends on a kernel that never told its release."""
-    scenario = stored_scenario(folder)
-    if release is None and any(one.kernel is not None for one in scenario.expectations):
-        return None
+def _expected(folder: Path, plan: Mapping[str, Any], facts: Facts) -> Expectation | None:
+    """What the scenario expects of the cell; None where that depends on something that the machine never told."""
     try:
-        return expected_for(scenario, plan["axes"], release or "", plan["target"])
+        return expected_for(stored_scenario(folder), plan["axes"], facts)
     except ValueError:
         return None

@@ -22,6 +22,7 @@ from typing import Any
 
 from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.core.evidence import Evidence, Sample, Snapshot, parse_samples
+from lab.core.facts import Facts, parse_facts
 from lab.core.plan import CellPlan
 from lab.core.result import RESULT_VERSION, results_document
 from lab.guest.observe import ITEM_NAMES
@@ -31,6 +32,7 @@ _PARTIAL = ".partial-"
 _LOCK = ".lock"
 _ERRORS = "errors.json"
 _SNAPSHOTS = ("before", "after")
+_RECORDED = ("plan.json", "scenario.toml", "console.log", "kmsg.log", "evidence")  # what write_recording writes
 
 
 @dataclass(frozen=True)
@@ -100,25 +102,31 @@ def write_recording(folder: Path, recording: Recording, plan: CellPlan, scenario
     evidence = folder / "evidence"
     evidence.mkdir()
     write_json(evidence / "steps.json", {"reached": recording.reached, "steps": recording.steps})
-    for name in ("machine", "settings", "load"):
+    for name in ("machine", "topology", "settings", "load", "kernel_log_holes"):
         if (content := getattr(recording, name)) is not None:
             write_json(evidence / f"{name}.json", content)
     (evidence / "samples.jsonl").write_text("".join(f"{line}\n" for line in recording.samples), encoding="utf-8")
-    if recording.lost is not None:
-        write_json(evidence / "lost.json", {"lost": recording.lost})
+    for name in ("lost", "skipped"):
+        if (why := getattr(recording, name)) is not None:
+            write_json(evidence / f"{name}.json", {name: why})
     for name in _SNAPSHOTS:
         if (items := getattr(recording, name)) is not None:
             _write_snapshot(evidence / name, items)
+
+
+def set_aside(folder: Path, number: int) -> None:
+    """Move what a try recorded below `folder` to tries/`number`, so that another can be written."""
+    aside = folder / "tries" / str(number)
+    aside.mkdir(parents=True)
+    for name in _RECORDED:
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)
 
 
 def read_evidence(folder: Path) -> Evidence:
     """The evidence in a cell's folder. Raises ValueError for files that are not what `write_recording` writes."""
     evidence = folder / "evidence"
     steps = _read_json(evidence / "steps.json") or {"reached": None, "steps": []}
-    lost = _read_json(evidence / "lost.json")
-    release = (_read_json(evidence / "machine.json") or {}).get("kernel_release")
-    if not isinstance(release, str | None):
-        raise ValueError(f"the kernel's release is no text: {release!r:.80}")
     samples = _read_text(evidence / "samples.jsonl") or ""
     return Evidence(
         settings=_read_json(evidence / "settings.json"),
@@ -129,9 +137,22 @@ def read_evidence(folder: Path) -> Evidence:
         samples=parse_samples(samples.splitlines()),
         load=_read_json(evidence / "load.json"),
         kernel_log=_read_text(folder / "kmsg.log"),
-        kernel_release=release,
-        lost=None if lost is None else lost["lost"],
+        kernel_log_holes=_read_json(evidence / "kernel_log_holes.json"),
+        facts=read_facts(folder),
+        lost=_read_why(evidence, "lost"),
+        skipped=_read_why(evidence, "skipped"),
     )
+
+
+def read_facts(folder: Path) -> Facts:
+    """What is known of a cell's machine. Raises ValueError for what no agent can have said."""
+    target = (_read_json(folder / "plan.json") or {}).get("target", "")
+    return parse_facts(target, _read_json(folder / "evidence" / "machine.json"))
+
+
+def _read_why(evidence: Path, name: str) -> str | None:
+    content = _read_json(evidence / f"{name}.json")
+    return None if content is None else str(content[name])
 
 
 def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
@@ -139,7 +160,7 @@ def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
     counters = list(dict.fromkeys(name for sample in samples for name in sample.counters or {} if name != "entries"))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    counts = ("attempted", "held", "failed", "lost", "accepted")
+    counts = ("attempted", "held", "failed", "lost", "accepted", "open", "newcomers_attempted", "newcomers_held")
     writer.writerow(["seconds", *counts, "entries", "max", *counters])
     for sample in samples:
         row = [sample.seconds, *(getattr(sample, name) for name in counts), sample.entries, sample.table_max]
@@ -184,6 +205,12 @@ def check_version(run: Path) -> None:
                 f"{run / name}: schema_version is {version!r}, this lab reads up to {RESULT_VERSION}",
                 hint="use the lab that wrote it, or a newer one",
             )
+
+
+def mitigation_wanted(run: Path) -> bool:
+    """Whether the run was asked to mitigate, by its manifest; False when that does not tell."""
+    overrides = (_read_json(run / "manifest.json") or {}).get("overrides")
+    return isinstance(overrides, dict) and overrides.get("mitigate") is True
 
 
 def stored_order(run: Path) -> list[str]:

@@ -14,8 +14,11 @@ import pytest
 
 from lab.core.errors import GuestLost, LabError, ScenarioError
 from lab.host import cli, commands
+from lab.host.provision.qemu import QemuProvisioner
+from lab.host.provision.qemu_command import TCG
 from lab.host.qemu_binary import QemuBinary
 from lab.host.targets import TARGETS
+from tests.unit.test_schemas import errors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
@@ -144,7 +147,7 @@ BROKEN = {
     "a newer version": (HEAD.replace("1", "99", 1), "version"),
     "a wrong type": (HEAD + '[load]\nconnections = "many"\n', 'load.connections: is the text "many"'),
     "zero connections": (HEAD + "[load]\nconnections = 0\n", "load.connections: is the number 0"),
-    "a load that does not exist yet": (HEAD + '[load]\nkind = "udp"\n', "load.kind: 'udp' is not yet supported"),
+    "a load that does not exist": (HEAD + '[load]\nkind = "icmp"\n', 'load.kind: is the text "icmp"'),
 }
 
 
@@ -205,6 +208,23 @@ def test_a_dry_run_shows_every_step_and_qemus_command_line_without_an_image(
     assert len(restores) == 6
     assert all("-nic none" in line and "-incoming defer" in line for line in restores)
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
+    for more, mitigate in (((), False), (("--mitigate",), True)):
+        options = cli._run_options(cli._parser().parse_args(["run", "pristine", "--max", "5", *more]))
+        provisioner = QemuProvisioner(QEMU, TCG, options.deadlines)
+        manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
+        assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
+        recorded = json.loads((GOLDEN / "results" / "manifest.json").read_text())
+        assert errors({**manifest, "targets": recorded["targets"]}, "manifest") == []
+
+
+def test_a_dry_run_says_that_it_would_mitigate(lab: Lab, with_qemu: None) -> None:
+    plain = lab("run", "nat-present", "--dry-run")[1]
+    lines = lab("run", "nat-present", "--dry-run", "--mitigate")[1].splitlines()
+    more = [line for line in lines if line not in plain.splitlines()]
+    assert more == 2 * ["  where conntrack is found attached: again, with what removes it after the last step"]
 
 
 def test_options_reach_the_plan(lab: Lab, with_qemu: None) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lab.core.condition import Condition
 from lab.core.expectation import FINDINGS, Expectation, expected_for
+from lab.core.facts import Facts
 from lab.core.scenario import Scenario, parse_scenario
 
 SCENARIO = """
@@ -53,24 +55,25 @@ def scenario() -> Scenario:
 def test_the_first_that_matches_speaks(
     scenario: Scenario, iptables: str, size: int, kernel: str, target: str, finding: str | None
 ) -> None:
-    expected = expected_for(scenario, {"iptables": iptables, "size": size}, kernel, target)
+    expected = expected_for(scenario, {"iptables": iptables, "size": size}, Facts(target, kernel))
     assert (expected and expected.finding) == finding
 
 
 def test_an_expectation_carries_its_reason(scenario: Scenario) -> None:
-    expected = expected_for(scenario, {"iptables": "legacy", "size": 64}, "4.10.17", "debian12")
+    expected = expected_for(scenario, {"iptables": "legacy", "size": 64}, Facts("debian12", "4.10.17"))
     assert expected is not None
     assert expected.because == "the hooks stay"
 
 
 def test_a_release_that_is_none_is_an_error_only_where_a_kernel_is_asked_for(scenario: Scenario) -> None:
     with pytest.raises(ValueError, match="not a kernel release"):
-        expected_for(scenario, {"iptables": "legacy", "size": 64}, "garbage", "debian12")
-    assert Expectation("untracked").covers({}, "garbage", "debian12")
+        expected_for(scenario, {"iptables": "legacy", "size": 64}, Facts("debian12", "garbage"))
+    assert Expectation("untracked").covers({}, Facts("debian12", "garbage"))
 
 
 def test_a_target_glob_minds_capitals() -> None:
-    assert not Expectation("untracked", target="debian*").covers({}, "6.1", "Debian12")
+    condition = Condition(target="debian*")
+    assert not Expectation("untracked", condition=condition).covers({}, Facts("Debian12", "6.1"))
 
 
 def test_the_findings_are_those_of_the_design() -> None:

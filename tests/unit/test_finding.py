@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.core.evidence import Evidence, Sample, Snapshot, parse_samples
+from lab.core.evidence import UNKNOWN_MACHINE, Evidence, Sample, Snapshot, parse_samples
+from lab.core.facts import Facts
 from lab.core.finding import CAUSES, RULES, Finding, judge
 from lab.host.store import read_evidence
 
@@ -172,7 +173,7 @@ TRACKED = Evidence(
     samples=(sample(0.0, 0, 5000), sample(1.0, 300, 5000)),
     load=load(),
     kernel_log="",
-    kernel_release="6.1.0-50-cloud-amd64",
+    facts=Facts("debian12", "6.1.0-50-cloud-amd64"),
 )
 SHORT = replace(TRACKED, load=load(200, ended="no-movement"), samples=(sample(0, 0, 5000), sample(9, 200, 5000)))
 FULL = replace(
@@ -325,6 +326,66 @@ MADE_UP: Mapping[str, tuple[Evidence, str, str]] = {
         replace(SHORT, load=load(200, attempted=200, ended="no-movement")),
         "inconclusive",
         "100 untried",
+    ),
+    "skipped": (
+        replace(TRACKED, skipped="the kernel has no iptable_nat", steps=(), reached=None),
+        "skipped",
+        "has no iptable_nat",
+    ),
+    "a hole in the log": (
+        replace(FULL, kernel_log="", kernel_log_holes={"overwritten": 1}),
+        "table-full",
+        "is unknown",
+    ),
+    "a cut log": (replace(FULL, kernel_log="", kernel_log_holes={"truncated": True}), "table-full", "is unknown"),
+    "a log without holes": (
+        replace(FULL, kernel_log="", kernel_log_holes={"overwritten": 0, "truncated": False}),
+        "table-full",
+        "was not logged",
+    ),
+    "the max was written back": (
+        replace(
+            TRACKED,
+            settings={MAX: setting("100")},
+            after=snapshot("", processes="7 1 /usr/sbin/pve-firewall start\n", modules_after=""),
+        ),
+        "tracked",
+        "it went from 100 to 5000; running besides: `/usr/sbin/pve-firewall start`",
+    ),
+    "a flood that is refused": (
+        replace(
+            FULL,
+            load={**load(100, failed=200), "kind": "udp", "servers": [], "clients": [{"errors": {"EPERM": 200}}]},
+        ),
+        "table-full",
+        "100 of 300 datagrams were sent, 200 failed; the kernel's message was logged; EPERM 200 times",
+    ),
+    "newcomers to a table of half-open entries": (
+        replace(
+            FULL,
+            samples=(sample(0), sample(1, 100, early_drop=7)),
+            load={**load(300), "kind": "half-open", "newcomers": {"connections": 50, "held": 48}},
+        ),
+        "evicted",
+        "300 of 300 SYNs were sent; of 50 newcomers 48 got through",
+    ),
+    "what the table costs": (
+        replace(
+            TRACKED,
+            after=snapshot(
+                slabinfo="slabinfo - version: 2.1\n"
+                "# name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables\n"
+                "nf_conntrack 20000 20480 256 16 1 : tunables 0 0 0\n",
+                sysctl="/proc/sys/net/netfilter/nf_conntrack_buckets: 32768\n",
+            ),
+        ),
+        "tracked",
+        "kernel memory: 5.0 MiB for entries of 256 bytes, 0.2 MiB for 32768 buckets",
+    ),
+    "connections that come and go": (
+        replace(TRACKED, load={**load(300), "kind": "churn", "open_peak": 12}),
+        "tracked",
+        "300 of 300 connections were opened and closed; at most 12 were open at once",
     ),
     "dropped below max": (
         replace(SHORT, samples=(sample(0, 0, 5000), sample(1, 200, 5000, drop=3))),
@@ -565,7 +626,7 @@ BLINDINGS: Mapping[str, Blinding] = {
     "entries": lambda evidence: replace(
         evidence, samples=tuple(replace(one, entries=None) for one in evidence.samples)
     ),
-    "release": lambda evidence: replace(evidence, kernel_release=None),
+    "release": lambda evidence: replace(evidence, facts=UNKNOWN_MACHINE),
 }
 CONCLUSIVE = sorted(name for name, (_, finding, _) in MADE_UP.items() if finding != "inconclusive")
 

@@ -122,6 +122,25 @@ def test_a_set_is_removed_with_the_rules_that_use_it() -> None:
     assert one.remove == ("nft", *rule, "delete", "set", "ip", "limits", "counted")
 
 
+def test_what_uses_an_object_goes_with_the_first_that_needs_it_gone() -> None:
+    """One rule uses both sets, and one map names both objects: none of them can be deleted twice."""
+    state = recorded(GOLDEN / "rulesets" / "nft-objects-in-maps")
+    for view in (state, replace(state, nft_json=None)):
+        assert [" ".join(one.remove) for one in holders.holders(view)] == [
+            "nft delete rule ip shield input handle 9",
+            "nft delete map ip shield by_port ; delete synproxy ip shield strict",
+            "nft delete synproxy ip shield plain",
+            "nft delete rule ip shield input handle 7 ; delete set ip shield sources",
+            "nft delete set ip shield targets",
+        ]
+
+
+def test_a_set_whose_rule_has_no_handle_cannot_be_removed() -> None:
+    text = (GOLDEN / "rulesets" / "nft-set-counts" / "nft.txt").read_text()
+    without = re.sub(r" # handle \d+", "", text)
+    assert only(holders.holders(Recorded((6, 12), nft_text=without))).remove == ()
+
+
 def test_a_rule_of_nft_is_removed_by_its_handle() -> None:
     folder = GOLDEN / "rulesets" / "nft-synproxy"
     rule, named, named6 = holders.holders(recorded(folder))
@@ -273,6 +292,20 @@ def test_unloading_never_comes_before_a_user(kernel: str, state: str) -> None:
     for place, name in enumerate(order):
         assert not set(users[name]) & set(order[place:])
         assert set(users[name]) <= set(order)
+
+
+@pytest.mark.parametrize(
+    "row", ["nf_conntrack 1 0 [permanent], Live 0x0", "nf_conntrack 1 - - Live 0x0", "user 1 0 [permanent], Live 0x0"]
+)
+def test_what_cannot_be_unloaded_has_no_command(row: str) -> None:
+    """A module without an exit function, or a kernel that unloads none, or such a user of one of conntrack's."""
+    names = {"nf_conntrack_ipv4", "nf_conntrack", "user"} - {row.split()[0]}
+    text = "".join(f"{name} 1 0 - Live 0x0\n" for name in sorted(names))
+    text = text.replace("nf_conntrack_ipv4 1 0 -", "nf_conntrack_ipv4 1 1 user,") + f"{row}\n"
+    assert only(holders.holders(Recorded((3, 10), modules=text))).remove == ()
+    assert only(
+        holders.holders(Recorded((3, 10), modules=text.replace(row, row.split()[0] + " 1 0 - Live 0x0")))
+    ).remove
 
 
 def test_nothing_recorded_holds_nothing() -> None:

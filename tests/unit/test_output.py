@@ -96,7 +96,32 @@ def test_holders_and_disagreements_are_told() -> None:
     assert "debian12: the hooks say so" in text
 
 
+MITIGATION = {
+    "outcome": "fixes",
+    "reason": "all 2000 were held",
+    "commands": [["iptables-nft", "-D", "a b"], ["modprobe", "-r", "x"]],
+    "finding": "untracked",
+}
+
+
+def test_a_mitigation_is_told_after_what_holds_conntrack() -> None:
+    plain = human_table([cell(holders=[HOLDER])])
+    assert human_table([cell(holders=[HOLDER], mitigation=None)]) == plain
+    text = human_table([cell(holders=[HOLDER], mitigation=MITIGATION)])
+    told = "\n  mitigated: fixes (all 2000 were held)\n    iptables-nft -D 'a b'\n    modprobe -r x"
+    assert text == plain + told
+    assert markdown_table([cell(holders=[HOLDER], mitigation=MITIGATION)]) == markdown_table([cell(holders=[HOLDER])])
+
+
+@pytest.mark.parametrize("holders", [None, []])
+def test_a_mitigation_without_holders_is_told_too(holders: list[Any] | None) -> None:
+    untried: dict[str, Any] = {"outcome": "unknown", "reason": "nothing was found", "commands": [], "finding": None}
+    text = human_table([cell(holders=holders, mitigation=untried)])
+    assert text.endswith("debian12: what holds conntrack is not known\n  mitigated: unknown (nothing was found)")
+
+
 def test_a_cell_in_one_line() -> None:
+    assert one_line(cell(mitigation=MITIGATION)).endswith("the table reached its max; mitigated: fixes")
     assert one_line(UNKNOWN).endswith("inconclusive, unclear: the machine was lost: panic")
     tries = [{"number": number, "lost": "panic"} for number in (1, 2, 3)]
     assert "(after 1 lost machine)" in one_line(cell(tries=tries[:2]))
@@ -110,7 +135,9 @@ def test_a_cell_in_one_line() -> None:
 def evil_cells() -> list[dict[str, Any]]:
     holder = {**HOLDER, "rule": EVIL, "chain": EVIL, "remove": [EVIL]}
     proofs = {"disagreement": EVIL}
-    return [cell(kernel_release=EVIL, reason=EVIL, as_expected=False, holders=[holder], proofs=proofs)]
+    tried = {"outcome": "unknown", "reason": EVIL, "commands": [[EVIL]], "finding": None}
+    evil = {"kernel_release": EVIL, "reason": EVIL, "holders": [holder], "proofs": proofs, "mitigation": tried}
+    return [cell(as_expected=False, **evil)]
 
 
 def test_a_guest_cannot_steer_the_terminal_nor_forge_a_line() -> None:

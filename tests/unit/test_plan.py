@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.core.condition import Requirement
 from lab.core.errors import ScenarioError
 from lab.core.plan import (
     Cell,
@@ -18,14 +19,17 @@ from lab.core.plan import (
     Variant,
     cells,
     describe,
+    describe_load,
     memory_needed_mb,
+    open_at_once,
     parse_chosen,
     plan_cell,
     reachable_connections,
+    requirement,
     select_variants,
     variants,
 )
-from lab.core.scenario import Scenario, parse_scenario, scenario_digest
+from lab.core.scenario import LoadSpec, Scenario, parse_scenario, scenario_digest
 
 SCENARIO = """
 version = 1
@@ -201,7 +205,7 @@ def test_a_plan_has_every_value_filled_in() -> None:
         "axes": {"iptables": "nft", "size": 64},
         "target": "debian12",
         "repeat": 1,
-        "machine": {"boot_args": ["lab.size=64"], "memory_mb": 1536, "vcpus": 2},
+        "machine": {"boot_args": ["lab.size=64"], "memory_mb": 1536, "vcpus": 2, "topology": "loopback"},
         "steps": [
             {
                 "key": "state[0]",
@@ -268,14 +272,48 @@ def test_overrides_that_are_not_positive(overrides: Overrides, message: str) -> 
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("kind", ["churn", "half-open", "udp"])
-def test_loads_to_come_are_refused(kind: str) -> None:
-    text = SCENARIO.replace("[load]\n", f'[load]\nkind = "{kind}"\n')
-    (variant, *_) = variants(scenario(text=text))
-    with pytest.raises(ScenarioError) as caught:
-        plan_cell(Cell(variant, "debian12"))
-    assert str(caught.value) == f"dir/flushed.toml: load.kind: {kind!r} is not yet supported"
-    assert caught.value.hint == "use: hold"
+LOADS = {
+    "hold": (LoadSpec("hold", 20_000), 20_000),
+    "churn at a rate": (LoadSpec("churn", 20_000, rate_per_second=500, hold_seconds=0.5), 251),
+    "churn of few": (LoadSpec("churn", 20, rate_per_second=500, hold_seconds=0.5), 20),
+    "churn as fast as it goes": (LoadSpec("churn", 20_000), 20_000),
+    "half-open": (LoadSpec("half-open", 20_000), 0),
+    "udp with newcomers": (LoadSpec("udp", 20_000, newcomers=200), 200),
+}
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_how_many_connections_a_load_has_open_at_once(name: str) -> None:
+    load, count = LOADS[name]
+    assert open_at_once(load) == count
+
+
+def test_a_flood_needs_no_memory_for_its_connections() -> None:
+    assert (
+        plan_cell(Cell(Variant(plain("x", load=LoadSpec("udp", 2_000_000))), "debian12")).load.connections == 2_000_000
+    )
+
+
+def test_a_load_in_words() -> None:
+    load = LoadSpec("churn", 5000, rate_per_second=500, hold_seconds=0.5, close="vanish")
+    assert describe_load(load) == "churn 5000 connections, 500 per second, each for 0.5 s, ended by vanish"
+    assert describe_load(LoadSpec("udp", 7, newcomers=2)) == "udp 7 connections, then 2 newcomers over TCP"
+
+
+@pytest.mark.parametrize(
+    ("axes", "stated", "backends"),
+    [
+        ({}, (), ()),
+        ({"iptables": "nft"}, (), ("nft",)),
+        ({"iptables": "nft"}, ("nft", "legacy"), ("nft", "legacy")),
+        ({"iptables": "legacy"}, ("nft",), ("nft", "legacy")),
+    ],
+)
+def test_the_axis_of_the_backend_requires_it(
+    axes: dict[str, str], stated: tuple[str, ...], backends: tuple[str, ...]
+) -> None:
+    variant = Variant(plain("x", requires=Requirement(modules=("veth",), backends=stated)), axes)
+    assert requirement(variant) == Requirement(modules=("veth",), backends=backends)
 
 
 def test_a_count_that_cannot_be_reached_names_the_one_that_can() -> None:

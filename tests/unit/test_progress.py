@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         (Progress("load", connections=300), "load"),
         (LOADING, "load, 12 of 300 held, 99 of 100 entries, 3 drops"),
         (Progress("load", held=1, connections=2), "load, 1 of 2 held, no table, drops unknown"),
+        (Progress("restore", mitigation=True), "mitigation, restore"),
+        (replace(LOADING, mitigation=True), "mitigation, load, 12 of 300 held, 99 of 100 entries, 3 drops"),
         (Progress("load", held=1, connections=2, entries="0", table_max="9", drops=0), "0 of 9 entries, 0 drops"),
     ],
 )

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from lab.core.evidence import UNKNOWN_MACHINE
 from lab.core.expectation import Expectation
+from lab.core.facts import Facts
 from lab.core.finding import Finding, Measured
 from lab.core.result import RESULT_VERSION, Try, cell_result, exit_status, mark, results_document
 
@@ -73,7 +75,7 @@ def test_mark(cell: Mapping[str, Any], word: str) -> None:
 
 
 def test_a_result_without_knowledge_is_null_and_never_zero() -> None:
-    result = cell_result(PLAN, Finding("inconclusive", "lost"), None, None, None, ())
+    result = cell_result(PLAN, Finding("inconclusive", "lost"), None, None, UNKNOWN_MACHINE, ())
     unknown = (
         *("kernel_release", "cause", "expected", "because", "as_expected", "message_logged", "max", "entries_before"),
         *("entries_peak", "drops", "early_drops", "insert_failed", "connections", "first_drop_seconds", "holders"),
@@ -84,7 +86,7 @@ def test_a_result_without_knowledge_is_null_and_never_zero() -> None:
 def test_a_result_has_what_the_design_asks_for() -> None:
     finding = Finding("table-full", "because", None, Measured(drops=7, table_max=100))
     tries = [Try(1, "panic", {"restore": 1.0}), Try(2, None, {"restore": 0.5, "load": 2.0})]
-    result = cell_result(PLAN, finding, None, Expectation("tracked", "it should"), "6.1.0", tries)
+    result = cell_result(PLAN, finding, None, Expectation("tracked", "it should"), Facts("debian12", "6.1.0"), tries)
     expected = {"finding": "table-full", "expected": "tracked", "because": "it should", "as_expected": False}
     assert expected.items() <= result.items()
     assert {"drops": 7, "max": 100, "stages_seconds": {"restore": 0.5, "load": 2.0}}.items() <= result.items()

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.core import scenario as module
+from lab.core.condition import Condition, ConfigSpec, Requirement
 from lab.core.errors import ScenarioError
 from lab.core.expectation import FINDINGS, Expectation
 from lab.core.scenario import (
@@ -33,7 +34,7 @@ from lab.core.scenario import (
     scenario_digest,
     substitute,
 )
-from lab.core.version import parse_kernel_spec
+from lab.core.version import parse_version_spec
 from lab.host.scenario_files import find_scenarios, load_scenario, load_scenarios, scenario_directories, scenarios_in
 
 HEAD = 'version = 1\nname = "x"\nsummary = "Is it?"\n'
@@ -61,6 +62,7 @@ unload = ["iptable_nat", "nf_nat"]
 boot_args = ["module_blacklist=nf_conntrack", "size={size}"]
 memory_mb = 2048
 vcpus = 4
+topology = "netns"
 [conntrack]
 max = 100
 buckets = 64
@@ -68,9 +70,21 @@ timeouts = { tcp_established = 54000, udp = 10 }
 [load]
 kind = "churn"
 connections = 7
+rate_per_second = 500
+hold_seconds = 0.5
+close = "vanish"
+[requires]
+kernel = ">=3.18"
+config = ["NF_CONNTRACK=m"]
+modules = ["veth", "nft-chain-nat"]
+loadable = ["nf_conntrack"]
+backends = ["legacy"]
 [[expect]]
 kernel = ">=5.1,<6.2"
 target = "debian*"
+iptables_version = ">=1.8.8"
+nft_version = "<2.0"
+config = ["CONFIG_NF_TABLES=m|y", "NF_NAT=n"]
 iptables = "nft"
 size = 64
 finding = "evicted"
@@ -99,12 +113,29 @@ def test_everything_a_file_can_say() -> None:
             SysctlStep((("net.ipv4.tcp_syncookies", "0"), ("net.core.somaxconn", "{size}"))),
             UnloadStep(("iptable_nat", "nf_nat")),
         ),
-        machine=MachineSpec(("module_blacklist=nf_conntrack", "size={size}"), memory_mb=2048, vcpus=4),
+        machine=MachineSpec(
+            ("module_blacklist=nf_conntrack", "size={size}"), memory_mb=2048, vcpus=4, topology="netns"
+        ),
         conntrack=ConntrackSpec(max=100, buckets=64, timeouts={"tcp_established": 54000, "udp": 10}),
-        load=LoadSpec("churn", 7),
+        load=LoadSpec("churn", 7, rate_per_second=500, hold_seconds=0.5, close="vanish"),
+        requires=Requirement(
+            Condition(kernel=parse_version_spec(">=3.18"), config=(ConfigSpec("NF_CONNTRACK", ("m",)),)),
+            modules=("veth", "nft_chain_nat"),
+            loadable=("nf_conntrack",),
+            backends=("legacy",),
+        ),
         expectations=(
             Expectation(
-                "evicted", "so it is", parse_kernel_spec(">=5.1,<6.2"), "debian*", {"iptables": "nft", "size": 64}
+                "evicted",
+                "so it is",
+                Condition(
+                    kernel=parse_version_spec(">=5.1,<6.2"),
+                    target="debian*",
+                    iptables_version=parse_version_spec(">=1.8.8"),
+                    nft_version=parse_version_spec("<2.0"),
+                    config=(ConfigSpec("NF_TABLES", ("m", "y")), ConfigSpec("NF_NAT", ("n",))),
+                ),
+                {"iptables": "nft", "size": 64},
             ),
             Expectation("untracked"),
         ),
@@ -149,6 +180,36 @@ BAD = {
         "unknown timeout",
         "'tcp_established'",
     ),
+    "a load's key that another kind has": (
+        "[load]\nkind = 'hold'\nrate_per_second = 5",
+        "load.rate_per_second",
+        "means nothing to a load of the kind 'hold'",
+        '"churn"',
+    ),
+    "an end that no connection has": ("[load]\nkind = 'churn'\nclose = 'rst'", "load.close", "must be one of", "reset"),
+    "a time below zero": (
+        "[load]\nkind = 'churn'\nhold_seconds = -1",
+        "load.hold_seconds",
+        "must be 0 to 3600",
+        "3600",
+    ),
+    "a time that is no number": (
+        "[load]\nkind = 'churn'\nhold_seconds = true",
+        "load.hold_seconds",
+        "a number of seconds",
+        "0.5",
+    ),
+    "a topology that there is not": ("[machine]\ntopology = 'bridge'", "machine.topology", "must be one of", "netns"),
+    "an option without a value": (
+        "[requires]\nconfig = ['NF_NAT']",
+        "requires.config[0]",
+        "no option with a value",
+        "=m",
+    ),
+    "a module that is none": ("[requires]\nmodules = ['a b']", "requires.modules[0]", "no name of a module", "letters"),
+    "a backend that there is not": ("[requires]\nbackends = ['ipfw']", "requires.backends", "must be of", "legacy"),
+    "a version that is none": ("[requires]\nnft_version = 'new'", "requires.nft_version", "no comparison", "<4.14"),
+    "unknown key in requires": ("[requires]\nmodule = ['x']", "requires.module", "unknown key", "'modules'"),
     "unknown axis in when": (
         MATRIX + STATE + "run = ['true']\nwhen = { iptable = 'nft' }",
         "state[0].when.iptable",
@@ -542,10 +603,13 @@ def test_steps_of_other_kinds_with_the_same_words_differ() -> None:
 
 def test_digests_stay_what_they_were() -> None:
     """Old results name their scenario by digest: a change here makes every one of them incomparable."""
-    assert scenario_digest(parse(FULL)) == DIGEST_OF_FULL
+    first_version = re.sub(rf"^(?:{LATER_KEYS}) = .*\n", "", FULL, flags=re.MULTILINE).replace("[requires]\n", "")
+    assert scenario_digest(parse(first_version.replace(LATER_CONDITION, ""))) == DIGEST_OF_FULL
     assert scenario_digest(parse(HEAD)) == DIGEST_OF_HEAD
 
 
+LATER_KEYS = "topology|rate_per_second|hold_seconds|close|config|modules|loadable|backends|iptables_version|nft_version"
+LATER_CONDITION = 'kernel = ">=3.18"\n'
 DIGEST_OF_FULL = "a074ca37917569deaa0e01e872a4b7e436bb35403fceec964a7f8e646f758e27"
 DIGEST_OF_HEAD = "b19f939a8034130f9d09f6f20a13802396357fda7fb8c60c8b5f4ef785da90ec"
 

@@ -14,8 +14,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from lab.core.errors import ScenarioError
-from lab.core.evidence import Evidence, Snapshot
-from lab.core.expectation import FINDINGS, Expectation
+from lab.core.evidence import UNKNOWN_MACHINE, Evidence, Snapshot
+from lab.core.expectation import FINDING_EVIDENCE, FINDINGS, Expectation
+from lab.core.facts import Facts
 from lab.core.finding import Finding, judge
 from lab.core.plan import Cell, Variant, plan_cell
 from lab.core.proofs import Proofs, prove
@@ -93,21 +94,33 @@ NOTHING = judge(Evidence())
 
 
 @pytest.mark.parametrize("expected", [None, Expectation("untracked"), Expectation("untracked", because="so it is")])
-@pytest.mark.parametrize("proofs", [None, prove(Evidence(), NOTHING), Proofs(None, False, True, (), "they differ")])
+@pytest.mark.parametrize(
+    "proofs", [None, prove(Evidence(), NOTHING), Proofs(None, False, True, (), False, "they differ")]
+)
 def test_a_result_of_nothing_at_all_is_valid(expected: Expectation | None, proofs: Proofs | None) -> None:
     for tries in ((), (Try(1, "it vanished", {"boot": 3.2}), Try(2, None, {}))):
-        result = cell_result(PLAN, NOTHING, proofs, expected, None, tries)
+        result = cell_result(PLAN, NOTHING, proofs, expected, UNKNOWN_MACHINE, tries)
         assert errors(stored(results_document([result])), "results") == []
 
 
 def test_every_finding_of_the_code_is_in_both_schemas() -> None:
-    assert schema("results")["$defs"]["finding"]["enum"] == list(FINDINGS)
+    assert schema("results")["$defs"]["finding"]["enum"] == list(FINDING_EVIDENCE)
     assert schema("scenario")["properties"]["expect"]["items"]["properties"]["finding"]["enum"] == list(FINDINGS)
 
 
-def test_every_key_of_a_result_is_required() -> None:
-    result = cell_result(PLAN, Finding("inconclusive", "for a test"), None, None, None, ())
-    assert set(schema("results")["$defs"]["cell"]["required"]) == set(result)
+def test_every_key_of_a_result_is_described() -> None:
+    result = cell_result(PLAN, Finding("inconclusive", "for a test"), None, None, UNKNOWN_MACHINE, ())
+    cell = schema("results")["$defs"]["cell"]
+    assert set(cell["properties"]) == set(result)
+    # those that came after the first version are not required, so that older results stay valid
+    assert set(result) - set(cell["required"]) == {
+        "versions",
+        "open_peak",
+        "newcomers",
+        "errors",
+        "memory",
+        "mitigation",
+    }
 
 
 def test_holders_read_from_rules_are_valid() -> None:
@@ -117,8 +130,8 @@ def test_holders_read_from_rules_are_valid() -> None:
         "iptables-legacy-save": "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n",
     }
     absent = dict.fromkeys(("iptables-nft-save", "ruleset.nft", "ruleset.json"), "nf_tables is not loaded")
-    evidence = Evidence(after=Snapshot(texts, absent), kernel_release="6.1.0-50-cloud-amd64")
-    result = stored(cell_result(PLAN, NOTHING, prove(evidence, NOTHING), None, "6.1.0-50-cloud-amd64", ()))
+    evidence = Evidence(after=Snapshot(texts, absent), facts=Facts("debian12", "6.1.0-50-cloud-amd64"))
+    result = stored(cell_result(PLAN, NOTHING, prove(evidence, NOTHING), None, evidence.facts, ()))
     assert isinstance(result, dict)
     assert [holder["kind"] for holder in result["holders"]] == ["rule", "option"]
     assert errors(result, "results", "cell") == []

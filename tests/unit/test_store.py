@@ -15,6 +15,7 @@ import pytest
 
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
 from lab.core.evidence import Evidence, Sample
+from lab.core.facts import Facts
 from lab.core.result import RESULT_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host import store
@@ -23,6 +24,8 @@ from lab.host.recording import Recording
 
 CELLS = Path(__file__).parents[1] / "golden" / "cells"
 CELL = "nat-present,iptables=nft@debian13"
+
+COUNTS = "seconds,attempted,held,failed,lost,accepted,open,newcomers_attempted,newcomers_held"
 
 # what a kernel or a program may print, and a careless write or read would change
 AWKWARD = "a\r\nb\rc\n\x0c\x00\t\\x41 \u2028\xe9\U0001f600 no newline at the end"
@@ -42,6 +45,7 @@ def recording(**changes: Any) -> Recording:
         "after": {},
         "samples": ['{"seconds": 0.5, "count": "1\\n"}', '{"seconds": 0.25, "count": null}'],
         "load": {"ended": "all-held"},
+        "kernel_log_holes": {"overwritten": 0, "truncated": False},
         "kernel_log": AWKWARD,
         "console": "console\n",
         **changes,
@@ -77,14 +81,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_what_was_never_recorded_is_none_when_read_back(tmp_path: Path) -> None:
     evidence = written(tmp_path, Recording(lost="it vanished"))
-    assert evidence == Evidence(lost="it vanished")
+    assert evidence == Evidence(facts=Facts("debian13"), lost="it vanished")
 
 
 @pytest.mark.parametrize("name", ["machine", "settings", "before", "after", "load", "kernel_log", "reached"])
 def test_each_part_can_be_missing_by_itself(tmp_path: Path, name: str) -> None:
     evidence = written(tmp_path, recording(**{name: None}))
     assert getattr(evidence, "kernel_release" if name == "machine" else name) is None
-    others = {field.name for field in fields(evidence)} - {name, "kernel_release", "lost"}
+    others = {field.name for field in fields(evidence)} - {name, "lost", "skipped"}
     assert all(getattr(evidence, other) is not None for other in others)
 
 
@@ -116,20 +120,23 @@ def test_samples_as_a_table(tmp_path: Path) -> None:
     samples = (
         Sample(0.0, None, None, None),
         Sample(
-            0.5, 7, 100, {"entries": 7, "searched": 0, "drop": 2}, attempted=9, held=5, failed=1, lost=2, accepted=6
+            *(0.5, 7, 100, {"entries": 7, "searched": 0, "drop": 2}, 9, 5, 1, 2, 6),
+            open=5,
+            newcomers_attempted=2,
+            newcomers_held=1,
         ),
         Sample(1.0, 8, 100, {"entries": 8, "drop": 3, "early_drop": 1}),
     )
     path = tmp_path / "samples.csv"
     store.write_samples_csv(path, samples)
     assert path.read_text().splitlines() == [
-        "seconds,attempted,held,failed,lost,accepted,entries,max,searched,drop,early_drop",
-        "0.0,0,0,0,0,0,,,,,",
-        "0.5,9,5,1,2,6,7,100,0,2,",
-        "1.0,0,0,0,0,0,8,100,,3,1",
+        f"{COUNTS},entries,max,searched,drop,early_drop",
+        "0.0,0,0,0,0,0,,,,,,,,",
+        "0.5,9,5,1,2,6,5,2,1,7,100,0,2,",
+        "1.0,0,0,0,0,0,,,,8,100,,3,1",
     ]
     store.write_samples_csv(path, ())
-    assert path.read_text() == "seconds,attempted,held,failed,lost,accepted,entries,max\n"
+    assert path.read_text() == f"{COUNTS},entries,max\n"
 
 
 # -- complete or absent -----------------------------------------------------------------------------------------------

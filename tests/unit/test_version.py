@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.core.version import FINAL, KernelSpec, Release, parse_kernel_spec, parse_release
+from lab.core.version import FINAL, VersionSpec, Release, parse_version_spec, parse_release
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_releases_sort_as_they_were_released() -> None:
     ],
 )
 def test_specs_speak_of_series(spec: str, inside: list[str], outside: list[str]) -> None:
-    parsed = parse_kernel_spec(spec)
+    parsed = parse_version_spec(spec)
     assert [release for release in inside if not parsed.matches(release)] == []
     assert [release for release in outside if parsed.matches(release)] == []
 
@@ -105,15 +105,15 @@ def test_specs_speak_of_series(spec: str, inside: list[str], outside: list[str])
 )
 def test_bad_specs_say_what_is_wrong(spec: str, complaint: str | None) -> None:
     if complaint is None:
-        assert parse_kernel_spec(spec) == parse_kernel_spec(spec.strip())
+        assert parse_version_spec(spec) == parse_version_spec(spec.strip())
         return
     with pytest.raises(ValueError) as caught:
-        parse_kernel_spec(spec)
+        parse_version_spec(spec)
     assert complaint in str(caught.value)
 
 
 def test_a_spec_is_written_back_without_its_spaces() -> None:
-    assert str(parse_kernel_spec(" >= 5.1 ,<6.2")) == ">=5.1,<6.2"
+    assert str(parse_version_spec(" >= 5.1 ,<6.2")) == ">=5.1,<6.2"
 
 
 _numbers = st.integers(0, 50)
@@ -123,13 +123,13 @@ _versions = st.lists(_numbers, min_size=2, max_size=4).map(lambda numbers: ".".j
 
 @given(_releases, _versions)
 def test_exactly_one_of_less_equal_greater_holds(release: Release, version: str) -> None:
-    assert [parse_kernel_spec(f"{compare}{version}").matches(release) for compare in ("<", "==", ">")].count(True) == 1
+    assert [parse_version_spec(f"{compare}{version}").matches(release) for compare in ("<", "==", ">")].count(True) == 1
 
 
 @given(_releases, _versions)
 def test_each_comparison_is_the_opposite_of_another(release: Release, version: str) -> None:
     for one, other in (("<", ">="), (">", "<="), ("==", "!=")):
-        spec, opposite = (parse_kernel_spec(f"{compare}{version}") for compare in (one, other))
+        spec, opposite = (parse_version_spec(f"{compare}{version}") for compare in (one, other))
         assert spec.matches(release) is not opposite.matches(release)
 
 
@@ -137,7 +137,7 @@ def test_each_comparison_is_the_opposite_of_another(release: Release, version: s
 def test_a_bound_never_lets_a_later_release_in_and_an_earlier_out(pair: list[Release], version: str) -> None:
     earlier, later = pair
     for compare in ("<", "<="):
-        spec = parse_kernel_spec(f"{compare}{version}")
+        spec = parse_version_spec(f"{compare}{version}")
         assert spec.matches(earlier) or not spec.matches(later)
 
 
@@ -150,16 +150,16 @@ def test_a_release_is_read_back_from_its_text(release: Release) -> None:
 @given(st.text(max_size=40))
 def test_any_text_is_a_spec_or_a_value_error(text: str) -> None:
     try:
-        spec = parse_kernel_spec(text)
+        spec = parse_version_spec(text)
     except ValueError:
         return
-    assert isinstance(spec, KernelSpec)
-    assert parse_kernel_spec(str(spec)) == spec
+    assert isinstance(spec, VersionSpec)
+    assert parse_version_spec(str(spec)) == spec
 
 
 def test_clauses_join_with_and() -> None:
     kernels = ["4.13", "4.14", "5.0", "5.1"]
     for low, high in itertools.combinations(["4.14", "5.0", "5.1"], 2):
-        spec = parse_kernel_spec(f">={low},<{high}")
-        parts = [parse_kernel_spec(f">={low}"), parse_kernel_spec(f"<{high}")]
+        spec = parse_version_spec(f">={low},<{high}")
+        parts = [parse_version_spec(f">={low}"), parse_version_spec(f"<{high}")]
         assert [spec.matches(one) for one in kernels] == [all(part.matches(one) for part in parts) for one in kernels]

@@ -65,7 +65,10 @@ class ReplayMachine:
             "set": lambda on_event: self._recorded("settings"),
             "observe": self._observe,
             "load": self._load,
-            "kernel_log": lambda on_event: {"text": self._text(self._cell / "kmsg.log"), "overwritten": 0},
+            "topology": lambda on_event: self._recorded("topology"),
+            "untrack_ends": lambda on_event: self._recorded("topology")["untracked_ends"],
+            "check": lambda on_event: {"crash": None},
+            "kernel_log": self._kernel_log,
         }
 
     async def call(
@@ -92,6 +95,10 @@ class ReplayMachine:
     def facts(self) -> Mapping[str, Any]:
         """See Machine.facts."""
         return {"provisioner": "replay", "cell": self._cell.name}
+
+    def _kernel_log(self, on_event: OnEvent) -> Mapping[str, Any]:
+        holes = self._cell / "evidence" / "kernel_log_holes.json"
+        return {"text": self._text(self._cell / "kmsg.log"), **(json.loads(_read(holes)) if holes.exists() else {})}
 
     def _apply(self, on_event: OnEvent) -> Mapping[str, Any]:
         recorded = self._recorded("steps")

@@ -1,0 +1,186 @@
+"""Mitigations in real guests: what holds conntrack is removed in a second machine, and the load shows what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.host.run import judge_run
+from tests.vm.conftest import Guests, Ran
+
+log = logging.getLogger(__name__)
+RULESETS = Path(__file__).parents[1] / "golden" / "rulesets"
+HEAD = 'version = 1\nname = "{name}"\nsummary = "For a test."\n'
+LOAD = "[conntrack]\nmax = {most}\n[load]\nconnections = 2000\n"
+
+MASQUERADE = ("--table", "nat", "--append", "POSTROUTING", "--out-interface", "eth0", "--jump", "MASQUERADE")
+STATE = ("--append", "INPUT", "--match", "conntrack", "--ctstate", "INVALID", "--jump", "ACCEPT")
+CONNLIMIT = ("--append", "INPUT", *"--protocol tcp --match connlimit --connlimit-above 100000 --jump DROP".split())
+NOTRACK = tuple(
+    ("--table", "raw", "--append", chain, "--jump", "CT", "--notrack") for chain in ("PREROUTING", "OUTPUT")
+)
+
+ALWAYS_ON = """
+[[state]]
+file = { path = "/etc/modprobe.d/lab.conf", text = "options nf_conntrack enable_hooks=1" }
+"""
+NFT_TABLE_NAMED_AS_A_WORD_OF_NFT = """
+table ip helpers {
+    ct helper ftp-standard {
+        type "ftp" protocol tcp;
+    }
+}
+"""
+
+
+def ruleset(text: str) -> str:
+    """Steps that load a ruleset of nftables."""
+    braced = text.replace("{", "{{").replace("}", "}}")
+    return (
+        f"[[state]]\nfile.path = \"/root/rules\"\nfile.text = '''\n{braced}'''\n{steps(('nft', '-f', '/root/rules'))}"
+    )
+
+
+def made_by(folder: str) -> str:
+    """Steps that make a recorded ruleset again."""
+    braced = (RULESETS / folder / "made-by.sh").read_text().replace("{", "{{").replace("}", "}}")
+    return f"[[state]]\nfile.path = \"/root/rules\"\nfile.text = '''\n{braced}'''\n{steps(('sh', '/root/rules'))}"
+
+
+def steps(*argvs: tuple[str, ...]) -> str:
+    return "".join(f"[[state]]\nrun = {list(argv)}\n" for argv in argvs)
+
+
+def mitigate(guests: Guests, text: str, **chosen: str) -> Ran:
+    """Run the first cell of a scenario, and what removes its holders in a second machine."""
+    job = replace(guests.jobs(text, **chosen)[0], mitigate=True)
+    return asyncio.run(guests.run_async(job))
+
+
+def quick(text: str) -> str:
+    return text.replace("connections = 20000", "connections = 2000")
+
+
+def told(ran: Ran) -> dict[str, Any]:
+    """What came of it, shown by `pytest -rP --log-level=INFO`."""
+    found = ran.result["mitigation"]
+    assert isinstance(found, dict), ran.result["reason"]
+    log.info("%s: %s, %s", ran.result["cell"], ran.result["finding"], ran.result["reason"])
+    log.info("%s: %s", found["outcome"], found["reason"])
+    for command in found["commands"]:
+        log.info("  %s", shlex.join(command))
+    return found
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_a_masquerading_rule_is_removed(guests: Guests, shipped: Callable[[str], str], backend: str) -> None:
+    ran = mitigate(guests, quick(shipped("nat-present")), iptables=backend)
+    found = told(ran)
+    assert (ran.result["finding"], found["outcome"], found["finding"]) == ("table-full", "fixes", "untracked")
+    assert "all 2000 of 2000 connections were held" in found["reason"]
+    again = judge_run(ran.run)[0]
+    assert again == ran.result
+
+
+@dataclass(frozen=True)
+class State:
+    """A state, what it does, how many commands remove what holds conntrack, and what comes of them."""
+
+    text: str
+    finding: str
+    commands: int
+    outcome: str
+    words: str = ""
+    most: int = 100
+    nft: tuple[int, int] = (0, 0)  # older ones do not read it
+
+
+LEGACY, NFT = "iptables-legacy", "iptables-nft"
+STATES = {
+    "flushed with the other backend": State(
+        steps((LEGACY, *MASQUERADE), (NFT, "--flush"), (NFT, "--table", "nat", "--flush"), ("nft", "flush", "ruleset")),
+        *("table-full", 1, "fixes"),
+    ),
+    "two rules alike, legacy": State(
+        steps((LEGACY, *MASQUERADE), (LEGACY, *MASQUERADE), (LEGACY, *STATE)), "table-full", 3, "fixes"
+    ),
+    "two rules alike, nft": State(
+        steps((NFT, *MASQUERADE), (NFT, *MASQUERADE), (NFT, *STATE)), "table-full", 3, "fixes"
+    ),
+    "by number and by words, legacy": State(
+        steps((LEGACY, *STATE), (LEGACY, *CONNLIMIT), (LEGACY, *STATE), (LEGACY, *CONNLIMIT)), "table-full", 4, "fixes"
+    ),
+    "by number and by words, nft": State(
+        steps((NFT, *STATE), (NFT, *CONNLIMIT), (NFT, *STATE), (NFT, *CONNLIMIT)), "table-full", 4, "fixes"
+    ),
+    "by handle": State(made_by("nft-verdict-maps"), *("table-full", 5, "fixes")),
+    "objects in use": State(made_by("nft-objects-in-maps"), *("table-full", 5, "fixes"), nft=(1, 0)),
+    "objects and the rules that name them": State(made_by("nft-objects-used"), *("table-full", 4, "fixes")),
+    "a name that nft does not take back": State(
+        ruleset(NFT_TABLE_NAMED_AS_A_WORD_OF_NFT), "table-full", 1, "unknown", "nft delete ct helper ip helpers"
+    ),
+    "always on, with a rule, legacy": State(ALWAYS_ON + steps((LEGACY, *MASQUERADE)), "table-full", 2, "fixes"),
+    # the rule goes, its chain of type nat stays, and that uses a module
+    "always on, with a rule, nft": State(
+        ALWAYS_ON + steps((NFT, *MASQUERADE)), "table-full", 2, "unknown", "nft_chain_nat is in use"
+    ),
+    "tracked, and room for all": State(steps((LEGACY, *MASQUERADE)), "tracked", 1, "fixes", most=5000),
+    "lost to a rule, too": State(
+        steps((LEGACY, *MASQUERADE), (LEGACY, *"--append INPUT --protocol tcp --dport 7778 --jump DROP".split())),
+        *("other-loss", 1, "no effect", "not attached any more", 5000),
+    ),
+    "notrack for another protocol": State(
+        steps(
+            (LEGACY, *MASQUERADE),
+            *((LEGACY, "--table", "raw", *rule[2:4], "--protocol", "udp", *rule[4:]) for rule in NOTRACK),
+        ),
+        *("table-full", 1, "fixes"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_the_removal_does_to_a_state(guests: Guests, name: str) -> None:
+    state = STATES[name]
+    ran = mitigate(guests, HEAD.format(name="state") + state.text + LOAD.format(most=state.most))
+    if tuple(map(int, ran.result["versions"]["nft"].split(".")[:2])) < state.nft:
+        pytest.skip("this nft does not read the ruleset")
+    assert ran.result["finding"] == state.finding, ran.result["reason"]
+    found = told(ran)
+    assert found["outcome"] == state.outcome, found["reason"]
+    assert state.words in found["reason"]
+    assert len(found["commands"]) == state.commands
+    assert judge_run(ran.run)[0] == ran.result
+
+
+@pytest.mark.parametrize("backend", [LEGACY, NFT])
+def test_where_notrack_hides_it_there_is_nothing_to_do(guests: Guests, backend: str) -> None:
+    rules = steps((backend, *MASQUERADE), *((backend, *rule) for rule in NOTRACK))
+    ran = mitigate(guests, HEAD.format(name="notrack") + rules + LOAD.format(most=100))
+    assert (ran.result["finding"], ran.result["mitigation"]) == ("untracked", None), ran.result["reason"]
+    assert ran.result["proofs"]["notrack"] is True
+    assert not (ran.cell / "mitigation").exists()
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_an_always_on_kernel_needs_its_modules_removed(
+    guests: Guests, shipped: Callable[[str], str], backend: str
+) -> None:
+    ran = mitigate(guests, quick(shipped("nat-flushed-always-on")), iptables=backend)
+    found = told(ran)
+    (command,) = found["commands"]
+    assert (ran.result["finding"], command[:2]) == ("table-full", ["modprobe", "-r"])
+    if ran.result["kernel_release"].startswith("5.10.") and backend == "nft":
+        # iptables 1.8.7 leaves its chains of type nat behind, and those use the module
+        assert found["outcome"] == "unknown"
+        assert "nft_chain_nat is in use" in found["reason"]
+    else:
+        assert found["outcome"] == "fixes", found["reason"]
+        assert "nf_conntrack is not in this kernel" in found["reason"]
