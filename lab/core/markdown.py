@@ -1,0 +1,35 @@
+"""Markdown: texts, tables and blocks of commands that stay what they are, whatever characters are in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_MARKUP = re.compile(r"[\\*\[\]~]")
+_CODE = re.compile(r"(`[^`]*`)")
+
+
+def prose(text: str) -> str:
+    """A line of a file's words; what stands between backticks is left as code."""
+    parts = _CODE.split(text)
+    return "".join(
+        part if index % 2 else _MARKUP.sub(r"\\\g<0>", part).replace("<", "&lt;") for index, part in enumerate(parts)
+    )
+
+
+def code(text: str) -> str:
+    """A word as it is typed."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+def block(text: str, language: str = "sh") -> str:
+    """Lines as they are typed, in a fence that none of them closes."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts that are Markdown already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

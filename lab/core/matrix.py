@@ -1,0 +1,121 @@
+"""The matrix: what one run found, states down and kernels across, as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lab.core.markdown import prose, table
+from lab.core.result import mark
+from lab.core.scenario import BACKEND_AXIS
+
+Json = Mapping[str, Any]
+
+_KERNEL_PACKAGE = "linux-image-"
+_ACCELERATORS = {"tcg": "emulated", "kvm": "with KVM"}
+_MARKS = (
+    ("ok", "as expected"),
+    ("DIFFERS", "not as expected"),
+    ("unclear", "inconclusive"),
+    ("skipped", "skipped"),
+    ("-", "not judged"),
+)
+
+
+def matrix_page(manifest: Json, results: Json, wall_seconds: float, made_by: str) -> str:
+    """The page of a run as Markdown, from its manifest.json and results.json."""
+    cells: Sequence[Json] = results["cells"]
+    parts = [
+        f"<!-- Made by {made_by} from results/reference/: change nothing here, and run it again. -->",
+        "# The matrix",
+        _head(manifest, cells, wall_seconds),
+        _legend(cells),
+        _findings(manifest, cells),
+        "## Versions",
+        _versions(manifest),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(manifest: Json, cells: Sequence[Json], wall_seconds: float) -> str:
+    counts = Counter(map(mark, cells))
+    outcome = ", ".join(f"{counts[name]} {words}" for name, words in _MARKS if counts[name])
+    provisioner, overrides = manifest["provisioner"], manifest["overrides"]
+    how = f"{_ACCELERATORS[provisioner['accelerator']]}, {manifest['host']['processors'] or '?'} processors"
+    changed = [f"--{name} {overrides[name]}" for name in ("connections", "max") if overrides[name] is not None]
+    changed += [f"--set {one}" for one in overrides["set"]] + ["--mitigate"] * overrides.get("mitigate", False)
+    lines = [
+        f"{len(cells)} cells: {outcome}.",
+        f"Run on {manifest['started_at'][:10]} (UTC) in {_duration(wall_seconds)}: conntrack-lab"
+        f" {manifest['tool_version']}, {prose(provisioner['qemu_version'])}, {how}.",
+        *([f"With `{' '.join(changed)}`."] if changed else []),
+        "What the findings mean: [findings.md](findings.md). "
+        "All numbers: [results/reference](../results/reference/README.md).",
+    ]
+    return "\n".join(lines)
+
+
+def _legend(cells: Iterable[Json]) -> str:
+    lines = ["- L: the kernel logged `table full`."]
+    if any(mark(cell) in ("DIFFERS", "unclear") for cell in cells):
+        lines.append("- **Bold**: not as expected; the expected finding stands behind it.")
+    return "\n".join(lines)
+
+
+def _findings(manifest: Json, cells: Sequence[Json]) -> str:
+    targets = list(dict.fromkeys((*manifest["targets"], *(cell["target"] for cell in cells))))
+    states: dict[str, dict[str, list[Json]]] = {}
+    for cell in cells:
+        states.setdefault(_state(cell), {}).setdefault(cell["target"], []).append(cell)
+    header = ["state", *(f"{prose(target)}<br>{_kernel(target, manifest, cells)}" for target in targets)]
+    rows = [[state, *(_told(found.get(target, ())) for target in targets)] for state, found in states.items()]
+    return table(header, rows)
+
+
+def _state(cell: Json) -> str:
+    axes = [f"iptables-{value}" if axis == BACKEND_AXIS else f"{axis}={value}" for axis, value in cell["axes"].items()]
+    name = cell["scenario"]
+    return ", ".join([f"[{name}](scenarios/{name}.md)", *axes])
+
+
+def _kernel(target: str, manifest: Json, cells: Iterable[Json]) -> str:
+    """What the guests said, else what the target's kernel names itself."""
+    said = (cell["kernel_release"] for cell in cells if cell["target"] == target and cell["kernel_release"])
+    return prose(next(said, None) or manifest["targets"].get(target, {}).get("kernel_release") or "?")
+
+
+def _told(cells: Sequence[Json]) -> str:
+    """A cell of the matrix; of repeats, each different outcome with how often it came."""
+    counts = Counter(map(_finding, cells))
+    if len(cells) == 1 or not cells:
+        return "".join(counts)
+    return "; ".join(f"{words} ({count}x)" for words, count in counts.most_common())
+
+
+def _finding(cell: Json) -> str:
+    differs = mark(cell) in ("DIFFERS", "unclear") and cell["expected"]
+    words = f"**{cell['finding']}**, not {cell['expected']}" if differs else str(cell["finding"])
+    return f"{words}, L" if cell["message_logged"] else words
+
+
+def _versions(manifest: Json) -> str:
+    targets: Mapping[str, Json] = manifest["targets"]
+    packages = {name: _by_role(target.get("packages") or {}) for name, target in targets.items()}
+    roles = dict.fromkeys(role for versions in packages.values() for role in versions)
+    if not roles:
+        return "Not recorded."
+    rows = [[role, *(prose(packages[name].get(role, "-")) for name in targets)] for role in roles]
+    return table(["package", *map(prose, targets)], rows)
+
+
+def _by_role(packages: Mapping[str, str]) -> dict[str, str]:
+    """The kernel's package has another name for each kernel: all of them in one row."""
+    return {"kernel" if name.startswith(_KERNEL_PACKAGE) else name: version for name, version in packages.items()}
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
