@@ -11,9 +11,7 @@ from lab.guest.files import read_text
 from lab.guest.server import GATHER_SECONDS
 from lab.guest.spread import FIRST_PORT, Shard, fits_one_process, shards
 
-# inet_init_net() in net/ipv4/af_inet.c: what a new network namespace starts with, whatever the first one was set to
-_PORTS_OF_NEW_NAMESPACE = 60999 - 32768 + 1
-_PAIR_GATHER_SECONDS = 0.0
+_PAIR_GATHER_SECONDS = 0.0  # the client's batch is done when the server's turn comes: there is nothing to wait for
 
 
 class LoadError(Exception):
@@ -134,13 +132,10 @@ def _flood(request: LoadRequest) -> List[Wave]:
 
 def _connected(request: LoadRequest, connections: int, first_port: int, sides: Sides, rules: endings.Rules) -> Wave:
     """A wave of servers and clients."""
-    limit, ports = fd_limit(), ephemeral_ports()
-    on_loopback = request.topology == topology.LOOPBACK
-    if not on_loopback:
-        ports = min(ports, _PORTS_OF_NEW_NAMESPACE)
+    limit = fd_limit()
     address = topology.server_address(request.topology)
-    plan = shards(connections, _processes(request), limit, ports, first_port, address)
-    if on_loopback and all(fits_one_process(shard, limit) for shard in plan):
+    plan = shards(connections, _processes(request), limit, ephemeral_ports(), first_port, address)
+    if request.topology == topology.LOOPBACK and all(fits_one_process(shard, limit) for shard in plan):
         work = _in_pairs(plan, sides)
     else:
         work = _apart(plan, sides)
@@ -148,8 +143,8 @@ def _connected(request: LoadRequest, connections: int, first_port: int, sides: S
 
 
 def _in_pairs(plan: Sequence[Shard], sides: Sides) -> List[Work]:
-    """Both sides of a shard in one process: no change of process for each batch, of which an emulated machine has half
-    of its time back.
+    """Both sides of a shard in one process: without a change of process for each batch, an emulated machine takes half
+    of the time.
     """
     return [
         Work(

@@ -41,7 +41,6 @@ class Load:
         self._sampler = Sampler()
         self._watch = endings.Watch()
         self._started = 0.0
-        self._open_peak = 0
         self._ended: Optional[str] = None
         self._complete = self._loop.create_future()
 

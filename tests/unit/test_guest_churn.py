@@ -217,6 +217,25 @@ class TestClient:
         assert client.open == 4
         assert have_heard_nothing(peers)
 
+    def test_what_is_established_only_at_the_end_stays_too(
+        self,
+        listener: socket.socket,
+        make_client: Callable[..., ChurnClient],
+        monkeypatch: pytest.MonkeyPatch,
+        stack: ExitStack,
+    ) -> None:
+        client = make_client(4)
+
+        def watch(fds: list[int]) -> None:
+            for fd in fds:
+                client._epoll.register(fd, select.EPOLLOUT)
+
+        monkeypatch.setattr(client, "_settle", watch)
+        client.start()
+        outcome = client.outcome()
+        assert (outcome["held"], outcome["open"]) == (4, 4)
+        assert have_heard_nothing(accepted(listener, stack, 4))
+
     def test_refused_ones_fail_and_the_others_come_and_go(
         self, loop: asyncio.AbstractEventLoop, listener: socket.socket, stack: ExitStack
     ) -> None:
