@@ -13,6 +13,7 @@ from lab.guest.spread import Shard
 from lab.guest.worker import TICK_SECONDS, Link, Message, new_loop
 
 CLIENT, SERVER = "client", "server"
+_TURNS_PER_BEAT = 10  # a worker of which nothing moves says so twice a second: it runs, it only has nothing to tell
 
 
 class Part(NamedTuple):
@@ -144,6 +145,7 @@ def _serve(loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -
     Raises what a callback raised: a loop alone would log it and go on, and a bug would pass for a stalled load.
     """
     last: List[Message] = [{}]
+    turns = [0]
     finished: List[bool] = []
     problems: List[BaseException] = []
 
@@ -168,10 +170,11 @@ def _serve(loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -
             return
         for part in parts:
             part.tick()
+        turns[0] += 1
         progress = _progress(parts)
-        if progress != last[0]:
+        if progress != last[0] or turns[0] % _TURNS_PER_BEAT == 0:
             last[0] = progress
-            link.send(progress)
+            link.send(dict(progress, turns=turns[0]))
         loop.call_later(TICK_SECONDS, on_tick)
 
     loop.set_exception_handler(on_problem)

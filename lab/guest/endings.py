@@ -30,14 +30,17 @@ class Watch:
         self._full_at = 0.0
         self._moved_at = 0.0
         self._moved: Any = None
-        self._still_ticks = 0
+        self._turns = 0
+        self._turns_then = 0
 
     def restart(self, now: float) -> None:
         """Something new begins: what was quiet before says nothing."""
-        self._moved_at, self._still_ticks = now, 0
+        self._moved_at, self._turns, self._turns_then = now, 0, 0
 
-    def note(self, now: float, sample: Dict[str, Any], progress: Any) -> None:
-        """Take a sample of the table into account, and how far the connections are."""
+    def note(self, now: float, sample: Dict[str, Any], progress: Any, turns: int) -> None:
+        """Take a sample of the table into account, how far the connections are, and how many turns the slowest of the
+        processes has had that drive them.
+        """
         drops = sampling.drops(sample)
         if self._drops_before is None:
             self._drops_before = drops  # of a conntrack that came during the load: what its first sample shows
@@ -46,19 +49,20 @@ class Watch:
             if self._full_since is None or now - self._full_at > FULL_GAP_SECONDS:
                 self._full_since = now
             self._full_at = now
-        self._still_ticks += 1
+        self._turns = turns
         if (progress, drops) != self._moved:
-            self._moved, self._moved_at, self._still_ticks = (progress, drops), now, 0
+            self._moved, self._moved_at, self._turns_then = (progress, drops), now, turns
 
     def is_full(self) -> bool:
         """Whether the table was full, and dropped, for long enough to be sure."""
         return self._full_since is not None and self._full_at - self._full_since >= FULL_SECONDS
 
     def is_quiet(self, now: float) -> bool:
-        """Whether nothing moves any more. A machine whose host did not let it run has seen the time pass, but has not
-        looked: that is no quiet.
+        """Whether nothing moves any more, although it could. Processes that a busy host did not let run have seen the
+        time pass, but have done nothing in it: that is no quiet.
         """
-        return now - self._moved_at >= QUIET_SECONDS and self._still_ticks >= QUIET_SECONDS / TICK_SECONDS / 4
+        turns = self._turns - self._turns_then
+        return now - self._moved_at >= QUIET_SECONDS and turns >= QUIET_SECONDS / TICK_SECONDS / 4
 
 
 Rule = Callable[[Seen], bool]

@@ -130,8 +130,12 @@ class Load:
             sample["open"] = open_now
         for newcomers in progress[1:]:
             sample.update(newcomers_attempted=newcomers["attempted"], newcomers_held=newcomers["held"])
-        self._watch.note(now, sample, (progress, open_now))
+        self._watch.note(now, sample, (progress, open_now), self._turns())
         self._on_sample(sample)
+
+    def _turns(self) -> int:
+        """Of the slowest worker whose turn it is."""
+        return min((worker.latest.get("turns", 0) for worker in self._workers[max(0, self._begun - 1)]), default=0)
 
     def _open(self) -> int:
         return _total(self._workers[0], ("open",))["open"]
@@ -162,6 +166,7 @@ class Load:
         return {
             "kind": self._request.kind,
             "ended": self._ended,
+            "started_monotonic_seconds": round(self._started, 6),
             "seconds": round(time.monotonic() - self._started, 4),
             "connections": self._request.connections,
             "progress": _total(self._workers[0], _COUNTS),

@@ -8,12 +8,13 @@ import gzip
 import os
 import platform
 import resource
+import shutil
 import socket
 import struct
 from typing import Any, Dict, List, Optional
 
 from lab.guest import PROTOCOL_VERSION
-from lab.guest.apply import loaded_modules, run_command, set_sysctls
+from lab.guest.apply import STEP_PATH, loaded_modules, run_command, set_sysctls
 from lab.guest.files import error_name, read_text, sysctl_path, write_text
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1  # linux/sockios.h, linux/if.h
@@ -24,6 +25,9 @@ LIMITS: Dict[str, Any] = {
     "net.core.somaxconn": 65535,  # a listener's backlog is cut to it
     "net.core.netdev_max_backlog": 65536,  # loopback queues here
     "net.ipv4.tcp_max_syn_backlog": 65535,
+    # sockets in TIME_WAIT and sockets without a process, of which a small machine allows only a few thousand
+    "net.ipv4.tcp_max_tw_buckets": 1048576,
+    "net.ipv4.tcp_max_orphans": 1048576,
     # With cookies, an overflow of the SYN queue leaves connections that only the client believes in. The article
     # turns them off too; conntrack sees a SYN before TCP does, so the entries are the same.
     "net.ipv4.tcp_syncookies": 0,
@@ -53,6 +57,11 @@ def prepare() -> List[str]:
     except OSError as error:
         problems.append("lo: {}".format(error_name(error)))
     return problems
+
+
+def missing_programs(names: List[str]) -> List[str]:
+    """Those of the programs that no folder of a step's PATH has."""
+    return [name for name in names if shutil.which(name, path=STEP_PATH) is None]
 
 
 def take_name() -> None:
