@@ -90,7 +90,7 @@ class Recorded:
 class Holder:
     """One thing that keeps the hooks of `families` attached."""
 
-    kind: str  # rule, object (a named one of nftables, or a set), option (of the module), module
+    kind: str  # rule, object (a named one of nftables, a set, a chain), option (of the module), module
     backend: str  # iptables-legacy, iptables-nft, nft, kernel
     family: str  # as the backend says: ip, ip6, inet, bridge; "" for the kernel's own
     table: str
@@ -100,7 +100,7 @@ class Holder:
     rule: str  # as the program prints it
     depends_on: tuple[str, ...]  # what in it needs conntrack: "-m state", "-j MASQUERADE", "ct state", "masquerade"
     reachable: bool | None  # whether any packet can come to it; None where that means nothing
-    families: tuple[str, ...]  # whose packets are tracked because of it: ip, ip6, bridge
+    families: tuple[str, ...]  # whose packets are tracked because of it: ip, ip6, bridge; () for what holds a module
     remove: tuple[str, ...]  # argv that removes it, once the holders before it are gone; () when nothing does
 
 
@@ -123,7 +123,9 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     tables = [*legacy, *_named_once(saved, nft)]
     found = [holder for table in tables for holder in _table_holders(table)]
     loaded = None if recorded.modules is None else modules(recorded.modules)
-    return (*found, *_option_holders(recorded, loaded), *_module_holders(recorded.kernel, loaded or ()))
+    by_module = [*_option_holders(recorded, loaded), *_module_holders(recorded.kernel, loaded or ())]
+    chains = [holder for table in nft for holder in _nat_chain_holders(table)] if by_module else []
+    return (*found, *chains, *by_module)
 
 
 def held_families(found: Iterable[Holder]) -> frozenset[str]:
@@ -171,6 +173,7 @@ class _Table:
     hooked: frozenset[str] = frozenset()  # the chains that packets enter by themselves
     rules: tuple[_Rule, ...] = ()
     objects: tuple[_Object, ...] = ()
+    nat_chains: tuple[str, ...] = ()  # nftables: those of type nat
     maps: Mapping[str, frozenset[str]] = field(default_factory=dict)  # name -> the chains its verdicts lead to
 
     @property
@@ -242,6 +245,30 @@ def _table_holders(table: _Table) -> Iterator[Holder]:
                 families=_families(table.family, item.depends_on),
                 remove=_object_removal(table, item, gone),
             )
+
+
+def _nat_chain_holders(table: _Table) -> Iterator[Holder]:
+    """Where the modules hold the hooks: the chains that keep the module of NAT in use, and so all of them loaded.
+
+    They hold no hook themselves, so they are of no family. Rules that are left in such a chain go with it.
+    """
+    for name in table.nat_chains:
+        left = any(rule.chain == name and not rule.depends_on for rule in table.rules)
+        flush = ("flush", "chain", table.family, table.name, name, ";") if left else ()
+        yield Holder(
+            kind="object",
+            backend=NFT,
+            family=table.family,
+            table=table.name,
+            chain=name,
+            handle=None,
+            number=None,
+            rule=f"chain {name}",
+            depends_on=("type nat",),
+            reachable=None,
+            families=(),
+            remove=("nft", *flush, "delete", "chain", table.family, table.name, name),
+        )
 
 
 def _words(depends_on: Iterable[_Dependency]) -> tuple[str, ...]:
@@ -454,6 +481,9 @@ def _json_tables(text: str, by_text: Mapping[tuple[str, str], _Table]) -> Iterat
                 for kind, body in mine
                 if kind in (*OBJECTS, "set", "map")
             ),
+            nat_chains=tuple(
+                _string(body, "name") for kind, body in mine if kind == "chain" and body.get("type") == "nat"
+            ),
             maps={_string(body, "name"): frozenset(_json_jumps(body)) for kind, body in mine if kind == "map"},
         )
 
@@ -657,7 +687,13 @@ def _with_block(table: _Table, block: tuple[str, str, int | None], body: Sequenc
     if kind == "chain":
         hooked = any(_TEXT_HOOK.match(line.bare) for line in body)
         rules = tuple(_text_rule(name, line) for line in body if _is_rule(line))
-        return replace(table, hooked=table.hooked | ({name} if hooked else set()), rules=(*table.rules, *rules))
+        nat = any(line.bare.startswith("type nat hook ") for line in body)
+        return replace(
+            table,
+            hooked=table.hooked | ({name} if hooked else set()),
+            rules=(*table.rules, *rules),
+            nat_chains=(*table.nat_chains, *((name,) if nat else ())),
+        )
     if kind in OBJECTS:
         item = _Object(kind, name, f"{kind} {name}", (_Dependency(f"{kind} object"),), handle)
         return replace(table, objects=(*table.objects, item))

@@ -14,7 +14,7 @@ from lab.core.finding import Finding
 from lab.core.holders import Holder
 from lab.core.plan import CellPlan, PlannedStep
 from lab.core.proofs import Proofs
-from lab.core.scenario import RunStep
+from lab.core.scenario import RunStep, Step, UnloadStep
 
 Commands = tuple[tuple[str, ...], ...]
 
@@ -33,6 +33,7 @@ _UNTRIED = frozenset({"state-refused", "inconclusive", "skipped"})
 # name the same command, and each has to be removed.
 _AT_ONCE = frozenset({"option", "module"})
 _STEP = "mitigation"
+_UNLOAD = ("modprobe", "-r")
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,22 @@ def commands(held_by: Sequence[Holder]) -> Commands:
 
 def mitigated(plan: CellPlan, removal: Commands) -> CellPlan:
     """The plan of the second machine: the removal is further steps, after the state and before the table's settings."""
-    steps = (PlannedStep(f"{_STEP}[{index}]", RunStep(argv)) for index, argv in enumerate(removal))
+    steps = (PlannedStep(f"{_STEP}[{index}]", _step(argv)) for index, argv in enumerate(removal))
     return replace(plan, steps=(*plan.steps, *steps))
+
+
+def _step(argv: tuple[str, ...]) -> Step:
+    """Modules are removed as a step `unload` does it, with patience: nf_tables lets go of them in the background.
+
+    By hand nobody is fast enough to meet that.
+    """
+    return UnloadStep(argv[len(_UNLOAD) :]) if argv[: len(_UNLOAD)] == _UNLOAD else RunStep(argv)
 
 
 def planned_commands(plan: Mapping[str, Any]) -> Commands:
     """The removal in the stored plan of a second machine: what was run, whatever would be run today."""
-    return tuple(tuple(step["argv"]) for step in plan["steps"] if step["key"].startswith(f"{_STEP}["))
+    mine = (step for step in plan["steps"] if step["key"].startswith(f"{_STEP}["))
+    return tuple(tuple(step["argv"]) if step["kind"] == "run" else (*_UNLOAD, *step["modules"]) for step in mine)
 
 
 def outcome(first: Judged, second: Judged | None, ran: Commands) -> Mitigation:

@@ -294,6 +294,30 @@ def test_unloading_never_comes_before_a_user(kernel: str, state: str) -> None:
         assert set(users[name]) <= set(order)
 
 
+def test_where_modules_hold_the_chains_of_type_nat_go_first() -> None:
+    """They keep nft_chain_nat in use, whoever made them; rules that need no conntrack go with their chain."""
+    state = recorded(GOLDEN / "rulesets" / "iptables-nft-masquerade")
+    body = "\t\ttype nat hook prerouting priority 0; policy accept;\n\t\taccept # handle 2\n"
+    text = f"table ip mine {{\n\tchain pre {{\n{body}\t}}\n}}\n"
+    views = (
+        replace(state, modprobe_conf=CONF, modules=LOADED),
+        replace(state, modprobe_conf=CONF, modules=LOADED, nft_json=None),
+        Recorded((6, 12), nft_text=text, modprobe_conf=CONF, modules=LOADED),
+        Recorded((3, 18), nft_text=text, modules="nf_conntrack_ipv4 1 0 - Live 0x0\n"),
+    )
+    chain = "nft delete chain ip nat POSTROUTING"
+    mine = "nft flush chain ip mine pre ; delete chain ip mine pre"
+    for view, expected in zip(views, (chain, chain, mine, mine), strict=True):
+        *_, found, last = holders.holders(view)
+        assert (found.kind, found.depends_on, found.families) == ("object", ("type nat",), ())
+        assert " ".join(found.remove) == expected
+        assert last.remove[:2] == ("modprobe", "-r")
+        assert holders.held_families((found,)) == frozenset()
+    assert holders.holders(Recorded((6, 12), nft_text=text, modules=LOADED)) == (), (
+        "where rules hold, they hold nothing"
+    )
+
+
 @pytest.mark.parametrize(
     "row", ["nf_conntrack 1 0 [permanent], Live 0x0", "nf_conntrack 1 - - Live 0x0", "user 1 0 [permanent], Live 0x0"]
 )
@@ -316,6 +340,7 @@ def test_nothing_recorded_holds_nothing() -> None:
 chain_names = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=2, max_size=5, unique=True)
 
 
+@settings(deadline=None)
 @given(names=chain_names, data=st.data())
 def test_a_rule_holds_whether_it_is_reachable_or_not(names: list[str], data: st.DataObject) -> None:
     """Whatever jumps to whatever: the holder is there, and its chain is reachable when a path of jumps leads to it."""

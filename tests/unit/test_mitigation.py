@@ -25,7 +25,7 @@ from lab.core.mitigation import (
 )
 from lab.core.plan import PlannedStep
 from lab.core.proofs import Proofs
-from lab.core.scenario import RunStep
+from lab.core.scenario import RunStep, UnloadStep
 from lab.host.provision.replay import recorded_plan
 from tests.unit.test_schemas import errors
 
@@ -100,16 +100,17 @@ def test_two_rules_alike_are_removed_one_by_one() -> None:
 
 def test_the_second_plan_is_the_first_with_more_steps() -> None:
     plan = recorded_plan(CELLS / "nat-present,iptables=nft@debian13")
-    second = mitigated(plan, (RULE.remove, OTHER.remove))
+    second = mitigated(plan, (RULE.remove, OTHER.remove, MODULE.remove))
     assert second.steps[: len(plan.steps)] == plan.steps
     assert second.steps[len(plan.steps) :] == (
         PlannedStep("mitigation[0]", RunStep(RULE.remove)),
         PlannedStep("mitigation[1]", RunStep(OTHER.remove)),
+        PlannedStep("mitigation[2]", UnloadStep(("a", "b"))),
     )
     assert replace(second, steps=plan.steps) == plan
     stored = json.loads(json.dumps(second.to_json()))
-    assert [step["key"] for step in stored["steps"]] == ["state[0]", "mitigation[0]", "mitigation[1]"]
-    assert planned_commands(stored) == (RULE.remove, OTHER.remove)
+    assert [step["key"] for step in stored["steps"]] == ["state[0]", "mitigation[0]", "mitigation[1]", "mitigation[2]"]
+    assert planned_commands(stored) == (RULE.remove, OTHER.remove, MODULE.remove)
     assert planned_commands(plan.to_json()) == ()
 
 

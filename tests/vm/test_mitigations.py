@@ -42,16 +42,20 @@ table ip helpers {
 
 def ruleset(text: str) -> str:
     """Steps that load a ruleset of nftables."""
-    braced = text.replace("{", "{{").replace("}", "}}")
-    return (
-        f"[[state]]\nfile.path = \"/root/rules\"\nfile.text = '''\n{braced}'''\n{steps(('nft', '-f', '/root/rules'))}"
-    )
+    return file(text) + steps(("nft", "-f", "/root/file"))
 
 
 def made_by(folder: str) -> str:
-    """Steps that make a recorded ruleset again."""
-    braced = (RULESETS / folder / "made-by.sh").read_text().replace("{", "{{").replace("}", "}}")
-    return f"[[state]]\nfile.path = \"/root/rules\"\nfile.text = '''\n{braced}'''\n{steps(('sh', '/root/rules'))}"
+    """Steps that make a recorded ruleset again. nft 0.9.8 looks for its standard input in /dev, which udev fills."""
+    link = "test -e /dev/stdin || ln -s /proc/self/fd/0 /dev/stdin"
+    made = (RULESETS / folder / "made-by.sh").read_text()
+    return file(made) + steps(("sh", "-c", link), ("sh", "/root/file"))
+
+
+def file(text: str) -> str:
+    """A step that writes a file."""
+    braced = text.replace("{", "{{").replace("}", "}}")
+    return f"[[state]]\nfile.path = \"/root/file\"\nfile.text = '''\n{braced}'''\n"
 
 
 def steps(*argvs: tuple[str, ...]) -> str:
@@ -95,7 +99,7 @@ class State:
 
     text: str
     finding: str
-    commands: int
+    commands: int | None  # None: as many as there are chains, which depends on the program that made them
     outcome: str
     words: str = ""
     most: int = 100
@@ -120,17 +124,17 @@ STATES = {
     "by number and by words, nft": State(
         steps((NFT, *STATE), (NFT, *CONNLIMIT), (NFT, *STATE), (NFT, *CONNLIMIT)), "table-full", 4, "fixes"
     ),
-    "by handle": State(made_by("nft-verdict-maps"), *("table-full", 5, "fixes")),
+    "by handle": State(made_by("nft-inet-stateful"), *("table-full", 2, "fixes")),
+    "by handle, in many chains": State(made_by("nft-verdict-maps"), *("table-full", 5, "fixes"), nft=(1, 0)),
     "objects in use": State(made_by("nft-objects-in-maps"), *("table-full", 5, "fixes"), nft=(1, 0)),
     "objects and the rules that name them": State(made_by("nft-objects-used"), *("table-full", 4, "fixes")),
     "a name that nft does not take back": State(
-        ruleset(NFT_TABLE_NAMED_AS_A_WORD_OF_NFT), "table-full", 1, "unknown", "nft delete ct helper ip helpers"
+        ruleset(NFT_TABLE_NAMED_AS_A_WORD_OF_NFT),
+        *("table-full", 1, "unknown", "nft delete ct helper ip helpers"),
+        nft=(1, 0),
     ),
     "always on, with a rule, legacy": State(ALWAYS_ON + steps((LEGACY, *MASQUERADE)), "table-full", 2, "fixes"),
-    # the rule goes, its chain of type nat stays, and that uses a module
-    "always on, with a rule, nft": State(
-        ALWAYS_ON + steps((NFT, *MASQUERADE)), "table-full", 2, "unknown", "nft_chain_nat is in use"
-    ),
+    "always on, with a rule, nft": State(ALWAYS_ON + steps((NFT, *MASQUERADE)), "table-full", None, "fixes"),
     "tracked, and room for all": State(steps((LEGACY, *MASQUERADE)), "tracked", 1, "fixes", most=5000),
     "lost to a rule, too": State(
         steps((LEGACY, *MASQUERADE), (LEGACY, *"--append INPUT --protocol tcp --dport 7778 --jump DROP".split())),
@@ -156,7 +160,7 @@ def test_what_the_removal_does_to_a_state(guests: Guests, name: str) -> None:
     found = told(ran)
     assert found["outcome"] == state.outcome, found["reason"]
     assert state.words in found["reason"]
-    assert len(found["commands"]) == state.commands
+    assert len(found["commands"]) == state.commands or state.commands is None
     assert judge_run(ran.run)[0] == ran.result
 
 
@@ -175,12 +179,10 @@ def test_an_always_on_kernel_needs_its_modules_removed(
 ) -> None:
     ran = mitigate(guests, quick(shipped("nat-flushed-always-on")), iptables=backend)
     found = told(ran)
-    (command,) = found["commands"]
-    assert (ran.result["finding"], command[:2]) == ("table-full", ["modprobe", "-r"])
-    if ran.result["kernel_release"].startswith("5.10.") and backend == "nft":
-        # iptables 1.8.7 leaves its chains of type nat behind, and those use the module
-        assert found["outcome"] == "unknown"
-        assert "nft_chain_nat is in use" in found["reason"]
-    else:
-        assert found["outcome"] == "fixes", found["reason"]
-        assert "nf_conntrack is not in this kernel" in found["reason"]
+    *chains, unload = found["commands"]
+    # iptables 1.8.7 leaves its chains of type nat behind, and those use a module
+    assert all(command[:3] == ["nft", "delete", "chain"] for command in chains)
+    assert bool(chains) is (backend == "nft" and ran.result["versions"]["iptables"] == "1.8.7")
+    assert (ran.result["finding"], unload[:2]) == ("table-full", ["modprobe", "-r"])
+    assert found["outcome"] == "fixes", found["reason"]
+    assert "nf_conntrack is not in this kernel" in found["reason"]
