@@ -1,0 +1,71 @@
+"""Which target of one run is compared with which of another."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lab.core.errors import ScenarioError
+from lab.core.text import printable
+
+_KERNEL_MARK = "+kernel:"
+
+
+@dataclass(frozen=True)
+class TargetPair:
+    """A target of each run, whose cells are compared."""
+
+    base: str
+    new: str
+
+
+def family(target: str) -> str:
+    """A target without a kernel of one's own: another kernel under the same userspace is an upgrade."""
+    return target.partition(_KERNEL_MARK)[0]
+
+
+def match_targets(base: Sequence[str], new: Sequence[str], wanted: Sequence[str] = ()) -> tuple[TargetPair, ...]:
+    """Which target of BASE is compared with which of NEW.
+
+    `TARGET=TARGET` texts decide alone, where there are any. Else it is targets of the same name, of those left the
+    ones of the same family, and where each run has but one target, these. Raises ScenarioError.
+    """
+    if wanted:
+        return tuple(dict.fromkeys(_wanted_pair(text, base, new) for text in wanted))
+    pairs = [TargetPair(target, target) for target in base if target in new]
+    left = [target for target in base if target not in new]
+    for name in dict.fromkeys(map(family, left)):
+        ours = [target for target in left if family(target) == name]
+        theirs = [target for target in new if family(target) == name and target not in base]
+        if ours and theirs and len(ours) + len(theirs) > 2:
+            raise ScenarioError(
+                f"the targets {named(ours)} of BASE and {named(theirs)} of NEW can be matched in several ways",
+                hint=f"say which: --match {named(ours[:1])}={named(theirs[:1])}",
+            )
+        pairs += [TargetPair(*pair) for pair in zip(ours, theirs, strict=False)]
+    if not pairs and len(base) == len(new) == 1:
+        pairs.append(TargetPair(base[0], new[0]))
+    return tuple(pairs)
+
+
+def _wanted_pair(text: str, base: Sequence[str], new: Sequence[str]) -> TargetPair:
+    """The pair that `TARGET=TARGET` means; a glob may stand for a target, and a path may have an = in it."""
+    pairs = set()
+    for index in (index for index, char in enumerate(text) if char == "="):
+        ours, theirs = _meant(text[:index], base), _meant(text[index + 1 :], new)
+        pairs |= {TargetPair(one, other) for one in ours for other in theirs}
+    if len(pairs) != 1:
+        what = "means no pair of targets" if not pairs else f"means {len(pairs)} pairs of targets"
+        known = f"BASE has {named(base)}; NEW has {named(new)}"
+        raise ScenarioError(f"--match {text}: {what}", hint=f"--match TARGET=TARGET: {known}")
+    return pairs.pop()
+
+
+def _meant(pattern: str, targets: Sequence[str]) -> Sequence[str]:
+    return [pattern] if pattern in targets else fnmatch.filter(targets, pattern)
+
+
+def named(targets: Iterable[str]) -> str:
+    """Targets for people."""
+    return printable(", ".join(targets)) or "none"
