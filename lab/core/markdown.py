@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _MARKUP = re.compile(r"[\\*\[\]~]")
 _CODE = re.compile(r"(`[^`]*`)")
+_ANY_MARKUP = re.compile(r"[\\`*_\[\]~]")
 
 
 def prose(text: str) -> str:
@@ -15,6 +16,12 @@ def prose(text: str) -> str:
     return "".join(
         part if index % 2 else _MARKUP.sub(r"\\\g<0>", part).replace("<", "&lt;") for index, part in enumerate(parts)
     )
+
+
+def words(text: str) -> str:
+    """Anybody's words, as one line that begins no block: no character of them is markup."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return _ANY_MARKUP.sub(r"\\\g<0>", line).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(text: str) -> str:

@@ -14,7 +14,7 @@ Json = Mapping[str, Any]
 
 _KERNEL_PACKAGE = "linux-image-"
 _ACCELERATORS = {"tcg": "emulated", "kvm": "with KVM"}
-_MARKS = (
+MARKS = (
     ("ok", "as expected"),
     ("DIFFERS", "not as expected"),
     ("unclear", "inconclusive"),
@@ -40,7 +40,7 @@ def matrix_page(manifest: Json, results: Json, wall_seconds: float, made_by: str
 
 def _head(manifest: Json, cells: Sequence[Json], wall_seconds: float) -> str:
     counts = Counter(map(mark, cells))
-    outcome = ", ".join(f"{counts[name]} {words}" for name, words in _MARKS if counts[name])
+    outcome = ", ".join(f"{counts[name]} {words}" for name, words in MARKS if counts[name])
     provisioner, overrides = manifest["provisioner"], manifest["overrides"]
     how = f"{_ACCELERATORS[provisioner['accelerator']]}, {manifest['host']['processors'] or '?'} processors"
     changed = [f"--{name} {overrides[name]}" for name in ("connections", "max") if overrides[name] is not None]
@@ -63,34 +63,48 @@ def _legend(cells: Iterable[Json]) -> str:
     return "\n".join(lines)
 
 
-def _findings(manifest: Json, cells: Sequence[Json]) -> str:
-    targets = list(dict.fromkeys((*manifest["targets"], *(cell["target"] for cell in cells))))
-    states: dict[str, dict[str, list[Json]]] = {}
+def by_state(cells: Iterable[Json]) -> dict[tuple[str, str], dict[str, list[Json]]]:
+    """The cells of each state and target, in their order; a state is a scenario's name and its axes in words."""
+    states: dict[tuple[str, str], dict[str, list[Json]]] = {}
     for cell in cells:
-        states.setdefault(_state(cell), {}).setdefault(cell["target"], []).append(cell)
-    header = ["state", *(f"{prose(target)}<br>{_kernel(target, manifest, cells)}" for target in targets)]
-    rows = [[state, *(_told(found.get(target, ())) for target in targets)] for state, found in states.items()]
-    return table(header, rows)
+        axes = [
+            f"iptables-{value}" if axis == BACKEND_AXIS else f"{axis}={value}" for axis, value in cell["axes"].items()
+        ]
+        state = (str(cell["scenario"]), ", ".join(axes))
+        states.setdefault(state, {}).setdefault(str(cell["target"]), []).append(cell)
+    return states
 
 
-def _state(cell: Json) -> str:
-    axes = [f"iptables-{value}" if axis == BACKEND_AXIS else f"{axis}={value}" for axis, value in cell["axes"].items()]
-    name = cell["scenario"]
-    return ", ".join([f"[{name}](scenarios/{name}.md)", *axes])
+def target_names(manifest: Json, cells: Iterable[Json]) -> list[str]:
+    """The targets of a run, each once: those of its manifest, then those that only its cells name."""
+    return list(dict.fromkeys((*manifest["targets"], *(str(cell["target"]) for cell in cells))))
 
 
-def _kernel(target: str, manifest: Json, cells: Iterable[Json]) -> str:
+def kernel_of(target: str, manifest: Json, cells: Iterable[Json]) -> str:
     """What the guests said, else what the target's kernel names itself."""
     said = (cell["kernel_release"] for cell in cells if cell["target"] == target and cell["kernel_release"])
-    return prose(next(said, None) or manifest["targets"].get(target, {}).get("kernel_release") or "?")
+    return str(next(said, None) or manifest["targets"].get(target, {}).get("kernel_release") or "?")
 
 
-def _told(cells: Sequence[Json]) -> str:
-    """A cell of the matrix; of repeats, each different outcome with how often it came."""
+def told(cells: Sequence[Json]) -> str:
+    """A field of the matrix; of repeats, each different outcome with how often it came."""
     counts = Counter(map(_finding, cells))
     if len(cells) == 1 or not cells:
         return "".join(counts)
     return "; ".join(f"{words} ({count}x)" for words, count in counts.most_common())
+
+
+def _findings(manifest: Json, cells: Sequence[Json]) -> str:
+    targets = target_names(manifest, cells)
+    header = ["state", *(f"{prose(target)}<br>{prose(kernel_of(target, manifest, cells))}" for target in targets)]
+    rows = [
+        [
+            ", ".join(filter(None, (f"[{name}](scenarios/{name}.md)", axes))),
+            *(told(found.get(one, ())) for one in targets),
+        ]
+        for (name, axes), found in by_state(cells).items()
+    ]
+    return table(header, rows)
 
 
 def _finding(cell: Json) -> str:
@@ -101,7 +115,7 @@ def _finding(cell: Json) -> str:
 
 def _versions(manifest: Json) -> str:
     targets: Mapping[str, Json] = manifest["targets"]
-    packages = {name: _by_role(target.get("packages") or {}) for name, target in targets.items()}
+    packages = {name: by_role(target.get("packages") or {}) for name, target in targets.items()}
     roles = dict.fromkeys(role for versions in packages.values() for role in versions)
     if not roles:
         return "Not recorded."
@@ -109,7 +123,7 @@ def _versions(manifest: Json) -> str:
     return table(["package", *map(prose, targets)], rows)
 
 
-def _by_role(packages: Mapping[str, str]) -> dict[str, str]:
+def by_role(packages: Mapping[str, str]) -> dict[str, str]:
     """The kernel's package has another name for each kernel: all of them in one row."""
     return {"kernel" if name.startswith(_KERNEL_PACKAGE) else name: version for name, version in packages.items()}
 
