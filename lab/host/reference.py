@@ -145,7 +145,7 @@ One run of the shipped scenarios, kept to compare with. As a table: [docs/matrix
 | `results.json` | every cell's result, with its numbers and times |
 
 What the keys mean: [docs/results.md](../../docs/results.md).
-Two results are comparable when digests, kernel and accelerator are.
+What can be compared with them: [docs/compare.md](../../docs/compare.md).
 
 The run was made on {manifest["started_at"][:10]} with
 
