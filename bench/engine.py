@@ -35,6 +35,7 @@ KIND_RATE = 20_000.0
 KIB_PER_CONNECTION = 0.2
 PEER_RATIO = 1.1
 CHOICE_ROUNDS = 3
+MEMORY_TURNS = 3  # it hardly differs from one to the next
 GUEST_FD_LIMIT = 1_048_576  # fs.nr_open of lab.guest.machine.LIMITS, which the agent takes whole
 GUEST_MEMORY_MB = 3072  # 100,000 connections are 200,000 sockets
 GUEST_VCPUS = 2
@@ -130,36 +131,38 @@ def measure_hold(bench: Bench, connections: int, way: Way, loops: Sequence[str],
     name = f"hold-{connections}-{bench.name}"
     rows = []
     for label in (*loops, FLOOR):
-        ratio = of(results, label, rate, FLOOR)
-        cpu = of(results, FLOOR, cpu_us, label) if label == FLOOR else _cpu_ratio(results, label)
-        rows.append(
-            (label, of(results, label, rate).text(), ratio.text(2), of(results, label, cpu_us).text(1), cpu.text(2))
-        )
+        speed, cpu = of(results, label, rate), of(results, label, cpu_us)
+        ratio, cpu_ratio = of(results, label, rate, FLOOR), of(results, FLOOR, cpu_us, label)
+        rows.append((label, speed.text(), ratio.text(2), cpu.text(1), cpu_ratio.text(2)))
         if label != FLOOR:
             suffix = "" if label == ENGINE else "-uvloop"
-            into.metrics.append(
-                Metric.of(name + suffix, ratio, "ratio", TARGETS.get(connections) if not suffix else None)
-            )
-            into.metrics.append(Metric.of(f"{name}{suffix}-cpu", of(results, label, cpu_us), "us"))
-    columns = ("", "connections/s", "ratio", "CPU us/connection", "CPU of floor in this")
-    note = f"{_processes(results[ENGINE])} processes; floor: {way.text}, {_processes(results[FLOOR])} processes"
-    into.tables.append(Table(f"{bench.name}: {connections:,} held", columns, rows, f"{note}{_retried(results)}"))
+            target = None if suffix else TARGETS.get(connections)
+            into.metrics.append(Metric.of(name + suffix, ratio, "ratio", target))
+            into.metrics.append(Metric.of(f"{name}{suffix}-cpu", cpu, "us"))
+    # the floor's CPU time in the engine's does not depend on who else wants the processors
+    columns = ("", "connections/s", "of the floor", "CPU us/connection", "floor's CPU in this")
+    into.tables.append(Table(f"{bench.name}: {connections:,} held", columns, rows, _how(results, way)))
     into.details[name] = {"way": way.text, "results": results}
 
 
 _LOOPS = {ENGINE: "asyncio", UVLOOP: "uvloop"}
 
 
-def _cpu_ratio(results: Results, label: str) -> Summary:
-    """What the floor takes of CPU, in what a variant takes: it does not depend on who else wants the processors."""
-    return of(results, FLOOR, cpu_us, label)
+def _how(results: Results, way: Way) -> str:
+    """What the numbers are of, and how far they can be trusted."""
+    counted = summary([result["count_up_seconds"] for result in results[ENGINE]]).median
+    return (
+        f"engine: {_processes(results[ENGINE])} processes, which then count up for {counted * 1000:.0f} ms; "
+        f"floor: {_processes(results[FLOOR])}, {way.text}, its own spread {of(results, FLOOR, rate).spread:.0%}"
+        f"{_retried(results)}"
+    )
 
 
-def measure_memory(bench: Bench, way: Way, into: Report) -> None:
+def measure_memory(bench: Bench, way: Way, into: Report, count: int = MEMORY_TURNS) -> None:
     """What a held connection costs in memory, in runs of their own: to ask takes time."""
     progress(f"{bench.name}: memory of {COUNT:,} held")
     variants = {ENGINE: engine_run(COUNT, memory=True), FLOOR: bench.floor_run(way, "hold", COUNT, memory=True)}
-    results = bench.compare(variants, 3)
+    results = bench.compare(variants, count)
     name = f"memory-{COUNT}-{bench.name}"
     rows = [(label, of(results, label, memory_kib).text(3)) for label in variants]
     into.tables.append(Table(f"{bench.name}: memory at {COUNT:,} held, both sides", ("", "KiB/connection (PSS)"), rows))
@@ -196,21 +199,14 @@ def measure_kinds(bench: Bench, ways: Sequence[Way], rounds: int, into: Report) 
         way = choose_way(bench, kind, count, ways, rounds) if kind == "churn" else ways[0]
         progress(f"{bench.name}: {kind}, {count:,}, {bench.pairs} turns of {ENGINE}, {FLOOR}")
         results = bench.compare({ENGINE: engine_run(count, kind), FLOOR: bench.floor_run(way, kind, count)})
-        ours, limit = of(results, ENGINE, rate), of(results, FLOOR, rate)
-        rows.append(
-            (
-                kind,
-                ours.text(),
-                limit.text(),
-                of(results, ENGINE, rate, FLOOR).text(2),
-                of(results, ENGINE, cpu_us).text(1),
-            )
-        )
+        ours, limit, ratio = of(results, ENGINE, rate), of(results, FLOOR, rate), of(results, ENGINE, rate, FLOOR)
+        cpu = [of(results, label, cpu_us).text(1) for label in (ENGINE, FLOOR)]
+        rows.append((kind, ours.text(), limit.text(), ratio.text(2), *cpu))
         target = min(KIND_RATE, limit.median)
         note = "" if target == KIND_RATE else f"the floor itself makes {limit.text()} per second here"
         into.metrics.append(Metric.of(f"{kind}-{bench.name}", ours, "1/s", target, note=note))
         into.details[f"{kind}-{bench.name}"] = {"way": way.text, "results": results}
-    columns = ("", "engine, 1/s", "C floor, 1/s", "ratio", "CPU us each")
+    columns = ("", "engine, 1/s", "C floor, 1/s", "of the floor", "engine's CPU us each", "floor's CPU us each")
     into.tables.append(Table(f"{bench.name}: other kinds", columns, rows))
 
 
@@ -223,7 +219,7 @@ def measure_native(options: argparse.Namespace, into: Report) -> None:
     for count in options.counts:
         chosen[count] = choose_way(bench, "hold", count, ways, rounds)
         measure_hold(bench, count, chosen[count], (ENGINE,) if options.quick else (ENGINE, UVLOOP), into)
-    measure_memory(bench, chosen.get(COUNT, ways[0]), into)
+    measure_memory(bench, chosen.get(COUNT, ways[0]), into, 1 if options.quick else MEMORY_TURNS)
     measure_kinds(bench, ways, rounds, into)
     clients = _clients(install=not options.quick)
     measure_peers(bench, clients, () if options.quick else ("streams", "protocol"), into)

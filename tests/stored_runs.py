@@ -56,7 +56,7 @@ def hostile_run(folder: Path, small: Path, cell: str) -> Path:
     holder = {**(result["holders"] or [{}])[0], "rule": EVIL, "remove": [EVIL], "chain": EVIL, "reachable": False}
     mitigation = {"outcome": "fixes", "reason": EVIL, "commands": [[EVIL, EVIL]], "finding": "untracked"}
     proofs = {"hooks": False, "holders": True, "behaviour": None, "notrack": False, "disagreement": EVIL}
-    tries = [{"number": number, "lost": EVIL, "stages_seconds": {}} for number in (1, 2)]
+    tries: list[dict[str, Any]] = [{"number": number, "lost": EVIL, "stages_seconds": {}} for number in (1, 2)]
     texts = dict.fromkeys(("scenario", "variant", "target", "kernel_release", "expected", "because", "cause"), EVIL)
     result.update(texts, cell=name, reason=f"{EVIL}\n{EVIL}", axes={EVIL: EVIL}, errors={EVIL: 3}, tries=tries)
     result.update(holders=[holder], mitigation=mitigation, proofs=proofs, as_expected=False)

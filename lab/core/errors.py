@@ -20,4 +20,5 @@ class PrerequisiteError(LabError):
 class GuestLost(LabError):
     """The machine vanished, hung or sent garbage: the finding is `inconclusive`, never a verdict."""
 
+    logs: dict[str, str] = {}  # noqa: RUF012  # what the programs that were to make it printed, by file name
     console = ""  # what its console had shown, where somebody was listening

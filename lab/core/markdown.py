@@ -25,8 +25,10 @@ def words(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A word as it is typed."""
-    return f"`` {text} ``" if "`" in text else f"`{text}`"
+    """Words as they are typed, in one line; no character of them ends it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"`{text}`"
 
 
 def block(text: str, language: str = "sh") -> str:

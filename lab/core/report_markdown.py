@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.core.markdown import block, table, words
+from lab.core.markdown import block, code, table, words
 from lab.core.report import MARK_WORDS, CellView, Outcome, Report
 
 # A comment has room for 65,536 characters; the counts and the matrix tell of the others.
@@ -13,7 +13,7 @@ _MOST_REASON = 700
 
 
 def markdown(report: Report, made_by: str) -> str:
-    """The report's Markdown; no text of a guest is more than text in it."""
+    """The report's Markdown; no text of a guest is more than text in it, or calls anybody."""
     parts = [
         f"<!-- {made_by} -->",
         f"# {words(report.name)}",
@@ -29,7 +29,7 @@ def markdown(report: Report, made_by: str) -> str:
 
 
 def _matrix(report: Report) -> str:
-    header = ["state", *(f"{words(target)}<br>{words(kernel)}" for target, kernel in report.columns)]
+    header = ["state", *(f"{words(target)}<br>{_quoted(kernel)}" for target, kernel in report.columns)]
     rows = [
         [words(state.name), *("; ".join(map(_outcome, field)) for field in state.fields)] for state in report.states
     ]
@@ -63,11 +63,16 @@ def _unexpected(cells: Sequence[CellView]) -> list[str]:
 
 
 def _reason(cell: CellView) -> str:
-    lines = [f"- {words(cell.finding)}: {words(cell.reason[:_MOST_REASON])}"]
+    lines = [f"- {words(cell.finding)}: {_quoted(cell.reason)}"]
     if cell.expected and cell.mark != "ok":
-        because = f": {words(cell.because)}" if cell.because else ""
+        because = f": {_quoted(cell.because)}" if cell.because else ""
         lines.append(f"- expected {words(cell.expected)}{because}")
-    lines += [f"- held by {words(one.place)}: {words(one.rule)}" for one in cell.holders or ()]
+    lines += [f"- held by {words(one.place)}: {_quoted(one.rule)}" for one in cell.holders or ()]
     lines += [f"- mitigated: {words(cell.mitigation.outcome)}"] if cell.mitigation else []
     lines += [f"- {words(cell.disagreement)}"] if cell.disagreement else []
     return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """A guest's or a file's words: as code they are no link and name nobody."""
+    return code(" ".join(text.split())[:_MOST_REASON])

@@ -12,7 +12,7 @@ def main(argv: List[str]) -> int:
     if part == "agent":
         from lab.guest import agent
 
-        return agent.main()
+        return agent.serve_stdio() if argv[2:] == ["stdio"] else agent.main()
     if part == "load":
         from lab.guest import load
 

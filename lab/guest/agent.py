@@ -50,8 +50,10 @@ class Agent:
             "shell": self._shell,
         }
 
-    def serve(self, channel: Channel) -> None:
-        """Answer requests for ever. The host ends the machine; a channel without a reader is only waited for."""
+    def serve(self, channel: Channel, ends: bool = False) -> None:
+        """Answer requests. The host ends the machine; a channel without a reader is only waited for, unless it `ends`:
+        a connection has no second reader.
+        """
         while True:
             try:
                 request = channel.receive()
@@ -59,6 +61,8 @@ class Agent:
                 Reply(channel, None).failed("no request: {}".format(error), [])
                 continue
             if request is None:
+                if ends:
+                    return
                 time.sleep(0.05)
                 continue
             self._answer(request, Reply(channel, request.get("id")))
@@ -72,8 +76,15 @@ class Agent:
         except Exception as error:
             reply.failed("{}: {}".format(type(error).__name__, error), traceback.format_exc().splitlines())
 
+    def close(self) -> None:
+        """End what was left holding."""
+        if self._loaded is not None:
+            self._loaded.release()
+            self._loaded = None
+
     def _hello(self, request: Dict[str, Any], reply: Reply) -> Any:
-        return dict(machine.facts(), problems=self._problems)
+        missing = machine.missing_programs(request.get("programs") or [])
+        return dict(machine.facts(), problems=self._problems, programs_missing=missing)
 
     def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is not None:
@@ -111,9 +122,7 @@ class Agent:
         return result
 
     def _release(self, request: Dict[str, Any], reply: Reply) -> Any:
-        if self._loaded is not None:
-            self._loaded.release()
-            self._loaded = None
+        self.close()
         return {}
 
     def _kernel_log(self, request: Dict[str, Any], reply: Reply) -> Any:
@@ -138,6 +147,21 @@ class Agent:
         finally:
             os.close(fd)
         return {"exit_status": status}
+
+
+def serve_stdio() -> int:
+    """Prepare the machine and serve on standard input and output; returns when the other side is gone."""
+    requests, replies = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)  # nothing that is started here may read or write the channel
+    os.dup2(2, 1)
+    agent = Agent(machine.prepare())
+    try:
+        agent.serve(Channel(requests, replies), ends=True)
+    except BrokenPipeError:
+        pass
+    agent.close()
+    return 0
 
 
 def main() -> int:

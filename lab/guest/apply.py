@@ -13,7 +13,8 @@ STEP_SECONDS = 60.0
 _BUSY_SECONDS = 2.0
 _KILL_SECONDS = 5.0  # a program that hangs in the kernel outlives SIGKILL
 _LOOK_SECONDS = 0.1
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C", "TERM": "dumb"}
+STEP_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = {"PATH": STEP_PATH, "HOME": "/root", "LC_ALL": "C", "TERM": "dumb"}
 _MAX_OUTPUT = 65536
 
 Outcome = Dict[str, Any]

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lab
-from lab.core.errors import ScenarioError
+from lab.core.errors import LabError, ScenarioError
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
 from lab.core.scenario import MachineSpec as MachineWish
 from lab.core.scenario import Scenario, scenario_digest
-from lab.host import accelerator, doctor, images, terminal
+from lab.host import accelerator, doctor, foreign, images, terminal
 from lab.host.agent_package import agent_zipapp
 from lab.host.machines import PreparedTarget, check_programs, planned_machine, prepare_targets
-from lab.host.provision.machine import Deadlines, MachineSpec
+from lab.host.provision.host import HostProvisioner, require_disposable
+from lab.host.provision.machine import Deadlines, Machine, MachineSpec
 from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import KVM, TCG
+from lab.host.provision.vagrant import VagrantProvisioner
 from lab.host.qemu_binary import QemuBinary, find_qemu
 from lab.host.recording import Progress, Recording, reach_state
 from lab.host.run import KEPT_MACHINE, Job, Runner
@@ -33,6 +37,8 @@ MANIFEST_VERSION = 1
 _KVM_SECONDS = 30.0
 
 Say = Callable[[str], None]
+AnyProvisioner = QemuProvisioner | VagrantProvisioner | HostProvisioner
+AnyTarget = PreparedTarget | foreign.PreparedBox | foreign.PreparedHost
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ class RunOptions:
     keep_failed: bool
     mitigate: bool
     command: tuple[str, ...]
+    provisioner: str | None = None  # None: what the targets are made by
+    share_machine: bool = False
+    disposable_host: bool = False
+    provider: str = "libvirt"
+    control: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,8 @@ class PlannedRun:
 
     def describe(self, wish: str, mitigate: bool = False) -> list[str]:
         """Every cell's steps, and QEMU's command lines with the accelerator wished for, as far as that is known."""
+        if self.targets[0].provisioner != "qemu":
+            return [line for plan in self.plans for line in describe(plan)]
         qemu = find_qemu()
         known = accelerator.remembered(qemu)
         with_kvm = wish == "kvm" or (wish == "auto" and known is not None and known.works)
@@ -95,6 +108,7 @@ def plan_run(options: RunOptions) -> PlannedRun:
     """The cells that the options mean. Raises ScenarioError for anything wrong with scenarios, targets or numbers."""
     scenarios = load_scenarios(options.scenarios, scenario_directories())
     targets = tuple(_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets))
+    chosen_provisioner(options.provisioner, targets)
     chosen = select_variants(scenarios, parse_chosen(options.chosen))
     planned = cells(chosen, [spec.name for spec in targets], options.repeat)
     overrides = Overrides(options.connections, options.max)
@@ -103,9 +117,10 @@ def plan_run(options: RunOptions) -> PlannedRun:
 
 async def run_cells(planned: PlannedRun, options: RunOptions, services: Services) -> tuple[Path, list[dict[str, Any]]]:
     """Run every cell; the run's folder and the results. Raises LabError before anything is started."""
-    provisioner, targets = await _prepared(planned, options, services.say)
-    jobs = _jobs(planned, options, targets)
-    with create_run(options.output) as folder:
+    async with contextlib.AsyncExitStack() as stack:
+        provisioner, targets = await stack.enter_async_context(_prepared(planned, options, services.say))
+        jobs = _jobs(planned, options, targets)
+        folder = stack.enter_context(create_run(options.output))
         manifest = _manifest(planned, options, provisioner, targets)
         folder.write_json("manifest.json", manifest)
         runner = Runner(provisioner, folder, options.deadlines, services.on_progress, services.on_result)
@@ -122,10 +137,12 @@ async def open_shell(planned: PlannedRun, options: RunOptions, say: Say) -> int:
     if len(planned.plans) != 1:
         names = ", ".join(plan.cell for plan in planned.plans)
         raise ScenarioError(f"a shell needs one machine, and this means {names}", hint="choose with --set and --target")
-    provisioner, targets = await _prepared(planned, options, say)
     plan = planned.plans[0]
     recording = Recording()
-    async with provisioner.machine(targets[plan.target].machine(plan.machine)) as machine:
+    async with contextlib.AsyncExitStack() as stack:
+        provisioner, targets = await stack.enter_async_context(_prepared(planned, options, say))
+        given: AbstractAsyncContextManager[Machine] = provisioner.machine(targets[plan.target].machine(plan.machine))
+        machine = await stack.enter_async_context(given)
         config = targets[plan.target].kernel_config()
         await reach_state(machine, plan, options.deadlines, recording, lambda seen: None, config)
         if recording.skipped:
@@ -133,7 +150,7 @@ async def open_shell(planned: PlannedRun, options: RunOptions, say: Say) -> int:
         elif not recording.reached:
             say(f"the starting state was refused at: {recording.steps[-1]}")
         say(f"{plan.cell}; the machine is thrown away when the shell ends")
-        return await terminal.join(machine, machine.process.shell_socket)
+        return await terminal.shell(machine)
 
 
 async def open_kept(cell: Path, options: RunOptions, say: Say) -> int:
@@ -142,12 +159,16 @@ async def open_kept(cell: Path, options: RunOptions, say: Say) -> int:
     if not file.is_file():
         raise ScenarioError(f"{cell}: keeps no machine", hint="run the cell again with --keep-failed")
     plan = read_plan(cell)
+    if parse_target(plan["target"]).provisioner == "vagrant":
+        async with VagrantProvisioner(options.provider, options.deadlines).kept(file) as kept:
+            say(f"{plan['cell']}, as it was at its end")
+            return await terminal.shell(kept)
     wanted = MachineWish(tuple(plan["machine"]["boot_args"]), plan["machine"]["memory_mb"], plan["machine"]["vcpus"])
     targets = await _targets((parse_target(plan["target"]),), options, say)
     provisioner = await _provisioner(options, targets[plan["target"]].machine(wanted), say)
     async with provisioner.kept(targets[plan["target"]].machine(wanted), file) as machine:
         say(f"{plan['cell']}, as it was at its end")
-        return await terminal.join(machine, machine.process.shell_socket)
+        return await terminal.shell(machine)
 
 
 async def check_host(say: Say, again: bool) -> list[doctor.Check]:
@@ -167,14 +188,16 @@ async def check_host(say: Say, again: bool) -> list[doctor.Check]:
 
 
 def default_parallel(planned: PlannedRun) -> int:
-    """As many cells at once as processors and free memory carry, and always one."""
+    """As many cells at once as processors and free memory carry, and always one; of boxes one: they are heavier."""
+    if planned.targets[0].provisioner != "qemu":
+        return 1
     vcpus = max(plan.machine.vcpus for plan in planned.plans)
     memory_mb = max(plan.machine.memory_mb for plan in planned.plans)
     free_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     return max(1, min((os.cpu_count() or 1) // vcpus, free_mb // memory_mb))
 
 
-def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, PreparedTarget]) -> list[Job]:
+def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, AnyTarget]) -> list[Job]:
     texts = {scenario.name: Path(scenario.path).read_text(encoding="utf-8") for scenario in planned.scenarios}
     configs = {name: target.kernel_config() for name, target in targets.items()}
     return [
@@ -190,13 +213,61 @@ def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, Prepar
     ]
 
 
+def chosen_provisioner(wished: str | None, targets: Sequence[TargetSpec]) -> str:
+    """What makes the machines of these targets. Raises ScenarioError where it is not one, or not the one wished for."""
+    by_name = {spec.name: spec.provisioner for spec in targets}
+    found = set(by_name.values())
+    if wished is not None and found != {wished}:
+        example = {"vagrant": "vagrant:debian12", "host": "host"}.get(wished, "debian12")
+        other = next(name for name, made_by in by_name.items() if made_by != wished)
+        raise ScenarioError(f"--provisioner {wished}: cannot make {other}", hint=f"for example --target {example}")
+    if len(found) > 1:
+        raise ScenarioError(f"one run cannot have machines of {' and '.join(sorted(found))}", hint="make two runs")
+    return found.pop()
+
+
+@contextlib.asynccontextmanager
 async def _prepared(
     planned: PlannedRun, options: RunOptions, say: Say
-) -> tuple[QemuProvisioner, Mapping[str, PreparedTarget]]:
+) -> AsyncIterator[tuple[AnyProvisioner, Mapping[str, AnyTarget]]]:
+    name = chosen_provisioner(options.provisioner, planned.targets)
+    if name == "host":
+        require_disposable(options.disposable_host)
+        yield (
+            HostProvisioner(options.deadlines, say),
+            {spec.name: foreign.PreparedHost(spec) for spec in planned.targets},
+        )
+        return
+    if name == "vagrant":
+        boxes = {
+            spec.name: await foreign.prepare_box(spec, options.mirror, options.deadlines, say)
+            for spec in planned.targets
+        }
+        made = VagrantProvisioner(
+            options.provider,
+            options.deadlines,
+            share=options.share_machine,
+            control=options.control,
+            driver=_libvirt_driver(options.accelerator),
+        )
+        async with made as provisioner:
+            yield provisioner, boxes
+        return
     targets = await _targets(planned.targets, options, say)
     check_programs(planned.plans, targets)
     first = planned.plans[0]
-    return await _provisioner(options, targets[first.target].machine(first.machine), say), targets
+    yield await _provisioner(options, targets[first.target].machine(first.machine), say), targets
+
+
+def _libvirt_driver(wish: str) -> str | None:
+    """What libvirt's domains run on; None leaves it to the Vagrantfile, where nothing is known of KVM here."""
+    if wish != "auto":
+        return "kvm" if wish == "kvm" else "qemu"
+    try:
+        known = accelerator.remembered(find_qemu())
+    except LabError:
+        return None
+    return None if known is None else "kvm" if known.works else "qemu"
 
 
 async def _targets(specs: Sequence[TargetSpec], options: RunOptions, say: Say) -> Mapping[str, PreparedTarget]:
@@ -221,7 +292,7 @@ def _with_kernel(spec: TargetSpec, kernel: Path | None) -> TargetSpec:
 
 
 def _manifest(
-    planned: PlannedRun, options: RunOptions, provisioner: QemuProvisioner, targets: Mapping[str, PreparedTarget]
+    planned: PlannedRun, options: RunOptions, provisioner: AnyProvisioner, targets: Mapping[str, AnyTarget]
 ) -> dict[str, Any]:
     uname = os.uname()
     return {

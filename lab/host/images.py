@@ -191,7 +191,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class _Sandbox:
+class Sandbox:
     """A way to be root over a tree of files: a command prefix that other programs run behind."""
 
     prefix: tuple[str, ...]
@@ -200,13 +200,13 @@ class _Sandbox:
 # The PID namespace makes a killed builder take all of its children along; the mount namespace what they mounted.
 _NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child=KILL")
 _ROOT_SANDBOXES = (
-    _Sandbox(("unshare", *_NAMESPACES)),
+    Sandbox(("unshare", *_NAMESPACES)),
     # in a chroot whose / is no mount point, its propagation cannot be changed
-    _Sandbox(("unshare", *_NAMESPACES, "--propagation", "unchanged")),
+    Sandbox(("unshare", *_NAMESPACES, "--propagation", "unchanged")),
     # a container without CAP_SYS_ADMIN: mmdebstrap then does without mounts
-    _Sandbox(()),
+    Sandbox(()),
 )
-_USER_SANDBOXES = (_Sandbox(("unshare", "--user", "--map-root-user", "--map-auto", *_NAMESPACES)),)
+_USER_SANDBOXES = (Sandbox(("unshare", "--user", "--map-root-user", "--map-auto", *_NAMESPACES)),)
 
 PROGRAMS = (
     Program("mmdebstrap", "mmdebstrap"),
@@ -329,7 +329,7 @@ def build(
     installation, LabError past the deadline, and Cancelled; none of them leaves anything half-made.
     """
     deadline = Deadline.after(deadline_seconds, f"building image {target.name}", cancelled)
-    report = _Reporter(target.name, progress)
+    report = BuildReporter(target.name, progress)
     lock = _lock_name(target.name)
     with exclusive(lock, deadline, on_wait=report.wait):
         remove_stale(make_folder(images_folder()), lock)
@@ -340,7 +340,7 @@ def build(
         require_space(images_folder(), _BUILD_BYTES, f"building image {target.name}")
         source = mirror or find_mirror()
         with staging(final_folder(target), lock) as folder:
-            _build_in(folder, target, source, _find_sandbox(), report, deadline)
+            _build_in(folder, target, source, find_sandbox(), report, deadline)
     report.stage("built")
     return read_image(final_folder(target))
 
@@ -488,7 +488,7 @@ def _session(argv: Sequence[str], environment: Mapping[str, str]) -> Iterator[su
             process.stdout.close()
 
 
-class _Reporter:
+class BuildReporter:
     """Turns what happens into lines of progress, each with the seconds since the start."""
 
     def __init__(self, name: str, progress: Progress) -> None:
@@ -525,17 +525,17 @@ class _Reporter:
 
 
 def _build_in(
-    folder: Path, target: Target, mirror: str, sandbox: _Sandbox, report: _Reporter, deadline: Deadline
+    folder: Path, target: Target, mirror: str, sandbox: Sandbox, report: BuildReporter, deadline: Deadline
 ) -> None:
     tree, temporary = folder / "tree", folder / "tmp"
     tree.mkdir()
     temporary.mkdir()
     report.stage(f"starting, from {mirror}")
-    _install(target, mirror, tree, temporary, sandbox, report, deadline)
+    install_packages(target, mirror, tree, temporary, sandbox, report, deadline)
     report.stage("making the initial RAM disk")
-    release = _take_kernel(tree, folder)
+    release = take_kernel(tree, folder)
     report.stage("making the root disk")
-    _tidy(tree)
+    tidy(tree)
     make_disk(folder / _FILES["root_disk"], tree, "lab-root", deadline, sandbox.prefix)
     for path in (tree, temporary):
         remove_tree(path)
@@ -552,9 +552,16 @@ def _build_in(
     deadline.check()
 
 
-def _install(
-    target: Target, mirror: str, tree: Path, temporary: Path, sandbox: _Sandbox, report: _Reporter, deadline: Deadline
+def install_packages(
+    target: Target,
+    mirror: str,
+    tree: Path,
+    temporary: Path,
+    sandbox: Sandbox,
+    report: BuildReporter,
+    deadline: Deadline,
 ) -> None:
+    """Fill `tree` with the target's packages. Raises PrerequisiteError that names the log."""
     apt_options = temporary / "apt.conf"
     apt_options.write_text(_host_apt_options())
     log_path = make_folder(cache_root() / "logs") / f"image-{target.name}.log"
@@ -573,7 +580,7 @@ def _install(
             raise PrerequisiteError(str(error), hint=hint) from error
 
 
-def _take_kernel(tree: Path, folder: Path) -> str:
+def take_kernel(tree: Path, folder: Path) -> str:
     """Copy kernel, configuration, busybox and package list out of `tree`, make the kernel part; gives the release."""
     kernels = list((tree / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
@@ -600,9 +607,12 @@ def _programs_in(tree: Path) -> list[str]:
     return sorted({path.name for path in paths if path.is_symlink() or os.access(path, os.X_OK)})
 
 
-def _tidy(tree: Path) -> None:
-    """Leave in `tree` what a guest needs. All of it belongs to this user: root of the namespace is the user outside."""
-    for pattern in _REMOVED:
+def tidy(tree: Path, keep: frozenset[str] = frozenset()) -> None:
+    """Leave in `tree` what a guest needs, and the patterns to `keep`.
+
+    All of it belongs to this user: root of the namespace is the user outside.
+    """
+    for pattern in (one for one in _REMOVED if one not in keep):
         for path in tree.glob(pattern):
             path.unlink()
     for name, content in _WRITTEN.items():
@@ -610,7 +620,7 @@ def _tidy(tree: Path) -> None:
         (tree / name).chmod(0o644)
 
 
-def _find_sandbox() -> _Sandbox:
+def find_sandbox() -> Sandbox:
     """The first sandbox that this host allows. Raises PrerequisiteError if it allows none."""
     complaint = ""
     for sandbox in _ROOT_SANDBOXES if os.geteuid() == 0 else _USER_SANDBOXES:

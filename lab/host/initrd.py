@@ -83,11 +83,19 @@ def agent_part(zipapp: bytes) -> bytes:
     return cpio([Entry("agent.pyz", stat.S_IFREG | 0o644, zipapp)])
 
 
-def kernel_part(modules_folder: Path | None, busybox: Path, *, config: str = "", modules_disk: bool = False) -> bytes:
+def kernel_part(
+    modules_folder: Path | None,
+    busybox: Path,
+    *,
+    config: str = "",
+    modules_disk: bool = False,
+    init: bytes | None = None,
+) -> bytes:
     """The archive that reaches the root disk with this kernel and this (static) busybox.
 
     `modules_folder` is lib/modules/RELEASE with its modules.dep, None for a kernel without modules; `config` is the
-    kernel's .config where it is known; `modules_disk` says that the modules lie on a second disk of the guest.
+    kernel's .config where it is known; `modules_disk` says that the modules lie on a second disk of the guest; `init`
+    is another first program than `data/init`.
     Raises PrerequisiteError that names the option which the kernel lacks, or the program that unpacks its modules.
     """
     files = _module_files(modules_folder, config)
@@ -100,7 +108,7 @@ def kernel_part(modules_folder: Path | None, busybox: Path, *, config: str = "",
             Entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
             Entry("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes()),
             *(Entry(f"bin/{name}", stat.S_IFLNK | 0o777, b"busybox") for name in APPLETS),
-            Entry("init", stat.S_IFREG | 0o755, init_script()),
+            Entry("init", stat.S_IFREG | 0o755, init_script() if init is None else init),
             *(Entry(f"modules/{name}", stat.S_IFREG | 0o644, content) for name, content in modules.items()),
             Entry("modules/order", stat.S_IFREG | 0o644, "".join(f"{name}\n" for name in modules).encode()),
             *([Entry("modules/disk", stat.S_IFREG | 0o644)] if modules_disk else []),

@@ -54,6 +54,7 @@ class Recording:
     kernel_log: str | None = None
     kernel_log_holes: Mapping[str, Any] | None = None
     console: str = ""
+    logs: Mapping[str, str] = field(default_factory=dict)  # what the programs that made the machine printed
     lost: str | None = None
     stages_seconds: dict[str, float] = field(default_factory=dict)
 
@@ -117,7 +118,8 @@ async def reach_state(
 
     on_progress(Progress("state"))
     with recording.stage("state"):
-        said = dict(await machine.call("hello", deadline_seconds=deadlines.state))
+        programs = sorted({program for program in plan.programs if "/" not in program})
+        said = dict(await machine.call("hello", deadline_seconds=deadlines.state, programs=programs))
         if said.get("kernel_config") is None:
             said["kernel_config"] = kernel_config
         recording.machine = said
@@ -144,6 +146,9 @@ async def reach_state(
 
 
 def _unmet(plan: CellPlan, said: Mapping[str, Any]) -> str | None:
+    lacking = said.get("programs_missing")
+    if isinstance(lacking, list) and lacking:
+        return f"this machine has no {', '.join(map(str, lacking))}"[:200]
     try:
         return plan.requires.unmet(parse_facts(plan.target, said))
     except ValueError as error:

@@ -22,7 +22,7 @@ from lab.core.proofs import prove
 from lab.core.result import Try, cell_result
 from lab.core.scenario import Scenario, parse_scenario
 from lab.host import store
-from lab.host.provision.machine import Deadlines, MachineSpec, Provisioner
+from lab.host.provision.machine import Deadlines, Machine, MachineSpec, Provisioner, Unsuitable
 from lab.host.recording import Progress, Recording, record
 
 TRIES = 2
@@ -88,7 +88,7 @@ class Runner:
             tries = await self._tries(job, folder, kept)
             result = judge_folder(folder, tries, job.mitigate)
             if kept is not None and result["as_expected"] is not False:  # kept only where something differs
-                kept.unlink(missing_ok=True)
+                await self.provisioner.discard(kept)
             if job.mitigate and await self._mitigate(job, folder):
                 result = judge_folder(folder, tries, job.mitigate)
             return result
@@ -121,11 +121,13 @@ class Runner:
 
     async def _try(self, job: Job, kept: Path | None) -> Recording:
         recording = Recording()
+        machine: Machine | None = None
+        start = self.provisioner.start_stage
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._prepare(job, recording)
-                self._tell(job, Progress("restore"))
-                with recording.stage("restore"):
+                self._tell(job, Progress(start))
+                with recording.stage(start):
                     machine = await stack.enter_async_context(self.provisioner.machine(job.spec))
                 try:
                     await record(
@@ -144,12 +146,18 @@ class Runner:
                     with recording.stage("destroy"):
                         async with asyncio.timeout(self.deadlines.destroy):
                             await stack.aclose()
+        except Unsuitable as unsuitable:
+            recording.skipped = str(unsuitable)
+            recording.logs = dict(unsuitable.logs)
         except GuestLost as lost:
             recording.lost = str(lost)
             recording.console = recording.console or lost.console
+            recording.logs = dict(lost.logs)
         except TimeoutError:
             gone = f"the machine did not go away within {self.deadlines.destroy:g} s"
             recording.lost = gone if recording.lost is None else f"{recording.lost}; {gone}"
+        if machine is not None:
+            recording.logs = dict(machine.logs())
         return recording
 
     async def _prepare(self, job: Job, recording: Recording) -> None:

@@ -32,7 +32,8 @@ _PARTIAL = ".partial-"
 _LOCK = ".lock"
 _ERRORS = "errors.json"
 _SNAPSHOTS = ("before", "after")
-_RECORDED = ("plan.json", "scenario.toml", "console.log", "kmsg.log", "evidence")  # what write_recording writes
+# what write_recording writes
+_RECORDED = ("plan.json", "scenario.toml", "console.log", "kmsg.log", "vagrant.log", "host-changes.txt", "evidence")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def write_recording(folder: Path, recording: Recording, plan: CellPlan, scenario
     (folder / "console.log").write_text(recording.console, encoding="utf-8")
     if recording.kernel_log is not None:
         (folder / "kmsg.log").write_text(recording.kernel_log, encoding="utf-8")
+    for name, text in recording.logs.items():
+        (folder / name).write_text(text, encoding="utf-8")
     evidence = folder / "evidence"
     evidence.mkdir()
     write_json(evidence / "steps.json", {"reached": recording.reached, "steps": recording.steps})

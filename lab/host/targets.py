@@ -26,6 +26,8 @@ _GUEST_PACKAGES = (
 )
 
 _KERNEL_MARK = "+kernel:"
+_BOX_MARK = "vagrant:"
+_HOST = "host"
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,18 @@ class TargetSpec:
 
     target: Target
     kernel: Path | None = None
+    box: str | None = None  # a Vagrant box: a name, a path, or a URL with its checksum
+
+    @property
+    def provisioner(self) -> str:
+        """What makes its machines: `qemu`, `vagrant` or `host`."""
+        return "vagrant" if self.box is not None else "host" if self.target is HOST else "qemu"
 
     @property
     def name(self) -> str:
-        """As the user writes it: `debian12`, or `debian12+kernel:PATH`."""
+        """As the user writes it: `debian12`, `debian12+kernel:PATH`, `vagrant:BOX`, or `host`."""
+        if self.box is not None:
+            return f"{_BOX_MARK}{self.box}"
         return self.target.name if self.kernel is None else f"{self.target.name}{_KERNEL_MARK}{self.kernel}"
 
 
@@ -88,11 +98,23 @@ TARGETS: Mapping[str, Target] = {
 }
 
 
+# what is not made from packages by the lab: a Vagrant box, and the machine that the lab runs on
+_BOX = Target("vagrant", summary="any Vagrant box: vagrant:NAME, vagrant:PATH, vagrant:URL#sha256=HEX", suite="")
+HOST = Target(_HOST, summary="this very machine, with --disposable-host", suite="")
+FOREIGN: Mapping[str, Target] = {"vagrant:BOX": _BOX, _HOST: HOST}
+
+
 def parse_target(text: str) -> TargetSpec:
-    """The target that `text` names: `debian12`, or `debian12+kernel:PATH`.
+    """The target that `text` names: `debian12`, `debian12+kernel:PATH`, `vagrant:BOX`, or `host`.
 
     Raises ScenarioError that names the nearest known target. Whether PATH holds a kernel is not looked at.
     """
+    if text == _HOST:
+        return TargetSpec(HOST)
+    if text.startswith(_BOX_MARK):
+        if text == _BOX_MARK:
+            raise ScenarioError(f"target {text!r}: names no box", hint="vagrant:debian12, or the path of a box")
+        return TargetSpec(_BOX, box=text.removeprefix(_BOX_MARK))
     name, mark, kernel = text.partition(_KERNEL_MARK)
     if mark and not kernel:
         raise ScenarioError(f"target {text!r}: no path after {_KERNEL_MARK!r}", hint=f"{name}{_KERNEL_MARK}PATH")
@@ -108,6 +130,10 @@ def expand_targets(patterns: Sequence[str]) -> tuple[TargetSpec, ...]:
     """
     specs: dict[str, TargetSpec] = {}
     for pattern in patterns:
+        if pattern == _HOST or pattern.startswith(_BOX_MARK):
+            spec = parse_target(pattern)
+            specs.setdefault(spec.name, spec)
+            continue
         name, mark, kernel = pattern.partition(_KERNEL_MARK)
         names = fnmatch.filter(TARGETS, name)
         if not names:

@@ -77,6 +77,7 @@ class Page:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
 
     def open(self, address: str) -> float:
@@ -131,7 +132,7 @@ class Page:
             self.complaints.append(json.dumps(said["exceptionDetails"])[:500])
         elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
             self.complaints.append(said["entry"]["text"])
-        elif method == "Audits.issueAdded":
+        elif method == "Audits.issueAdded" and said["issue"]["code"] == "ContentSecurityPolicyIssue":
             self.complaints.append(json.dumps(said["issue"])[:500])
 
     def _next(self) -> dict[str, Any]:

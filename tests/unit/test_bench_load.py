@@ -87,6 +87,7 @@ class Fake:
             "connections": connections,
             "seconds": seconds,
             "cpu_seconds": seconds / 2,
+            "count_up_seconds": 0.01,
             "processes": 2,
             "grown_kib": {"Pss": connections / 10},
             "tcp": {"ListenOverflows": 0, "TCPSynRetrans": 0},

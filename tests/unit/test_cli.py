@@ -133,7 +133,7 @@ def test_wrong_usage(lab: Lab, argv: tuple[str, ...], words: str) -> None:
 
 
 def test_every_command_shows_an_example(lab: Lab) -> None:
-    for command in ("list", "run", "shell", "judge", "image build", "image list", "image remove", "doctor"):
+    for command in ("list", "run", "shell", "judge", "compare", "image build", "image list", "image remove", "doctor"):
         status, out, _ = lab(*command.split(), "--help")
         assert status == 0
         assert f"example: lab {command.split()[0]}" in out, command

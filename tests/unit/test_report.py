@@ -32,7 +32,7 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def result(cell: str = "nat-present,iptables=nft@debian12", **changes: Any) -> dict[str, Any]:
+def result(cell: Any = "nat-present,iptables=nft@debian12", **changes: Any) -> dict[str, Any]:
     variant, _, target = cell.partition("@")
     scenario, _, axis = variant.partition(",iptables=")
     return {
@@ -151,7 +151,7 @@ def test_unknown_is_not_zero() -> None:
 
 
 def test_a_lost_machine() -> None:
-    tries = [{"number": n, "lost": "panic\nmore", "stages_seconds": {}} for n in (1, 2)]
+    tries: list[dict[str, Any]] = [{"number": n, "lost": "panic\nmore", "stages_seconds": {}} for n in (1, 2)]
     changes = {**UNCLEAR, "connections": None, "holders": None, "proofs": None, "tries": tries}
     (cell,) = made(result(**changes)).cells
     assert (cell.reason, cell.more_reason) == ("the machine was lost: panic", "Kernel panic")
@@ -160,7 +160,7 @@ def test_a_lost_machine() -> None:
 
 
 def test_rare_numbers_are_told_where_they_say_something() -> None:
-    rare = {"early_drops": 5, "insert_failed": 7, "max_changed": [100, 2000], "errors": {"EMFILE": 20}}
+    rare: dict[str, Any] = {"early_drops": 5, "insert_failed": 7, "max_changed": [100, 2000], "errors": {"EMFILE": 20}}
     (cell,) = made(result(**rare, newcomers={"connections": 50, "held": 3})).cells
     told = {"early drops": "5", "inserts failed": "7", "max changed": "100, then 2,000", "EMFILE": "20 times"}
     assert told.items() <= dict(cell.numbers).items()
@@ -241,10 +241,10 @@ def test_markdown_has_the_matrix_and_the_reasons() -> None:
         "| nat-present, iptables-nft |  | **inconclusive**, not table-full, L |",
     ]
     assert "### pristine@debian12: differs" in text
-    assert "- expected table-full: a rule needs it" in text
-    assert "- held by iptables-nft ip nat POSTROUTING: -A POSTROUTING -j MASQUERADE" in text
+    assert "- expected table-full: `a rule needs it`" in text
+    assert "- held by iptables-nft ip nat POSTROUTING: `-A POSTROUTING -j MASQUERADE`" in text
     assert "- mitigated: hides" in text
-    assert "- inconclusive: the machine was lost: panic" in text
+    assert "- inconclusive: `the machine was lost: panic`" in text
     assert "```\nKernel panic\n```" in text
     assert "pristine@debian11" not in text
 
@@ -267,9 +267,11 @@ def test_markdown_takes_no_markup(evil: str) -> None:
     texts = {"reason": f"{evil}\n{evil}", "because": evil, "target": evil, "kernel_release": evil, "cell": evil}
     text = markdown(made(result(**{**DIFFERS, **texts, "proofs": {**PROOFS, "disagreement": evil}})), "x")
     fence = next(line for line in text.splitlines() if line.startswith("```"))
-    before, _, rest = text.partition(f"{fence}\n")
+    before, _, rest = text.partition(f"\n{fence}\n")
     after = rest.partition(f"\n{fence}\n")[2]
-    outside = before.removeprefix("<!-- x -->").replace("<br>", "").replace("`table full`", "") + after
+    outside = re.sub(
+        r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", before.removeprefix("<!-- x -->").replace("<br>", "") + after
+    )
     assert "<" not in outside
     assert not re.search(r"(?<!\\)[`\[]", outside)
     assert [line for line in outside.splitlines() if line.startswith("# ")] == ["# run"]

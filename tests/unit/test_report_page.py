@@ -317,7 +317,11 @@ def no_run(cell: Path) -> None:
 )
 def test_what_is_no_run(run: Path, tmp_path: Path, damage: Callable[[Path], None], message: str, hint: str) -> None:
     damage(one_cell(tmp_path, run))
-    for make in (lambda: report_html(tmp_path, tmp_path / "x.html"), lambda: report_markdown(tmp_path)):
+    makers: tuple[Callable[[], object], ...] = (
+        lambda: report_html(tmp_path, tmp_path / "x.html"),
+        lambda: report_markdown(tmp_path),
+    )
+    for make in makers:
         with pytest.raises(ScenarioError, match=re.escape(message)) as raised:
             make()
         assert hint in raised.value.hint

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.core.version import FINAL, VersionSpec, Release, parse_version_spec, parse_release
+from lab.core.version import FINAL, Release, VersionSpec, parse_release, parse_version_spec
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ class AgentError(GuestLost):
     """The agent answered that it failed: a bug of its own or a broken machine, never a finding."""
 
 
+class Unsuitable(GuestLost):
+    """This machine cannot have the scenario, whatever is tried: the finding is `skipped`, with this reason."""
+
+
 @dataclass(frozen=True)
 class MachineSpec:
     """The machine that a cell asks for; everything in it shapes the saved state that cells are restored from."""
@@ -66,9 +70,15 @@ class Machine(Protocol):
         """What shaped the machine from outside: accelerator, versions, command line. Goes into the manifest."""
         ...
 
+    def logs(self) -> Mapping[str, str]:
+        """What the programs that made and unmade it printed, by file name; complete once it is gone."""
+        ...
+
 
 class Provisioner(Protocol):
     """Gives machines; a machine cannot leak from the `async with`."""
+
+    start_stage: str  # what giving a machine is called among a cell's stages
 
     def machine(self, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
         """A fresh machine that nothing else ever touched."""
@@ -76,6 +86,10 @@ class Provisioner(Protocol):
 
     async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
         """Do what is done once for all cells of a spec (boot and save its state); False when it was done already."""
+        ...
+
+    async def discard(self, kept: Path) -> None:
+        """Remove what `Machine.keep` left in the file `kept`, and beyond it; nothing happens where there is none."""
         ...
 
     def describe(self, spec: MachineSpec) -> tuple[str, ...]:

@@ -104,6 +104,10 @@ class QemuMachine:
         """See Machine.facts."""
         return self._facts
 
+    def logs(self) -> Mapping[str, str]:
+        """See Machine.logs."""
+        return {}
+
     async def keep(self, file: Path) -> None:
         """Stop the machine and write all of it to `file`, for `QemuProvisioner.kept`. Raises GuestLost."""
         await self._process.execute("stop")
@@ -118,6 +122,8 @@ class QemuMachine:
 
 class QemuProvisioner:
     """Machines from QEMU with one accelerator."""
+
+    start_stage = "restore"
 
     def __init__(self, qemu: QemuBinary, accelerator: Accelerator, deadlines: Deadlines) -> None:
         self._qemu = qemu
@@ -173,6 +179,11 @@ class QemuProvisioner:
                     await _migrate(process, saved.fileno(), "migrate-incoming", self._deadlines.boot)
                 await process.execute("cont")  # it was stopped when it was written
                 yield QemuMachine(process, self._machine_facts(spec))
+
+    async def discard(self, kept: Path) -> None:
+        """See Provisioner.discard."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(kept)
 
     async def prove_boot(self, spec: MachineSpec, seconds: float) -> None:
         """Boot the machine to its agent's first answer and end it; raises GuestLost when it does not get there."""

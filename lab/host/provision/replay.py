@@ -28,6 +28,7 @@ class ReplayProvisioner:
 
     lose_at: str | None = None
     losses: int = 0
+    start_stage: str = "restore"
     given: int = field(default=0, init=False)
     alive: int = field(default=0, init=False)
 
@@ -45,6 +46,9 @@ class ReplayProvisioner:
     async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
         """Nothing is to be prepared."""
         return False
+
+    async def discard(self, kept: Path) -> None:
+        """See Provisioner.discard."""
 
     def describe(self, spec: MachineSpec) -> tuple[str, ...]:
         """What is played back."""
@@ -91,6 +95,10 @@ class ReplayMachine:
         """See Machine.console."""
         path = self._cell / "console.log"
         return _read(path) if path.exists() else ""
+
+    def logs(self) -> Mapping[str, str]:
+        """See Machine.logs."""
+        return {}
 
     def facts(self) -> Mapping[str, Any]:
         """See Machine.facts."""
