@@ -27,7 +27,7 @@ addEventListener("hashchange", follow);
 // a link to the cell that the address names already changes no address
 document.addEventListener("click", (event) => {
   const link = event.target.closest('a[href^="#"]');
-  if (link && link.hash === location.hash) follow();
+  if (link && link.hash === location.hash) setTimeout(follow); // after the browser's own move
 });
 follow();
 addEventListener("load", follow); // the browser has scrolled by itself until then
