@@ -253,6 +253,16 @@ MADE_UP: Mapping[str, tuple[Evidence, str, str]] = {
         "evicted",
         "7 entries were evicted",
     ),
+    "evicted between two samples": (
+        replace(FULL, samples=(sample(0), sample(1, 98, early_drop=7)), load=load(300)),
+        "evicted",
+        "(98 of 100 entries) and 7 entries were evicted",
+    ),
+    "evicted and dropped between two samples": (
+        replace(FULL, samples=(sample(0), sample(1, 98, early_drop=7, drop=1))),
+        "table-full",
+        "dropped 1 packets",
+    ),
     "evicted and dropped": (
         replace(FULL, samples=(sample(0), sample(1, 100, early_drop=7, drop=1))),
         "table-full",
