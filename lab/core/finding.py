@@ -145,8 +145,8 @@ def measure(evidence: Evidence) -> Measured:
         table_max=limits[-1] if limits else None,
         entries_before=samples[0].entries if samples else None,
         entries_peak=max(entries, default=None),
-        # An entry is evicted only for one beyond the max (__nf_conntrack_alloc() in nf_conntrack_core.c). Since 4.8 that
-        # empties a bucket, so that the max may be left again before a sample sees it.
+        # An entry is evicted only for one beyond the max (__nf_conntrack_alloc() in nf_conntrack_core.c). Since 4.8
+        # this empties a bucket, so that the max may be left again before a sample sees it.
         reached_max=any(sample.full for sample in samples) or bool(drop_increase(samples, "early_drop")),
         drops=drop_increase(samples, "drop"),
         early_drops=drop_increase(samples, "early_drop"),
