@@ -2,6 +2,8 @@
 
 How a connection is closed decides for how long its entry stays (net/netfilter/nf_conntrack_proto_tcp.c): `fin` leaves
 TIME_WAIT (120 s), `reset` leaves CLOSE (10 s), and `vanish`, of which no packet tells, leaves ESTABLISHED (5 days).
+On several processors loopback can deliver the server's answer to a FIN behind the server's own FIN; such a connection
+ends in a reset after all.
 """
 
 import asyncio

@@ -497,16 +497,28 @@ def test_what_is_left_of_closed_connections(first_port: int, together: bool, clo
         load.release()
 
 
+def resets_sent() -> int:
+    """By this network namespace; OutRsts of RFC 4022, in /proc/net/snmp."""
+    with open("/proc/net/snmp") as file:
+        names, values = (line.split() for line in file if line.startswith("Tcp:"))
+    return int(dict(zip(names, values, strict=True))["OutRsts"])
+
+
 @pytest.mark.parametrize("close", CLOSES)
 def test_what_the_table_keeps_of_closed_connections(together: bool, close: str) -> None:
-    def body() -> dict[str, int]:
+    def body() -> tuple[dict[str, int], int]:
         track()
         result, _ = run(LoadRequest(200, 20.0, kind="churn", close=close, processes=1))
         assert result["ended"] == "all-held"
-        return Counter(line.split()[5] for line in entries() if " tcp " in line)
+        return Counter(line.split()[5] for line in entries() if " tcp " in line), resets_sent()
 
-    state = {"fin": "TIME_WAIT", "reset": "CLOSE", "vanish": "ESTABLISHED"}[close]
-    assert in_namespace(body) == {state: 200}
+    states, resets = in_namespace(body)
+    # The server closes on one processor while its answer to the client's FIN still waits on another. Behind the
+    # server's own FIN that answer is out of date, and the exchange about it ends in a reset.
+    few = range(100) if close == "fin" else (200,) if close == "reset" else (0,)
+    assert resets in few
+    kept = "ESTABLISHED" if close == "vanish" else "TIME_WAIT"
+    assert states == {state: count for state, count in ((kept, 200 - resets), ("CLOSE", resets)) if count}
 
 
 @pytest.mark.parametrize("kind", ["hold", "churn"])
