@@ -248,7 +248,7 @@ async def _prepared(
             options.deadlines,
             share=options.share_machine,
             control=options.control,
-            driver=_libvirt_driver(options.accelerator),
+            driver=_libvirt_driver(options.accelerator, say),
         )
         async with made as provisioner:
             yield provisioner, boxes
@@ -259,15 +259,17 @@ async def _prepared(
     yield await _provisioner(options, targets[first.target].machine(first.machine), say), targets
 
 
-def _libvirt_driver(wish: str) -> str | None:
-    """What libvirt's domains run on; None leaves it to the Vagrantfile, where nothing is known of KVM here."""
+def _libvirt_driver(wish: str, say: Say) -> str:
+    """What libvirt's domains run on: KVM where it is demanded, or a guest has been seen to boot with it."""
     if wish != "auto":
         return "kvm" if wish == "kvm" else "qemu"
     try:
         known = accelerator.remembered(find_qemu())
     except LabError:
-        return None
-    return None if known is None else "kvm" if known.works else "qemu"
+        known = None
+    if known is None:
+        say("boxes are emulated: lab doctor finds out whether KVM works here, --accelerator kvm takes it for granted")
+    return "kvm" if known is not None and known.works else "qemu"
 
 
 async def _targets(specs: Sequence[TargetSpec], options: RunOptions, say: Say) -> Mapping[str, PreparedTarget]:
