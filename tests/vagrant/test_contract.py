@@ -88,7 +88,7 @@ def test_a_cell_is_recorded_judged_and_its_machine_gone(name: str, project_root:
     result = asyncio.run(run())
     assert (result["finding"], result["as_expected"]) == ("table-full", True), result["reason"]
     assert result["kernel_release"]
-    assert (result["max"], result["entries_peak"]) == (100, 100)
+    assert result["max"] == 100 <= result["entries_peak"]
     assert result["drops"] > 0
     assert result["message_logged"] is True
     assert result["connections"]["held"] >= 95, "control has at most a few entries of its own"
