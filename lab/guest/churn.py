@@ -45,7 +45,7 @@ class ChurnClient(Client):
         self._reset = close == RESET
         self._hold_seconds = hold_seconds
         self._closed = 0
-        self._batches: Deque[Tuple[float, List[int]]] = deque()  # when each is due, in that order
+        self._batches: Deque[Tuple[float, Sequence[int]]] = deque()  # when each is due, in that order
         super().__init__(loop, targets, on_settled, rate_per_second)
 
     @property
@@ -58,19 +58,25 @@ class ChurnClient(Client):
         """True when every connection was tried, has an outcome and is closed."""
         return super().settled and self.open == 0
 
-    def _new_socket(self) -> socket.SocketType:
-        sock = super()._new_socket()
-        if self._reset:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        return sock
+    def _socket_maker(self) -> Callable[[], socket.SocketType]:
+        make = super()._socket_maker()
+        if not self._reset:
+            return make
 
-    def _keep(self, established: List[int]) -> None:
-        if not established or self._finished:
+        def without_linger() -> socket.SocketType:
+            sock = make()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            return sock
+
+        return without_linger
+
+    def _keep(self, indexes: Sequence[int]) -> None:
+        if not indexes or self._finished:
             return
         if not self._hold_seconds:
-            self._end_all(established)
+            self._end_all(indexes)
             return
-        self._batches.append((self._loop.time() + self._hold_seconds, established))
+        self._batches.append((self._loop.time() + self._hold_seconds, indexes))
         if len(self._batches) == 1:
             self._wait()
 
@@ -87,23 +93,26 @@ class ChurnClient(Client):
         if self.settled:
             self._on_settled()
 
-    def _end_all(self, fds: List[int]) -> None:
-        end, index_of_fd = self._end, self._index_of_fd
-        for fd in fds:
-            index_of_fd[fd] = -1
+    def _end_all(self, indexes: Sequence[int]) -> None:
+        end, fds = self._end, self._fds
+        for index in indexes:
+            fd, fds[index] = fds[index], -1
             end(fd)
-        self._closed += len(fds)
+        self._closed += len(indexes)
 
-    def _without_lost(self, fds: List[int]) -> List[int]:
+    def _without_lost(self, indexes: Sequence[int]) -> Sequence[int]:
         """Those that are still whole; the others are counted as lost and closed."""
-        lost = _ended(fds)
-        for fd in lost:
-            self._states[self._index_of_fd[fd]] = LOST
-            self._index_of_fd[fd] = -1
-            os.close(fd)
-        self.held -= len(lost)
-        self.lost += len(lost)
-        return [fd for fd in fds if fd not in lost] if lost else fds
+        ended = set(_ended([self._fds[index] for index in indexes]))
+        if not ended:
+            return indexes
+        whole = [index for index in indexes if self._fds[index] not in ended]
+        for index in set(indexes).difference(whole):
+            self._states[index] = LOST
+            os.close(self._fds[index])
+            self._fds[index] = -1
+        self.held -= len(ended)
+        self.lost += len(ended)
+        return whole
 
 
 class ChurnServer(Server):

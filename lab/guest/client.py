@@ -12,7 +12,9 @@ import select
 import socket
 import sys
 from array import array
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from functools import partial
+from itertools import islice, repeat
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from lab.guest.pace import Pace
 
@@ -22,6 +24,10 @@ Target = Tuple[str, int, int]  # address, port, how many connections go there
 UNTRIED, OPENING, HELD, FAILED, LOST = range(5)
 STATE_NAMES = ("untried", "stalled", "held", "failed", "lost")  # what is still opening at the end has stalled
 
+# the plain C type: a third of the cost of socket.socket, which converts its arguments to enums
+_TCP_SOCKET: Callable[[], socket.SocketType] = partial(
+    socket.SocketType, socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+)
 _CLOSED = select.POLLERR | select.POLLHUP | select.POLLRDHUP  # epoll's constants are the same numbers
 _IN_PROGRESS = (0, errno.EINPROGRESS)
 _BATCH = 512  # connects between two looks at the loop; in an emulated guest every change of process is dear
@@ -29,6 +35,7 @@ _EVENTS_PER_POLL = 4096
 _WINDOW = 2048  # connects that may be unanswered at once, to begin with
 _TCPI_TOTAL_RETRANS = slice(100, 104)  # struct tcp_info, linux/tcp.h: 8 bytes, then the 24th of its 32-bit fields
 _MAX_EXAMINED = 4096
+_FDS_PER_LOOK = 1024  # of all at once the objects would take more memory than the connections
 _MAX_RUNS = 256
 
 
@@ -45,7 +52,6 @@ class Client:
         """A rate of 0 is as fast as it goes."""
         self._loop = loop
         self._pace = Pace(rate_per_second, _BATCH)
-        self._targets = list(targets)
         self._on_settled = on_settled
         self.total = sum(count for _, _, count in targets)
         self.attempted = 0
@@ -57,8 +63,10 @@ class Client:
         self._window = _WINDOW
         self._settled_at_tick = 0
         self._states = bytearray(self.total)
-        self._index_of_fd = array("l")
-        self._addresses = self._address_of_each()
+        self._fds = array("i")  # of each connection in the order of opening; -1 for one that is closed
+        self._watched: Dict[int, int] = {}  # descriptors of unanswered connects, and which connections these are
+        self._addresses = _round_robin(targets)
+        self._new_socket = self._socket_maker()
         self._epoll = select.epoll()
         self._paused = False
         self._finished = False
@@ -124,29 +132,16 @@ class Client:
         """Close every connection. A worker leaves that to its own end."""
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
-        for fd, index in enumerate(self._index_of_fd):
-            if index >= 0:
+        for fd in self._fds:
+            if fd >= 0:
                 os.close(fd)
-        del self._index_of_fd[:]
-
-    def _address_of_each(self) -> List[Tuple[str, int]]:
-        """Round robin over the targets, so that every listener's queue fills at the same pace."""
-        remaining = [[(address, port)] * count for address, port, count in self._targets]
-        order: List[Tuple[str, int]] = []
-        for turn in zip(*remaining):
-            order.extend(turn)
-        shortest = min((len(part) for part in remaining), default=0)
-        for part in remaining:
-            order.extend(part[shortest:])
-        return order
+        del self._fds[:]
 
     def _open_batch(self) -> None:
         if self._finished:
             return
         room = min(self._window - self.pending, self.total - self.attempted)
-        last = self.attempted + self._pace.take(self._loop.time(), room)
-        opened = [self._open(index) for index in range(self.attempted, last)]
-        self._settle([fd for fd in opened if fd >= 0])
+        self._connect(self._pace.take(self._loop.time(), room))
         self._paused = self.attempted < self.total and self.pending >= self._window
         if self.settled:
             self._on_settled()
@@ -159,40 +154,59 @@ class Client:
         else:
             self._loop.call_soon(self._open_batch)
 
-    def _new_socket(self) -> socket.SocketType:
-        # the plain C type: a third of the cost of socket.socket, which converts its arguments to enums
-        return socket.SocketType(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    def _socket_maker(self) -> Callable[[], socket.SocketType]:
+        """What makes a connection's socket, not blocking."""
+        return _TCP_SOCKET
 
-    def _open(self, index: int) -> int:
-        """Begin one connect; returns its descriptor, or -1 when it failed at once."""
-        self.attempted = index + 1
-        try:
-            sock = self._new_socket()
-        except OSError as error:
-            self._fail(index, error.errno or 0)
-            return -1
-        code = sock.connect_ex(self._addresses[index])
-        if code not in _IN_PROGRESS:
-            sock.close()
-            self._fail(index, code)
-            return -1
-        fd = sock.detach()
-        while len(self._index_of_fd) <= fd:
-            self._index_of_fd.append(-1)
-        self._index_of_fd[fd] = index
-        self._states[index] = OPENING
-        return fd
+    def _connect(self, count: int) -> None:
+        """Begin the next connects, and note the outcome of each that has one already.
 
-    def _settle(self, opened: List[int]) -> None:
-        """Note the outcome of each connect that has one already, and watch the others."""
+        Where all were answered, nothing is done here for a single connection that the kernel does not ask for.
+        """
+        first = self.attempted
+        self.attempted += count
+        new_socket = self._new_socket
+        fds: List[int] = []
         poll = select.poll()
-        for fd in opened:
-            poll.register(fd, select.POLLOUT)
+        watch = poll.register
+        for address in islice(self._addresses, count):
+            try:
+                sock = new_socket()
+            except OSError as error:
+                self._fail(first + len(fds), error.errno or 0)
+                fds.append(-1)
+                continue
+            code = sock.connect_ex(address)
+            if code in _IN_PROGRESS:
+                fd = sock.detach()
+                watch(fd, select.POLLOUT)
+                fds.append(fd)
+            else:
+                sock.close()
+                self._fail(first + len(fds), code)
+                fds.append(-1)
+        self._fds.fromlist(fds)
         answered = poll.poll(0)
-        self._note(answered)
-        if len(answered) < len(opened):
-            for fd in set(opened).difference(fd for fd, _ in answered):
+        if len(answered) == count and all(events == select.POLLOUT for _, events in answered):
+            self._establish(range(first, first + count))
+        else:
+            self._sort_out(first, fds, dict(answered))
+
+    def _sort_out(self, first: int, fds: Sequence[int], answered: Dict[int, int]) -> None:
+        """Of a batch that begins at number `first`: note what was answered, and watch the others."""
+        established = []
+        for index, fd in enumerate(fds, first):
+            if fd < 0:
+                continue
+            if fd not in answered:
+                self._states[index] = OPENING
+                self._watched[fd] = index
                 self._epoll.register(fd, select.EPOLLOUT)
+            elif answered[fd] & _CLOSED:
+                self._drop(index)
+            else:
+                established.append(index)
+        self._establish(established)
 
     def _on_ready(self) -> None:
         self._take_answers()
@@ -202,24 +216,27 @@ class Client:
             self._resume()
 
     def _take_answers(self) -> None:
-        answered = self._epoll.poll(0, _EVENTS_PER_POLL)
-        for fd, _ in answered:
-            self._epoll.unregister(fd)
-        self._note(answered)
-
-    def _note(self, answered: Sequence[Tuple[int, int]]) -> None:
         established = []
-        for fd, events in answered:
+        for fd, events in self._epoll.poll(0, _EVENTS_PER_POLL):
+            self._epoll.unregister(fd)
+            index = self._watched.pop(fd)
             if events & _CLOSED:
-                self._drop(fd, self._index_of_fd[fd])
+                self._drop(index)
             else:
-                self._states[self._index_of_fd[fd]] = HELD
-                established.append(fd)
-        self.held += len(established)
-        self.open_peak = max(self.open_peak, self.open)
-        self._keep(established)
+                established.append(index)
+        self._establish(established)
 
-    def _keep(self, established: List[int]) -> None:
+    def _establish(self, indexes: Sequence[int]) -> None:
+        if isinstance(indexes, range):
+            self._states[indexes.start : indexes.stop] = bytes([HELD]) * len(indexes)
+        else:
+            for index in indexes:
+                self._states[index] = HELD
+        self.held += len(indexes)
+        self.open_peak = max(self.open_peak, self.open)
+        self._keep(indexes)
+
+    def _keep(self, indexes: Sequence[int]) -> None:
         """What becomes of connections that were just established; these are held."""
 
     def _resume(self) -> None:
@@ -227,10 +244,10 @@ class Client:
             self._paused = False
             self._open_more()
 
-    def _drop(self, fd: int, index: int) -> None:
-        self._index_of_fd[fd] = -1
-        with socket.socket(fileno=fd) as sock:
+    def _drop(self, index: int) -> None:
+        with socket.socket(fileno=self._fds[index]) as sock:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._fds[index] = -1
         self._fail(index, code)
 
     def _fail(self, index: int, code: int) -> None:
@@ -254,14 +271,16 @@ class Client:
 
     def _find_lost(self) -> None:
         """Held connections that the other side has closed since: looked for once, at the end."""
-        poll = select.poll()
-        for fd, index in enumerate(self._index_of_fd):
-            if index >= 0 and self._states[index] == HELD:
+        for first in range(0, len(self._fds), _FDS_PER_LOOK):
+            part = enumerate(self._fds[first : first + _FDS_PER_LOOK], first)
+            held = {fd: index for index, fd in part if fd >= 0 and self._states[index] == HELD}
+            poll = select.poll()
+            for fd in held:
                 poll.register(fd, select.POLLRDHUP)
-        for fd, _ in poll.poll(0):
-            self._states[self._index_of_fd[fd]] = LOST
-            self.held -= 1
-            self.lost += 1
+            for fd, _ in poll.poll(0):
+                self._states[held[fd]] = LOST
+                self.held -= 1
+                self.lost += 1
 
     def _examine_stalled(self) -> Dict[str, int]:
         """How many of the stalled connects sent their SYN again: the kernel waits for an answer that does not come.
@@ -269,9 +288,7 @@ class Client:
         A connect that merely took long proves nothing (the event loop may have been the queue); tcp_info knows.
         """
         examined = retransmitted = 0
-        for fd, index in enumerate(self._index_of_fd):
-            if index < 0 or self._states[index] != OPENING or examined == _MAX_EXAMINED:
-                continue
+        for fd, _ in islice(self._watched.items(), _MAX_EXAMINED):
             examined += 1
             with socket.socket(fileno=fd) as sock:
                 info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
@@ -279,3 +296,13 @@ class Client:
             total_retrans = int.from_bytes(info[_TCPI_TOTAL_RETRANS], sys.byteorder)
             retransmitted += total_retrans > 0
         return {"examined": examined, "syn_retransmitted": retransmitted}
+
+
+def _round_robin(targets: Sequence[Target]) -> Iterator[Tuple[str, int]]:
+    """Where each connection goes, in order: turn by turn, so that every listener's queue fills at the same pace."""
+    addresses = [(address, port) for address, port, _ in targets]
+    turns = min((count for _, _, count in targets), default=0)
+    for _ in range(turns):
+        yield from addresses
+    for address, port, count in targets:
+        yield from repeat((address, port), count - turns)

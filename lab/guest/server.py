@@ -36,7 +36,7 @@ class Server:
         self._gather_seconds = gather_seconds
         self.accepted = 0
         self.errors: Dict[str, int] = {}
-        self._held = array("l")
+        self._held = array("i")
         self._refused: List[socket.socket] = []  # still bound, so that connects stall instead of being refused
         self._listeners: List[socket.socket] = []
         try:
@@ -110,7 +110,7 @@ class Server:
 
     def _keep(self, accepted: List[int]) -> None:
         """What becomes of connections that were just accepted; these are held."""
-        self._held.extend(accepted)
+        self._held.fromlist(accepted)
 
     def _refuse(self, listener: socket.socket, error: OSError) -> None:
         """Out of descriptors or memory: count it and stop listening to this one, or the loop would spin on it."""

@@ -181,10 +181,19 @@ class TestClient:
     ) -> None:
         monkeypatch.setattr(client_module, "_BATCH", 8)
         client = make_client(200)
+        closed: list[int] = []
+        end = client._end
+
+        def note(fd: int) -> None:
+            closed.append(fd)
+            end(fd)
+
+        monkeypatch.setattr(client, "_end", note)
         client.start()
         assert client.settled or run(loop, 10)
         assert client.open_peak == 8
-        assert len(client._index_of_fd) < 150
+        assert len(closed) == 200
+        assert max(closed) < 150
 
     def test_what_the_other_side_closed_first_is_lost(
         self,
@@ -226,12 +235,18 @@ class TestClient:
     ) -> None:
         client = make_client(4)
 
-        def watch(fds: list[int]) -> None:
-            for fd in fds:
-                client._epoll.register(fd, select.EPOLLOUT)
+        class Blind:
+            """A poll that sees no answer yet."""
 
-        monkeypatch.setattr(client, "_settle", watch)
-        client.start()
+            def register(self, fd: int, events: int) -> None:
+                pass
+
+            def poll(self, timeout: int) -> list[tuple[int, int]]:
+                return []
+
+        with monkeypatch.context() as patched:
+            patched.setattr(select, "poll", Blind)
+            client.start()
         outcome = client.outcome()
         assert (outcome["held"], outcome["open"]) == (4, 4)
         assert have_heard_nothing(accepted(listener, stack, 4))
