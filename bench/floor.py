@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.common import BenchError
-from lab.guest.spread import Shard, fits_one_process, shards
+from lab.guest.spread import Shard, shards
 
 SOURCE = Path(__file__).with_name("floor.c")
 _FLAGS = ("-O2", "-std=gnu11")
@@ -67,17 +67,12 @@ class Way:
 
     def processes(self, connections: int, place: Place) -> int:
         """Of each side, or pairs: one per processor, more where descriptors ask for it (as the engine does it)."""
-        count = place.processors
-        plan = _shards(connections, count, place)
-        while self.layout == "pairs" and not all(fits_one_process(shard, place.fd_limit) for shard in plan):
-            count = len(plan) + 1
-            plan = _shards(connections, count, place)
-        return len(plan)
+        return len(self._shards(connections, place.processors, place))
 
     def argv(self, program: str, mode: str, connections: int, place: Place) -> list[str]:
         """The command line."""
         processes = self.processes(connections, place)
-        listeners = max(len(shard.listen) for shard in _shards(connections, processes, place))
+        listeners = max(len(shard.listen) for shard in self._shards(connections, processes, place))
         options = {
             "mode": mode,
             "connections": connections,
@@ -91,6 +86,10 @@ class Way:
         }
         return [program, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
 
+    def _shards(self, connections: int, processes: int, place: Place) -> list[Shard]:
+        sides = 2 if self.layout == "pairs" else 1
+        return shards(connections, processes, place.fd_limit, place.ephemeral_ports, sides=sides)
+
 
 WAYS = (
     Way("pairs", "poll"),
@@ -102,7 +101,3 @@ WAYS = (
 )
 QUICK_WAYS = (Way("pairs", "poll"), Way("apart", "epoll", gather_ms=3))
 GUEST_WAYS = (Way("pairs", "poll"), Way("pairs", "poll", batch=64), Way("apart", "epoll", gather_ms=10))
-
-
-def _shards(connections: int, processes: int, place: Place) -> list[Shard]:
-    return shards(connections, processes, place.fd_limit, place.ephemeral_ports)

@@ -20,11 +20,6 @@ class Shard(NamedTuple):
     connections: int
 
 
-def fits_one_process(shard: Shard, fd_limit: int) -> bool:
-    """Whether one process may be both sides of a shard: it has two descriptors for each connection."""
-    return 2 * shard.connections + len(shard.listen) + SPARE_DESCRIPTORS <= fd_limit
-
-
 def shards(
     connections: int,
     processes: int,
@@ -32,8 +27,10 @@ def shards(
     ephemeral_ports: int,
     first_port: int = FIRST_PORT,
     address: str = ADDRESS,
+    sides: int = 1,
 ) -> List[Shard]:
-    """Split `connections` over at least `processes` shards, more when `fd_limit` asks for it.
+    """Split `connections` over at least `processes` shards, more when `fd_limit` asks for it: a process is one of the
+    `sides` of a shard or both, and has a descriptor of each connection for each.
 
     Raises ValueError when there is nothing to split, or no room for even one connection in a process.
     """
@@ -41,7 +38,7 @@ def shards(
         raise ValueError("{} connections are none to hold".format(connections))
     per_listener = min(MAX_PER_LISTENER, int(ephemeral_ports * USABLE_PORT_SHARE))
     # a server's listeners take descriptors too: one for every `per_listener` connections
-    per_process = (fd_limit - SPARE_DESCRIPTORS) * per_listener // (per_listener + 1)
+    per_process = (fd_limit - SPARE_DESCRIPTORS) * per_listener // (sides * per_listener + 1)
     if per_process < 1 or per_listener < 1:
         raise ValueError("{} descriptors and {} ephemeral ports hold no connection".format(fd_limit, ephemeral_ports))
     pairs = max(min(processes, connections), _divide_up(connections, per_process))

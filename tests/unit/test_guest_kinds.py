@@ -24,13 +24,15 @@ def names(request: LoadRequest) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("kind", ["hold", "churn"])
-def test_both_sides_are_one_process_where_its_descriptors_allow_it(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_both_sides_are_one_process_and_its_descriptors_decide_how_many(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     request = LoadRequest(1000, 9.0, kind=kind, processes=2)
-    enough = 2 * 500 + 4 + SPARE_DESCRIPTORS
+    enough = 2 * 500 + 1 + SPARE_DESCRIPTORS
     monkeypatch.setattr(kinds, "fd_limit", lambda: enough)
     assert names(request) == [["pair 0", "pair 1"]]
     monkeypatch.setattr(kinds, "fd_limit", lambda: enough - 1)
-    assert names(request) == [["server 0", "server 1", "client 0", "client 1"]]
+    assert names(request) == [["pair 0", "pair 1", "pair 2"]]
 
 
 def test_without_a_number_there_is_a_process_for_each_processor(monkeypatch: pytest.MonkeyPatch) -> None:

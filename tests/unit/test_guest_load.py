@@ -58,14 +58,14 @@ def first_port() -> int:
 @pytest.fixture(params=["together", "apart"])
 def together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Server and client of a shard in one process, or in two."""
-    monkeypatch.setattr(kinds, "fits_one_process", lambda *_: request.param == "together")
+    monkeypatch.setattr(kinds, "_is_local", lambda _: request.param == "together")
     return bool(request.param == "together")
 
 
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Server and client in processes of their own: what is done to one of them must not touch the other."""
-    monkeypatch.setattr(kinds, "fits_one_process", lambda *_: False)
+    monkeypatch.setattr(kinds, "_is_local", lambda _: False)
 
 
 def run(request: LoadRequest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -541,7 +541,7 @@ def test_a_load_through_a_router(kind: str) -> None:
 
 
 def test_without_its_namespaces_a_load_through_a_router_is_none(first_port: int) -> None:
-    with pytest.raises(LoadError, match="server 0: TopologyError: "):
+    with pytest.raises(LoadError, match="(server|client) 0: TopologyError: "):
         run(LoadRequest(300, 20.0, topology="netns", processes=1, first_port=first_port))
 
 
