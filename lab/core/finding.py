@@ -255,8 +255,11 @@ def _unknown_counter(_: Evidence, measured: Measured) -> Verdict | None:
         return None
     if measured.entries_peak is None or measured.entries_before is None:
         return "inconclusive", "conntrack is in this kernel, but nf_conntrack_count cannot be read", None
-    if measured.drops is None and (measured.reached_max or not measured.all_held):
-        return "inconclusive", "conntrack is in this kernel, but its drop counter cannot be read", None
+    # with fewer entries than the max in every sample, the max may still have been met, and left, between two of them
+    if measured.reached_max or not measured.all_held or (measured.new_entries or 0) > 0:
+        for name, count in (("drop", measured.drops), ("early_drop", measured.early_drops)):
+            if count is None:
+                return "inconclusive", f"conntrack is in this kernel, but its {name} counter cannot be read", None
     return None
 
 
