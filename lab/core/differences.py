@@ -12,7 +12,10 @@ from typing import Any
 Json = Mapping[str, Any]
 
 # what differs between any two runs, is told elsewhere, or is told by another key
-_NOT_TOLD = ("schema_version", "started_at", "ended_at", "scenarios", "targets")
+_NOT_TOLD = (
+    *("schema_version", "started_at", "ended_at", "scenarios", "targets"),
+    *("cells", "options", "scenario_files", "replay_of"),
+)
 _NOT_TOLD_OF_TARGETS = ("image_sha256s", "kernel_release")
 _KERNEL_PACKAGE = "linux-image-"
 _MOST_SHOWN = 60

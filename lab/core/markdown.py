@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lab.core.text import printable
+
 _MARKUP = re.compile(r"[\\*\[\]~]")
 _CODE = re.compile(r"(`[^`]*`)")
 _ANY_MARKUP = re.compile(r"[\\`*_\[\]~]")
@@ -20,8 +22,7 @@ def prose(text: str) -> str:
 
 def words(text: str) -> str:
     """Anybody's words, as one line that begins no block: no character of them is markup."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    return _ANY_MARKUP.sub(r"\\\g<0>", line).replace("&", "&amp;").replace("<", "&lt;")
+    return _ANY_MARKUP.sub(r"\\\g<0>", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(text: str) -> str:
@@ -29,6 +30,11 @@ def code(text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {text} {fence}" if longest else f"`{text}`"
+
+
+def table_code(text: str) -> str:
+    """Words that are code and nothing else, in a table too: a bar would end its cell, even behind a backslash."""
+    return code(printable(text).replace("|", "\N{BROKEN BAR}") or "-")
 
 
 def block(text: str, language: str = "sh") -> str:

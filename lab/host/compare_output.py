@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lab.core.compare import LEAST_SHARE, NUMBERS, ComparedCell, Comparison, Number, Run, Sample
 from lab.core.differences import Difference
-from lab.core.markdown import block
+from lab.core.fitting import Section, fitted, utf8_bytes
+from lab.core.markdown import block, table_code
 from lab.core.significance import LEVEL, median
-from lab.core.text import printable
+from lab.core.text import aligned, printable
 
 # GitHub takes 65,536 characters in a comment
 MOST_MARKDOWN = 65_000
@@ -36,7 +36,7 @@ def human(comparison: Comparison) -> str:
     parts = [
         [f"{comparison.verdict}: {comparison.summary}", *runs],
         _with_head("what differs between the runs", _aligned(map(_difference, comparison.differences))),
-        list(_aligned(rows)),
+        _aligned(rows),
         *(_why(cell) for cell in comparison.cells if cell.verdict != "same"),
         list(comparison.unfinished),
         _with_head("only in BASE", (f"  {name}" for name in comparison.only_base)),
@@ -46,25 +46,32 @@ def human(comparison: Comparison) -> str:
     return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
 
 
-def markdown(comparison: Comparison, limit: int = MOST_MARKDOWN) -> str:
-    """The same for a pull request: the verdict, the cells that changed, and the rest folded; at most `limit` long."""
+def markdown(comparison: Comparison, limit: int = MOST_MARKDOWN, size: Callable[[str], int] = len) -> str:
+    """The same for a pull request: the verdict, the cells that changed, and the rest folded; at most `limit` long, in
+    what `size` counts (characters).
+    """
     of = {verdict: [cell for cell in comparison.cells if cell.verdict == verdict] for verdict in _WORDS}
     untold = [*of["unclear"], *of["not-comparable"]]
     only = [(name, "BASE") for name in comparison.only_base] + [(name, "NEW") for name in comparison.only_new]
-    runs = [f"{name}: {', '.join(map(_code, _run(run)))}" for name, run in _sides(comparison)]
+    runs = [f"{name}: {', '.join(map(table_code, _run(run)))}" for name, run in _sides(comparison)]
     sections = [
-        _Section(f"**{comparison.verdict}**: {comparison.summary}\n", ("; ".join(runs),)),
-        _Section(_table_head(_HEADER), tuple(map(_markdown_row, of["changed"]))),
-        _Section("", comparison.unfinished),
+        Section(f"**{comparison.verdict}**: {comparison.summary}\n", ("; ".join(runs),)),
+        Section(_table_head(_HEADER), tuple(map(_markdown_row, of["changed"]))),
+        Section("", comparison.unfinished),
         _folded("Why", [_markdown_why(cell) for cell in of["changed"]]),
         _folded("What cannot be told", [_markdown_why(cell) for cell in untold]),
         _folded("What differs between the runs", list(map(_difference_row, comparison.differences)), _DIFFERENCES),
-        _folded("Only in one run", [_line((_code(name), run)) for name, run in only], ("cell", "run")),
+        _folded("Only in one run", [_line((table_code(name), run)) for name, run in only], ("cell", "run")),
         _folded("Did not change", list(map(_markdown_row, of["same"])), _HEADER),
         _folded("Without a finding in both", [_markdown_why(cell) for cell in of["no-finding"]]),
-        _Section("", (" ".join(_method(comparison)).replace("*", r"\*"),)),
+        Section("", (" ".join(_method(comparison)).replace("*", r"\*"),)),
     ]
-    return _fitted([section for section in sections if any(section.lines)], limit)
+    return fitted([section for section in sections if any(section.lines)], limit, _left_out, size)
+
+
+def summary(comparison: Comparison, limit_bytes: int) -> str:
+    """The same for a summary of a CI's step, of at most `limit_bytes`."""
+    return markdown(comparison, min(limit_bytes, MOST_MARKDOWN), utf8_bytes)
 
 
 FORMATS: Mapping[str, Callable[[Comparison], str]] = {"human": human, "md": markdown}
@@ -199,54 +206,20 @@ def _with_head(head: str, lines: Iterable[str]) -> list[str]:
     return [head, *body] if body else []
 
 
-def _aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """Rows whose columns stand below each other."""
-    table = [[printable(text) for text in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+    return aligned([printable(text) for text in row] for row in rows)
 
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Section:
-    """Lines between a head and a tail; of too many lines the last are left out."""
-
-    head: str
-    lines: tuple[str, ...]
-    tail: str = ""
-
-    @property
-    def frame(self) -> int:
-        """The characters that it takes without its lines, and with a note on what was left out."""
-        return len(self.head) + len(self.tail) + len(_left_out(10**9)) + 8
-
-
 _DIFFERENCES = ("what", "BASE", "NEW")
 
 
-def _folded(title: str, lines: Sequence[str], header: Sequence[str] = ()) -> _Section:
+def _folded(title: str, lines: Sequence[str], header: Sequence[str] = ()) -> Section:
     head = f"<details><summary>{title} ({len(lines)})</summary>\n"
-    return _Section("\n".join([head, _table_head(header)] if header else [head]), tuple(lines), "\n</details>")
-
-
-def _fitted(sections: Sequence[_Section], limit: int) -> str:
-    """The sections as one text of at most `limit` characters, the first sections first."""
-    left = limit - sum(section.frame for section in sections)
-    parts = []
-    for section in sections:
-        kept: list[str] = []
-        for line in section.lines:
-            if len(line) + 1 > left:
-                break
-            kept.append(line)
-            left -= len(line) + 1
-        missing = len(section.lines) - len(kept)
-        note = [_left_out(missing)] if missing else []
-        parts.append("\n".join(filter(None, [section.head, *kept, *note, section.tail])))
-    return "\n\n".join(parts)
+    return Section("\n".join([head, _table_head(header)] if header else [head]), tuple(lines), "\n</details>")
 
 
 def _left_out(count: int) -> str:
@@ -263,20 +236,13 @@ def _line(texts: Iterable[str]) -> str:
 
 def _markdown_row(cell: ComparedCell) -> str:
     name, *rest = _row(cell)
-    return _line([_code(name), *(text.replace("*", r"\*") for text in rest)])
+    return _line([table_code(name), *(text.replace("*", r"\*") for text in rest)])
 
 
 def _difference_row(one: Difference) -> str:
-    return _line([_code(one.what), *(_code(_value(text)[:_MOST_VALUE]) for text in (one.base, one.new))])
+    return _line([table_code(one.what), *(table_code(_value(text)[:_MOST_VALUE]) for text in (one.base, one.new))])
 
 
 def _markdown_why(cell: ComparedCell) -> str:
     lines = "\n".join(printable(line) for text in _why(cell) for line in text.splitlines())
     return block(lines, "text") + "\n"
-
-
-def _code(text: str) -> str:
-    """Words that are code and nothing else, in a table too: a bar would end its cell, even behind a backslash."""
-    shown = printable(text).replace("|", "\N{BROKEN BAR}")
-    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
-    return f"{fence} {shown} {fence}" if len(fence) > 1 else f"`{shown or '-'}`"
