@@ -1,0 +1,56 @@
+"""The files that CI systems read: JUnit XML and KTAP, wherever the user wants them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.core.ci import RunFacts, run_facts
+from lab.core.errors import LabError
+from lab.core.junit import junit
+from lab.core.ktap import ktap
+from lab.host.store import read_manifest, write_aside
+
+Json = Mapping[str, Any]
+_SUITES = "conntrack-lab"
+
+# an option's name -> what it writes
+FORMATS: Mapping[str, Callable[[Sequence[Json], RunFacts], str]] = {
+    "junit": lambda cells, facts: junit(cells, _SUITES, facts),
+    "ktap": lambda cells, facts: ktap(cells, facts.folder),
+}
+
+
+@dataclass(frozen=True)
+class CiFiles:
+    """Which file is wanted in which of FORMATS."""
+
+    paths: Mapping[str, Path]
+
+    def check(self) -> None:
+        """Return if every file can be written; raises LabError, so that nothing is run for results that get lost."""
+        for name, path in self.paths.items():
+            if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+                raise LabError(f"--{name} {path}: cannot be written", hint="name a file in a folder that exists")
+
+    def write(self, cells: Sequence[Json], run: Path) -> None:
+        """Write them, each whole or not at all. Raises LabError for a file that cannot be written after all."""
+        if not self.paths:
+            return
+        facts = run_facts(read_manifest(run) or {}, str(run))
+        for name, path in self.paths.items():
+            try:
+                _write(path, FORMATS[name](cells, facts))
+            except OSError as error:
+                hint = "name another file; lab judge writes it without running anything again"
+                raise LabError(f"--{name} {path}: cannot be written: {error.strerror}", hint=hint) from error
+
+
+def _write(path: Path, text: str) -> None:
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: no file can take its place
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_aside(path, text)
