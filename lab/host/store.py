@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +25,19 @@ from lab.core.evidence import Evidence, Sample, Snapshot, parse_samples
 from lab.core.facts import Facts, parse_facts
 from lab.core.plan import CellPlan
 from lab.core.result import RESULT_VERSION, results_document
+from lab.core.sums import SUMS
 from lab.guest.observe import ITEM_NAMES
+from lab.host import sums
+from lab.host.cache import sha256_of
 from lab.host.recording import Recording
 
+MANIFEST, RESULTS = "manifest.json", "results.json"
+LOCK = ".lock"
+
 _PARTIAL = ".partial-"
-_LOCK = ".lock"
 _ERRORS = "errors.json"
 _SNAPSHOTS = ("before", "after")
+_MOST_SECONDS = 10**6  # beyond it, what a stored run says of a cell's time is no time
 # what write_recording writes
 _RECORDED = ("plan.json", "scenario.toml", "console.log", "kmsg.log", "vagrant.log", "host-changes.txt", "evidence")
 
@@ -43,22 +49,30 @@ class RunFolder:
     path: Path
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write `name` whole, or leave what was there."""
+        """Write `name` whole, or leave what was there. The manifest of a run that has ended is the last of its files:
+        then the run's digests are listed, too.
+        """
         write_aside(self.path / name, json_text(content))
+        if name == MANIFEST and content.get("ended_at") is not None:
+            write_aside(self.path / SUMS, sums.run_sums(self.path))
 
     def write_results(self, cells: list[dict[str, Any]]) -> None:
         """Write results.json for the cells that ended."""
-        self.write_json("results.json", results_document(cells))
+        self.write_json(RESULTS, results_document(cells))
 
     @contextlib.contextmanager
     def cell(self, name: str) -> Iterator[Path]:
-        """A hidden folder that becomes cells/`name` when the block ends well, and is removed when it does not."""
+        """A hidden folder that becomes cells/`name` when the block ends well, and is removed when it does not.
+
+        Its last file is the list of the digests of all others.
+        """
         parent = self.path / "cells"
         partial = parent / f"{_PARTIAL}{name}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             yield partial
+            write_aside(partial / SUMS, sums.cell_sums(partial))
             partial.rename(parent / name)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -130,14 +144,13 @@ def read_evidence(folder: Path) -> Evidence:
     """The evidence in a cell's folder. Raises ValueError for files that are not what `write_recording` writes."""
     evidence = folder / "evidence"
     steps = _read_json(evidence / "steps.json") or {"reached": None, "steps": []}
-    samples = _read_text(evidence / "samples.jsonl") or ""
     return Evidence(
         settings=_read_json(evidence / "settings.json"),
         steps=tuple(steps["steps"]),
         reached=steps["reached"],
         before=_read_snapshot(evidence / "before"),
         after=_read_snapshot(evidence / "after"),
-        samples=parse_samples(samples.splitlines()),
+        samples=read_samples(folder),
         load=_read_json(evidence / "load.json"),
         kernel_log=_read_text(folder / "kmsg.log"),
         kernel_log_holes=_read_json(evidence / "kernel_log_holes.json"),
@@ -145,6 +158,11 @@ def read_evidence(folder: Path) -> Evidence:
         lost=_read_why(evidence, "lost"),
         skipped=_read_why(evidence, "skipped"),
     )
+
+
+def read_samples(folder: Path) -> tuple[Sample, ...]:
+    """The samples in a cell's folder, by time; none where no load was driven. Raises ValueError for damaged ones."""
+    return parse_samples((_read_text(folder / "evidence" / "samples.jsonl") or "").splitlines())
 
 
 def read_facts(folder: Path) -> Facts:
@@ -173,7 +191,8 @@ def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
 
 @contextlib.contextmanager
 def open_run(run: Path) -> Iterator[RunFolder]:
-    """A run's folder, to be written again; locked while the block runs.
+    """A run's folder, to be judged again; locked while the block runs. In the lists of digests, those of what was
+    judged are made anew, and no others.
 
     Raises ScenarioError when it is no run's folder, when a newer lab or one that still runs has it, or when nothing
     can be written there.
@@ -184,6 +203,7 @@ def open_run(run: Path) -> Iterator[RunFolder]:
     try:
         with _locked(run):
             yield RunFolder(run)
+            _renew_sums(run)
     except BlockingIOError as error:
         raise ScenarioError(f"{run}: a lab is still writing it", hint="wait for it to end") from error
     except OSError as error:
@@ -200,7 +220,7 @@ def cell_folders(run: Path) -> tuple[Path, ...]:
 
 def check_version(run: Path) -> None:
     """Return if this lab can read the run; raises ScenarioError for one that a newer lab wrote."""
-    for name in ("results.json", "manifest.json"):
+    for name in (RESULTS, MANIFEST):
         content = _read_json(run / name) or {}
         version = content.get("schema_version", RESULT_VERSION)
         if not isinstance(version, int) or version > RESULT_VERSION:
@@ -212,17 +232,37 @@ def check_version(run: Path) -> None:
 
 def mitigation_wanted(run: Path) -> bool:
     """Whether the run was asked to mitigate, by its manifest; False when that does not tell."""
-    overrides = (_read_json(run / "manifest.json") or {}).get("overrides")
+    overrides = (read_manifest(run) or {}).get("overrides")
     return isinstance(overrides, dict) and overrides.get("mitigate") is True
 
 
 def stored_order(run: Path) -> list[str]:
     """The cells' names in the order of results.json; empty when that does not tell."""
-    cells = (_read_json(run / "results.json") or {}).get("cells", [])
+    cells = (_read_json(run / RESULTS) or {}).get("cells", [])
     try:
         return [str(cell["cell"]) for cell in cells]
     except (TypeError, KeyError):
         return []
+
+
+def read_manifest(run: Path) -> dict[str, Any] | None:
+    """A run's manifest; None when it has none. Raises ScenarioError for a damaged one."""
+    return _read_json(run / MANIFEST)
+
+
+def stored_seconds(run: Path, cells: Collection[str]) -> dict[str, float]:
+    """How long those of `cells` took that a run has, by name, all tries and stages of the last time together.
+
+    It is for guesses only: what cannot be read is left out.
+    """
+    try:
+        stored = (_read_json(run / RESULTS) or {}).get("cells", [])
+        found = {
+            str(cell["cell"]): sum(sum(one["stages_seconds"].values()) for one in cell["tries"]) for cell in stored
+        }
+    except (ScenarioError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return {name: float(found[name]) for name in cells if 0 < found.get(name, 0) < _MOST_SECONDS}
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
@@ -234,7 +274,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """A cell's plan. Raises ScenarioError when it is missing or damaged."""
     plan = _read_json(folder / "plan.json")
     if plan is None:
-        raise ScenarioError(f"{folder}: has no plan.json", hint="the cell's folder is incomplete")
+        raise ScenarioError(f"{folder}: has no plan.json", hint="restore it, or move the cell's folder away")
     return plan
 
 
@@ -288,7 +328,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ScenarioError(f"{path}: is damaged: {error}", hint="restore it, or leave the cell out") from error
     if not isinstance(content, dict):
         raise ScenarioError(f"{path}: is damaged: no JSON object", hint="restore it, or leave the cell out")
@@ -298,12 +338,26 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def _locked(run: Path) -> Iterator[None]:
     """Hold a run's lock, which the kernel drops with its holder; raises BlockingIOError when another holds it."""
-    descriptor = os.open(run / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)
+
+
+def _renew_sums(run: Path) -> None:
+    """After a run was judged again. A cell's list that was exchanged since the run ended stays found out."""
+    names = [RESULTS]
+    ours = sums.readable(run) or {}
+    for cell in cell_folders(run):
+        name = f"{sums.CELLS}/{cell.name}/{SUMS}"
+        was_listed = (run / name).is_file() and ours.get(name) == sha256_of(run / name)
+        if (renewed := sums.renewed_cell_sums(cell)) is not None:
+            write_aside(cell / SUMS, renewed)
+            names += [name] if was_listed else []
+    if (renewed := sums.renewed_run_sums(run, names)) is not None:
+        write_aside(run / SUMS, renewed)
 
 
 def _point_latest(results: Path, name: str) -> None:

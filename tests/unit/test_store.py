@@ -278,3 +278,34 @@ def test_the_longest_names_fit_in_a_folder(tmp_path: Path) -> None:
     with store.RunFolder(tmp_path).cell(longest):
         pass
     assert names_in(tmp_path / "cells") == {longest}
+
+
+def test_what_cells_took_is_read_for_guesses(tmp_path: Path) -> None:
+    def ended(name: str, *stages: dict[str, float]) -> dict[str, Any]:
+        return {"cell": name, "tries": [{"stages_seconds": one} for one in stages]}
+
+    cells = [ended("a", {"boot": 5.0, "load": 2.5}, {"load": 1.0}), ended("b", {"load": 3.0}), ended("c")]
+    (tmp_path / "results.json").write_text(json.dumps({"schema_version": 1, "cells": cells}))
+    assert store.stored_seconds(tmp_path, ["a", "c", "d"]) == {"a": 8.5}
+    assert store.stored_seconds(tmp_path / "nowhere", ["a"]) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"cells": 1}',
+        '{"cells": [1]}',
+        '{"cells": [{"cell": "a"}]}',
+        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": [1]}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": "1"}}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": NaN}}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": -5}}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": 1e300}}]}]}',
+    ],
+)
+def test_a_guess_from_a_damaged_run_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    assert store.stored_seconds(tmp_path, ["a"]) == {}
