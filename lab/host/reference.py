@@ -11,8 +11,10 @@ from typing import Any
 
 from lab.core.errors import ScenarioError
 from lab.core.plan import folder_of_target
+from lab.core.sums import SUMS
 from lab.host.cache import cache_root
 from lab.host.store import check_version, json_text, write_aside
+from lab.host.sums import run_sums
 
 FOLDER = Path("results/reference")
 MANIFEST, RESULTS, README = "manifest.json", "results.json", "README.md"
@@ -32,6 +34,7 @@ def write_reference(run: Path, folder: Path) -> None:
     write_aside(folder / MANIFEST, json_text(manifest))
     write_aside(folder / RESULTS, json_text(results))
     write_aside(folder / README, _readme(manifest))
+    write_aside(folder / SUMS, run_sums(folder, (MANIFEST, RESULTS, README)))
 
 
 def reference(run: Path) -> tuple[Json, Json]:
@@ -41,7 +44,9 @@ def reference(run: Path) -> tuple[Json, Json]:
     if not manifest["complete"]:
         raise ScenarioError(f"{run}: did not end", hint="name a run whose every cell has a result")
     names = _published_names(manifest["targets"])
-    return _published_manifest(manifest, names), _published_results(results, names)
+    cells = [_published_cell(cell, names) for cell in results["cells"]]
+    renamed = {old["cell"]: new["cell"] for old, new in zip(results["cells"], cells, strict=True)}
+    return _published_manifest(manifest, names, renamed), _scrubbed({**results, "cells": cells})
 
 
 def _published_names(targets: Mapping[str, Any]) -> dict[str, str]:
@@ -65,11 +70,16 @@ def _without_folders(text: str) -> str:
     return f"{prefix}{mark}{PurePath(path).name or path}"
 
 
-def _published_manifest(manifest: Json, names: Mapping[str, str]) -> Json:
+def _published_manifest(manifest: Json, names: Mapping[str, str], cells: Mapping[str, str]) -> Json:
     host, release = manifest["host"], _NUMBER.search(manifest["host"]["kernel_release"])
+    # their texts are published as they are: what they mean is what they say
+    files = manifest.get("scenario_files", {})
+    published = {name: {**file, "path": _without_folders(file["path"])} for name, file in files.items()}
+    told = {name: value for name, value in manifest.items() if name != "scenario_files"}
     return _scrubbed(
         {
-            **manifest,
+            **told,
+            **_published_options(manifest, cells),
             "command": _published_command(manifest["command"]),
             "host": {**host, "kernel_release": release[0] if release else "unknown"},
             "targets": {
@@ -77,7 +87,18 @@ def _published_manifest(manifest: Json, names: Mapping[str, str]) -> Json:
                 for name, target in manifest["targets"].items()
             },
         }
-    )
+    ) | ({"scenario_files": published} if published else {})
+
+
+def _published_options(manifest: Json, cells: Mapping[str, str]) -> Json:
+    """What newer manifests have beside, by which the run can be replayed."""
+    told: Json = {}
+    if "cells" in manifest:
+        told["cells"] = [cells.get(cell, cell) for cell in manifest["cells"]]
+    if "options" in manifest:
+        modules = manifest["options"]["modules"]
+        told["options"] = {**manifest["options"], "modules": modules and PurePath(modules).name}
+    return told
 
 
 def _published_command(command: Sequence[str]) -> list[str]:
@@ -90,10 +111,6 @@ def _published_command(command: Sequence[str]) -> list[str]:
         elif not word.startswith(f"{_MIRROR}="):
             kept.append(_without_folders(word))
     return ["lab", *kept]
-
-
-def _published_results(results: Json, names: Mapping[str, str]) -> Json:
-    return _scrubbed({**results, "cells": [_published_cell(cell, names) for cell in results["cells"]]})
 
 
 def _published_cell(cell: Json, names: Mapping[str, str]) -> Json:
@@ -143,6 +160,7 @@ One run of the shipped scenarios, kept to compare with. As a table: [docs/matrix
 |---|---|
 | `manifest.json` | what shaped the run: targets, kernels, packages, digests, limits |
 | `results.json` | every cell's result, with its numbers and times |
+| `SHA256SUMS` | the digests of these files; `lab verify results/reference` checks them |
 
 What the keys mean: [docs/results.md](../../docs/results.md).
 What can be compared with them: [docs/compare.md](../../docs/compare.md).
