@@ -47,6 +47,7 @@ MAX_SYSCTL = "net.netfilter.nf_conntrack_max"
 BUCKETS_PARAMETER = "/sys/module/nf_conntrack/parameters/hashsize"
 
 # A target's name that is longer, or has other characters, is cut and told apart by its digest.
+_MAX_COMPLAINT = 300  # of what a step printed, in the line that tells of it
 _MAX_TARGET_FOLDER = 60  # with the longest variant a folder's name stays under 255 bytes
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
 _LOOKS_REPEATED = re.compile(r"-r\d+$")
@@ -311,6 +312,22 @@ def describe_load(load: LoadSpec) -> str:
     return ", ".join(parts)
 
 
+def describe_outcome(plan: CellPlan, outcome: Mapping[str, object]) -> str:
+    """What became of a step, in a line: `state[0]: run nft -f x: exit status 1, 0.2 s: what it complained of`.
+
+    `outcome` is what the guest said, so it may be anything; the line is safe for a terminal all the same.
+    """
+    number, seconds = outcome.get("number"), outcome.get("seconds")
+    known = isinstance(number, int) and 0 <= number < len(plan.steps)
+    planned = plan.steps[number] if known and isinstance(number, int) else None
+    step = f"{planned.key}: {_describe_step(planned.step)[0]}" if planned else "a step that was not planned"
+    parts = [f"exit status {outcome.get('exit_status')!r:.20}"]
+    parts += [f"{seconds:.1f} s"] if isinstance(seconds, float) else []
+    complaint = " ".join(str(outcome.get("stderr") or "")[:_MAX_COMPLAINT].split())
+    wanted = "" if outcome.get("as_wanted") is True else ", not as wanted"
+    return _printable(f"{step}: {', '.join(parts)}{wanted}{f': {complaint}' if complaint else ''}")
+
+
 def _describe_step(step: Step) -> tuple[str, ...]:
     match step:
         case RunStep(argv, refused):
@@ -371,6 +388,8 @@ def _check_load(scenario: Scenario, load: LoadSpec, max_files: int | None) -> No
     mends = [f"ask for at most {reachable}"] if reachable else []
     if reachable == reachable_connections(memory_mb):
         mends.append(f"set machine.memory_mb = {memory_needed_mb(wanted)}")
+    elif not reachable:
+        mends.append("let more files be open in the machine")
     what = f"is {wanted}, at most {reachable} can be reached in a machine of {memory_mb} MB"
     raise ScenarioError(f"{where}: {what}", hint=", or ".join(mends))
 

@@ -1,79 +1,130 @@
-"""Progress on stderr: a block of live lines on a terminal, plain lines elsewhere."""
+"""Progress on stderr: live rows on a terminal, plain lines elsewhere, nothing but errors where that is asked for."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from typing import Any, TextIO
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
+from typing import Any, Protocol, TextIO
 
-from lab.core.plan import CellPlan
+from lab.core.plan import CellPlan, describe_load
+from lab.core.result import mark
+from lab.core.text import printable
+from lab.host.board import Board
 from lab.host.output import one_line
 from lab.host.recording import Progress
 
-_REDRAW_SECONDS = 0.1
 _PLAIN_SECONDS = 2.0
+_STYLES = {"DIFFERS": "red", "unclear": "yellow"}
+
+
+class Loudness(Enum):
+    """How much is told: results and errors only, what happens, or every stage and step of it too."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+class Rows(Protocol):
+    """The live part of a terminal, below the lines that stay (lab/host/live.py)."""
+
+    def show(self) -> None:
+        """Show the rows from now on, drawn anew several times a second."""
+
+    def refresh(self) -> None:
+        """Draw the rows now."""
+
+    def line(self, text: str, style: str) -> None:
+        """A line that stays, above the rows."""
+
+    def close(self) -> None:
+        """Take the rows away."""
 
 
 class Reporter:
-    """Tells what happens; how depends on the stream only."""
+    """Tells what happens; how depends on the stream only, how much on what was asked for.
 
-    def __init__(self, stream: TextIO, total: int) -> None:
+    `total` is the number of cells, `expected` what those of them took that an earlier run had, in seconds.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        total: int,
+        *,
+        loudness: Loudness = Loudness.NORMAL,
+        expected: Mapping[str, float] | None = None,
+    ) -> None:
         self._stream = stream
-        self._total = total
-        self._ended = 0
-        self._live = stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
-        self._active: dict[str, Progress] = {}
-        self._started: dict[str, float] = {}
+        self._loudness = loudness
+        self._board = Board(total, time.monotonic(), expected or {})
         self._told_at: dict[str, float] = {}
-        self._drawn_lines = 0
-        self._drawn_at = 0.0
+        self._rows = None if loudness is Loudness.QUIET else _rows(stream, self)
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        self._erase()
-        self._stream.write(f"{text}\n")
+    @property
+    def board(self) -> Board:
+        """What is under way now."""
+        return self._board
+
+    @property
+    def live(self) -> bool:
+        """Whether there are rows; otherwise there are plain lines, or none."""
+        return self._rows is not None
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line that stays. Whatever it holds, it is only words: nothing of it begins a line or steers a terminal."""
+        if self._loudness is Loudness.QUIET:
+            return
+        if self._rows is not None:
+            self._rows.line(printable(text), style)
+        else:
+            self._stream.write(f"{printable(text)}\n")
         self._stream.flush()
+
+    def detail(self, text: str) -> None:
+        """A line that only --verbose shows."""
+        if self._loudness is Loudness.VERBOSE:
+            self.say(text)
 
     def progress(self, plan: CellPlan, seen: Progress) -> None:
         """Where a cell is now."""
-        before = self._active.get(plan.cell)
-        self._active[plan.cell] = seen
-        self._started.setdefault(plan.cell, time.monotonic())
-        if self._live:
-            self._draw()
-            return
-        told_at = self._told_at.get(plan.cell, 0.0)
-        if before is None or before.stage != seen.stage or time.monotonic() - told_at > _PLAIN_SECONDS:
-            self._told_at[plan.cell] = time.monotonic()
+        now = time.monotonic()
+        before = self._board.running.get(plan.cell)
+        self._board = self._board.seen(plan.cell, seen, now)
+        entered = before is None or _place(before.stage) != _place(seen)
+        if self._rows is not None:
+            self._rows.show()
+        if seen.step is not None:
+            self.detail(f"{plan.cell}: {seen.step}")
+        elif entered and self._loudness is Loudness.VERBOSE:
+            began = self._board.running[plan.cell].began_seconds
+            self.say(f"{plan.cell}: {_in_full(plan, seen)} ({now - began:.1f} s)")
+        elif self._rows is None and (entered or now - self._told_at.get(plan.cell, 0.0) > _PLAIN_SECONDS):
             self.say(f"{plan.cell}: {describe(seen)}")
+        else:
+            return
+        self._told_at[plan.cell] = now
 
-    def result(self, plan: CellPlan, result: dict[str, Any]) -> None:
+    def result(self, plan: CellPlan, result: Mapping[str, Any]) -> None:
         """A cell has ended."""
-        self._ended += 1
-        self._active.pop(plan.cell, None)
-        seconds = time.monotonic() - self._started.pop(plan.cell, time.monotonic())
-        self.say(f"[{self._ended}/{self._total}] {one_line(result)} ({seconds:.1f} s)")
+        self._board = self._board.ended(plan.cell, time.monotonic())
+        count, seconds = len(self._board.ended_seconds), self._board.ended_seconds[plan.cell]
+        line = f"[{count}/{self._board.total}] {one_line(result)} ({seconds:.1f} s)"
+        self.say(line, _STYLES.get(mark(result), ""))
+
+    def refresh(self) -> None:
+        """Draw the rows now, where there are any; they are drawn several times a second by themselves."""
+        if self._rows is not None:
+            self._rows.refresh()
 
     def close(self) -> None:
-        """Take the live lines away."""
-        self._erase()
+        """Take the rows away; what was said stays."""
+        if self._rows is not None:
+            self._rows.close()
         self._stream.flush()
-
-    def _draw(self) -> None:
-        if time.monotonic() - self._drawn_at < _REDRAW_SECONDS:
-            return
-        self._erase()
-        width = shutil.get_terminal_size().columns - 1
-        lines = [f"  {cell}: {describe(seen)}"[:width] for cell, seen in self._active.items()]
-        self._stream.write("".join(f"{line}\n" for line in lines))
-        self._stream.flush()
-        self._drawn_lines, self._drawn_at = len(lines), time.monotonic()
-
-    def _erase(self) -> None:
-        if self._drawn_lines:
-            self._stream.write(f"\x1b[{self._drawn_lines}F\x1b[J")  # up to the block's first line, clear from there
-            self._drawn_lines = 0
 
 
 def describe(seen: Progress) -> str:
@@ -85,3 +136,32 @@ def describe(seen: Progress) -> str:
     parts.append("no table" if seen.entries is None else f"{seen.entries} of {seen.table_max} entries")
     parts.append("drops unknown" if seen.drops is None else f"{seen.drops} drops")
     return ", ".join(parts)
+
+
+def wants_rows(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether live rows fit the stream: a terminal that can move its cursor, and nobody who wants it plain."""
+    moves = environment.get("TERM", "") not in ("", "dumb", "unknown")
+    return stream.isatty() and moves and not environment.get("NO_COLOR")
+
+
+def _rows(stream: TextIO, reporter: Reporter) -> Rows | None:
+    if not wants_rows(stream, os.environ):
+        return None
+    try:
+        from lab.host.live import LiveRows
+    except ImportError:  # rich comes with the extra `report`; without it there are plain lines
+        return None
+    return LiveRows(stream, lambda: reporter.board, time.monotonic)
+
+
+def _place(seen: Progress) -> tuple[str, bool]:
+    return seen.stage, seen.mitigation
+
+
+def _in_full(plan: CellPlan, seen: Progress) -> str:
+    """A stage that begins, with what is known of it beforehand."""
+    stage = describe(replace(seen, held=None))
+    if seen.stage != "load":
+        return stage
+    table = "the kernel's own max" if plan.conntrack.max is None else f"max {plan.conntrack.max}"
+    return f"{stage}: {describe_load(plan.load)}, {table}"

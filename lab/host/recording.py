@@ -12,7 +12,7 @@ from typing import Any
 from lab.core.conntrack import stat_totals
 from lab.core.errors import GuestLost
 from lab.core.facts import parse_facts
-from lab.core.plan import CellPlan
+from lab.core.plan import CellPlan, describe_outcome
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.provision.machine import Deadlines, Event, Machine
@@ -32,6 +32,7 @@ class Progress:
     table_max: str | None = None
     drops: int | None = None
     mitigation: bool = False  # of the second machine, in which the holders are removed
+    step: str | None = None  # what became of the step that has just ended, in a line
 
 
 OnProgress = Callable[[Progress], None]
@@ -115,6 +116,7 @@ async def reach_state(
 
     def on_step(event: Event) -> None:
         recording.steps.append(_content(event))
+        on_progress(Progress("state", step=describe_outcome(plan, recording.steps[-1])))
 
     on_progress(Progress("state"))
     with recording.stage("state"):
