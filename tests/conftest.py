@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lab.guest import loader, machine
 
 ROOT = Path(__file__).parent.parent
+
+# a slow machine is no wrong program
+settings.register_profile("lab", deadline=None)
+settings.load_profile("lab")
 
 
 @pytest.fixture

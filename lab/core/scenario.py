@@ -279,7 +279,8 @@ def _parse_toml(text: str, path: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise ScenarioError(f"{path}: not TOML: nested too deeply") from None
+        hint = "no scenario has lists or tables more than four deep: look for brackets that are not closed"
+        raise ScenarioError(f"{path}: not TOML: nested too deeply", hint=hint) from None
     except ValueError as error:  # TOMLDecodeError, with line and column; plain ValueError for a number of 5000 digits
         raise ScenarioError(f"{path}: not TOML: {error}", hint="https://toml.io shows how it is written") from None
 
@@ -775,7 +776,8 @@ def _error(path: str, problems: list[_Problem]) -> ScenarioError:
         return ScenarioError(f"{path}: {only.key}: {only.what}", hint=only.mend)
     lines = [f"{path}: {one.key}: {one.what}; {one.mend}" for one in problems[:_MAX_PROBLEMS_SHOWN]]
     left_out = len(problems) - len(lines)
-    return ScenarioError("\n".join(lines), hint=f"{left_out} more problems are not shown" if left_out else "")
+    more = f"; {left_out} more problems are not shown" if left_out else ""
+    return ScenarioError("\n".join(lines), hint=f"each line ends with its mend{more}")
 
 
 def _shown_key(name: str) -> str:

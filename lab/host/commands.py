@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lab.core.scenario import MachineSpec as MachineWish
 from lab.core.scenario import Scenario, scenario_digest
 from lab.host import accelerator, doctor, foreign, images, terminal
 from lab.host.agent_package import agent_zipapp
-from lab.host.machines import PreparedTarget, check_programs, planned_machine, prepare_targets
+from lab.host.machines import Pinned, PreparedTarget, check_programs, planned_machine, prepare_targets
 from lab.host.provision.host import HostProvisioner, require_disposable
 from lab.host.provision.machine import Deadlines, Machine, MachineSpec
 from lab.host.provision.qemu import QemuProvisioner
@@ -34,6 +34,7 @@ from lab.host.store import create_run, read_plan
 from lab.host.targets import TARGETS, TargetSpec, expand_targets, parse_target
 
 MANIFEST_VERSION = 1
+BOX_BOOT_SECONDS = 900.0  # a whole distribution, perhaps emulated
 _KVM_SECONDS = 30.0
 
 Say = Callable[[str], None]
@@ -66,6 +67,8 @@ class RunOptions:
     disposable_host: bool = False
     provider: str = "libvirt"
     control: str = "auto"
+    detail: Say = lambda text: None  # told what programs print, and each step; for who wants all of it
+    replay_of: Mapping[str, Any] | None = None  # the run that is run again, as the manifest tells it
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,15 @@ class PlannedRun:
     targets: tuple[TargetSpec, ...]
     cells: tuple[Cell, ...]
     plans: tuple[CellPlan, ...]
+    texts: Mapping[str, str]  # of the scenarios' files, by name
+    pinned: Mapping[str, Pinned] = field(default_factory=dict)  # by target: of which image and kernel, of all there are
 
-    def describe(self, wish: str, mitigate: bool = False) -> list[str]:
-        """Every cell's steps, and QEMU's command lines with the accelerator wished for, as far as that is known."""
+    def describe(self, wish: str, mitigate: bool = False, provider: str = "libvirt") -> list[str]:
+        """Every cell's steps, and the command lines of QEMU, with the accelerator wished for as far as that is known,
+        or of Vagrant with this provider.
+        """
+        if self.targets[0].provisioner == "vagrant":
+            return self._describe_boxes(provider)
         if self.targets[0].provisioner != "qemu":
             return [line for plan in self.plans for line in describe(plan)]
         qemu = find_qemu()
@@ -103,20 +112,50 @@ class PlannedRun:
                 lines.append("  where conntrack is found attached: again, with what removes it after the last step")
         return lines
 
+    def _describe_boxes(self, provider: str) -> list[str]:
+        provisioner = VagrantProvisioner(provider, Deadlines(boot=BOX_BOOT_SECONDS))
+        targets = {spec.name: spec for spec in self.targets}
+        lines: list[str] = []
+        for plan in self.plans:
+            up, destroy = provisioner.describe(foreign.planned_box(targets[plan.target], plan.machine))
+            lines += [*describe(plan), f"  boot: {up}", f"  destroy: {destroy}"]
+        return lines
+
 
 def plan_run(options: RunOptions) -> PlannedRun:
     """The cells that the options mean. Raises ScenarioError for anything wrong with scenarios, targets or numbers."""
     scenarios = load_scenarios(options.scenarios, scenario_directories())
     targets = tuple(_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets))
-    chosen_provisioner(options.provisioner, targets)
+    _check_together(options, chosen_provisioner(options.provisioner, targets))
     chosen = select_variants(scenarios, parse_chosen(options.chosen))
     planned = cells(chosen, [spec.name for spec in targets], options.repeat)
     overrides = Overrides(options.connections, options.max)
-    return PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned))
+    texts = {scenario.name: Path(scenario.path).read_text(encoding="utf-8") for scenario in scenarios}
+    return PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned), texts)
+
+
+def _check_together(options: RunOptions, provisioner: str) -> None:
+    """Raises ScenarioError for options that contradict each other."""
+    if options.kernel is not None and provisioner != "qemu":
+        raise ScenarioError(
+            f"--kernel {options.kernel}: machines of {provisioner} boot their own kernel",
+            hint="use a target of QEMU, for example --target debian12",
+        )
+    if options.share_machine and provisioner != "vagrant":
+        raise ScenarioError(
+            f"--share-machine: machines of {provisioner} are not shared", hint="leave it out: it is for Vagrant boxes"
+        )
+    if options.share_machine and options.keep_failed:
+        raise ScenarioError(
+            "--keep-failed cannot keep a machine that --share-machine returns to its snapshot for the next cell",
+            hint="leave one of the two out",
+        )
 
 
 async def run_cells(planned: PlannedRun, options: RunOptions, services: Services) -> tuple[Path, list[dict[str, Any]]]:
     """Run every cell; the run's folder and the results. Raises LabError before anything is started."""
+    parallel = options.parallel or default_parallel(planned)
+    options = replace(options, parallel=parallel)
     async with contextlib.AsyncExitStack() as stack:
         provisioner, targets = await stack.enter_async_context(_prepared(planned, options, services.say))
         jobs = _jobs(planned, options, targets)
@@ -125,7 +164,7 @@ async def run_cells(planned: PlannedRun, options: RunOptions, services: Services
         folder.write_json("manifest.json", manifest)
         runner = Runner(provisioner, folder, options.deadlines, services.on_progress, services.on_result)
         try:
-            await runner.run_all(jobs, options.parallel or default_parallel(planned))
+            await runner.run_all(jobs, parallel)
         finally:
             complete = len(runner.results) == len(jobs)
             folder.write_json("manifest.json", {**manifest, "ended_at": _now(), "complete": complete})
@@ -144,7 +183,9 @@ async def open_shell(planned: PlannedRun, options: RunOptions, say: Say) -> int:
         given: AbstractAsyncContextManager[Machine] = provisioner.machine(targets[plan.target].machine(plan.machine))
         machine = await stack.enter_async_context(given)
         config = targets[plan.target].kernel_config()
-        await reach_state(machine, plan, options.deadlines, recording, lambda seen: None, config)
+        await reach_state(
+            machine, plan, options.deadlines, recording, lambda seen: options.detail(seen.step or seen.stage), config
+        )
         if recording.skipped:
             say(f"the machine is as it was, for the scenario means nothing here: {recording.skipped}")
         elif not recording.reached:
@@ -198,13 +239,12 @@ def default_parallel(planned: PlannedRun) -> int:
 
 
 def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, AnyTarget]) -> list[Job]:
-    texts = {scenario.name: Path(scenario.path).read_text(encoding="utf-8") for scenario in planned.scenarios}
     configs = {name: target.kernel_config() for name, target in targets.items()}
     return [
         Job(
             plan,
             targets[plan.target].machine(plan.machine),
-            texts[plan.scenario],
+            planned.texts[plan.scenario],
             options.keep_failed,
             configs[plan.target],
             options.mitigate,
@@ -253,7 +293,7 @@ async def _prepared(
         async with made as provisioner:
             yield provisioner, boxes
         return
-    targets = await _targets(planned.targets, options, say)
+    targets = await _targets(planned.targets, options, say, planned.pinned)
     check_programs(planned.plans, targets)
     first = planned.plans[0]
     yield await _provisioner(options, targets[first.target].machine(first.machine), say), targets
@@ -272,10 +312,20 @@ def _libvirt_driver(wish: str, say: Say) -> str:
     return "kvm" if known is not None and known.works else "qemu"
 
 
-async def _targets(specs: Sequence[TargetSpec], options: RunOptions, say: Say) -> Mapping[str, PreparedTarget]:
+async def _targets(
+    specs: Sequence[TargetSpec], options: RunOptions, say: Say, pinned: Mapping[str, Pinned] | None = None
+) -> Mapping[str, PreparedTarget]:
     find_qemu()  # before a minute is spent on an image
     seconds = options.deadlines.build
-    return await prepare_targets(specs, modules=options.modules, mirror=options.mirror, build_seconds=seconds, say=say)
+    return await prepare_targets(
+        specs,
+        modules=options.modules,
+        mirror=options.mirror,
+        build_seconds=seconds,
+        say=say,
+        detail=options.detail,
+        pinned=pinned or {},
+    )
 
 
 async def _provisioner(options: RunOptions, spec: MachineSpec, say: Say) -> QemuProvisioner:
@@ -321,6 +371,23 @@ def _manifest(
         },
         "targets": {name: target.manifest() for name, target in targets.items()},
         "scenarios": {scenario.name: scenario_digest(scenario) for scenario in planned.scenarios},
+        # with what follows `lab replay` runs the same again, also where the cells' folders are not kept
+        "cells": [plan.cell for plan in planned.plans],
+        "options": {
+            "repeat": options.repeat,
+            "parallel": options.parallel,
+            "keep_failed": options.keep_failed,
+            "accelerator": options.accelerator,
+            "modules": str(options.modules) if options.modules else None,
+            "provider": options.provider,
+            "control": options.control,
+            "share_machine": options.share_machine,
+        },
+        "scenario_files": {
+            scenario.name: {"path": scenario.path, "text": planned.texts[scenario.name]}
+            for scenario in planned.scenarios
+        },
+        "replay_of": options.replay_of,
     }
 
 

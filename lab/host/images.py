@@ -22,8 +22,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from lab.core.errors import PrerequisiteError
+from lab.core.errors import LabError, PrerequisiteError
+from lab.core.text import printable
 from lab.host import initrd
 from lab.host.cache import (
     Deadline,
@@ -38,6 +40,8 @@ from lab.host.cache import (
     staging,
 )
 from lab.host.targets import Target
+
+T = TypeVar("T")
 
 MIRROR_VARIABLE = "LAB_DEBIAN_MIRROR"
 
@@ -295,6 +299,14 @@ def list_images() -> tuple[Image, ...]:
     return tuple(sorted(_readable_images(), key=lambda image: (image.name, image.built)))
 
 
+def with_files(sha256s: Mapping[str, str]) -> Image | None:
+    """The image in the cache whose files had these digests when it was built, of whatever recipe; None without one.
+
+    Its content is not looked at: verify() does that.
+    """
+    return next((image for image in list_images() if dict(image.sha256s) == dict(sha256s)), None)
+
+
 def is_current(image: Image, target: Target) -> bool:
     """Whether `image` is what build(target) would make."""
     return image.digest == recipe_digest(target)
@@ -317,6 +329,7 @@ def build(
     *,
     mirror: str | None = None,
     progress: Progress,
+    detail: Progress = lambda line: None,
     deadline_seconds: float = 900.0,
     cancelled: threading.Event | None = None,
     rebuild: bool = False,
@@ -324,25 +337,70 @@ def build(
     """The image of `target`: built now, unless it exists and `rebuild` is not asked for.
 
     `mirror` is the URL of a Debian archive; without it LAB_DEBIAN_MIRROR counts, then what the host's apt uses.
-    `progress` is called with a line now and then, also while nothing happens. Two builds of one target wait for each
+    `progress` is called with a line now and then, also while nothing happens, `detail` with every line that mmdebstrap
+    prints. Two builds of one target wait for each
     other, and the second takes what the first made. Raises PrerequisiteError for what the host lacks and for a failed
     installation, LabError past the deadline, and Cancelled; none of them leaves anything half-made.
     """
-    deadline = Deadline.after(deadline_seconds, f"building image {target.name}", cancelled)
-    report = BuildReporter(target.name, progress)
-    lock = _lock_name(target.name)
-    with exclusive(lock, deadline, on_wait=report.wait):
-        remove_stale(make_folder(images_folder()), lock)
+    wish = BuildWish(progress, mirror, detail, deadline_seconds, cancelled, rebuild)
+    product = Product(f"image {target.name}", final_folder(target), _lock_name(target.name), PROGRAMS, _BUILD_BYTES)
+
+    def fill(folder: Path, source: str, report: BuildReporter, deadline: Deadline) -> None:
+        _build_in(folder, target, source, find_sandbox(), report, deadline)
+
+    return build_once(product, wish, lambda: load(target), fill)
+
+
+@dataclass(frozen=True)
+class BuildWish:
+    """How something is to be built from packages; the fields are build()'s arguments."""
+
+    progress: Progress
+    mirror: str | None = None
+    detail: Progress = lambda line: None
+    deadline_seconds: float = 900.0
+    cancelled: threading.Event | None = None
+    rebuild: bool = False
+
+
+@dataclass(frozen=True)
+class Product:
+    """Something that is built from packages, in a folder of its own in the cache."""
+
+    what: str
+    folder: Path
+    lock: str
+    programs: Sequence[Program]
+    build_bytes: int
+
+
+def build_once(
+    product: Product,
+    wish: BuildWish,
+    find: Callable[[], T | None],
+    fill: Callable[[Path, str, BuildReporter, Deadline], None],
+) -> T:
+    """What `find` finds, made by `fill` if it is missing or is to be made anew; errors are those of build().
+
+    `fill` gets an empty folder, which becomes the product's when it returns, and the URL of a Debian archive.
+    """
+    deadline = Deadline.after(wish.deadline_seconds, f"building {product.what}", wish.cancelled)
+    report = BuildReporter(product.what, wish.progress, wish.detail)
+    with exclusive(product.lock, deadline, on_wait=report.wait):
+        remove_stale(make_folder(product.folder.parent), product.lock)
         # whoever waited for a build has what a rebuild would give
-        if (not rebuild or report.waited) and (found := load(target)):
+        if (not wish.rebuild or report.waited) and (found := find()):
             return found
-        require_programs(PROGRAMS if os.geteuid() == 0 else (*PROGRAMS, *_USER_PROGRAMS))
-        require_space(images_folder(), _BUILD_BYTES, f"building image {target.name}")
-        source = mirror or find_mirror()
-        with staging(final_folder(target), lock) as folder:
-            _build_in(folder, target, source, find_sandbox(), report, deadline)
+        require_programs(product.programs if os.geteuid() == 0 else (*product.programs, *_USER_PROGRAMS))
+        require_space(product.folder.parent, product.build_bytes, f"building {product.what}")
+        source = wish.mirror or find_mirror()
+        with staging(product.folder, product.lock) as folder:
+            fill(folder, source, report, deadline)
     report.stage("built")
-    return read_image(final_folder(target))
+    made = find()
+    if made is None:
+        raise LabError(f"{product.what} went away while it was built", hint="build it again")
+    return made
 
 
 def find_mirror() -> str:
@@ -461,7 +519,10 @@ def run_program(
             raise
     if status:
         tail = "; ".join(line for line in lines[-_TAIL_LINES:] if line) or "it printed nothing"
-        raise PrerequisiteError(f"{deadline.what} failed (status {status}): {tail}")
+        raise PrerequisiteError(
+            f"{deadline.what} failed (status {status}): {tail}",
+            hint="lab doctor says whether this host lacks a program or space; then try again",
+        )
     return lines
 
 
@@ -491,17 +552,18 @@ def _session(argv: Sequence[str], environment: Mapping[str, str]) -> Iterator[su
 class BuildReporter:
     """Turns what happens into lines of progress, each with the seconds since the start."""
 
-    def __init__(self, name: str, progress: Progress) -> None:
+    def __init__(self, what: str, progress: Progress, detail: Progress) -> None:
         self.waited = False
-        self._name = name
+        self._detail = detail
+        self._what = what
         self._progress = progress
         self._started_seconds = self._spoken_seconds = time.monotonic()
         self._stage = ""
 
     def wait(self) -> None:
-        """Another process builds this image."""
+        """Another process builds the same."""
         self.waited = True
-        self._progress(f"image {self._name}: waiting for another build of {self._name}")
+        self._progress(f"{self._what}: waiting for another build of it")
 
     def stage(self, text: str) -> None:
         """A new stage begins."""
@@ -510,6 +572,7 @@ class BuildReporter:
 
     def line(self, line: str) -> None:
         """mmdebstrap printed `line`, which may begin a stage."""
+        self._detail(f"{self._what}: {printable(line)}")
         text = next((text for mark, text in _STAGES if line.startswith("I: ") and mark in line), None)
         if text and text != self._stage:
             self.stage(text)
@@ -521,7 +584,7 @@ class BuildReporter:
 
     def _say(self, text: str) -> None:
         self._spoken_seconds = time.monotonic()
-        self._progress(f"image {self._name}: {text} ({self._spoken_seconds - self._started_seconds:.0f} s)")
+        self._progress(f"{self._what}: {text} ({self._spoken_seconds - self._started_seconds:.0f} s)")
 
 
 def _build_in(
@@ -584,7 +647,11 @@ def take_kernel(tree: Path, folder: Path) -> str:
     """Copy kernel, configuration, busybox and package list out of `tree`, make the kernel part; gives the release."""
     kernels = list((tree / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
-        raise PrerequisiteError(f"{len(kernels)} kernels were installed, one was expected: {kernels}")
+        names = ", ".join(sorted(kernel.name for kernel in kernels)) or "none"
+        raise PrerequisiteError(
+            f"one kernel was to be installed in the image, and these were: {names}",
+            hint=f"try another mirror with --mirror or {MIRROR_VARIABLE}, whose kernel package depends on one kernel",
+        )
     kernel = kernels[0]
     release = kernel.name.removeprefix("vmlinuz-")
     config = tree / "boot" / f"config-{release}"
@@ -690,6 +757,7 @@ def _first_existing(*paths: Path) -> Path:
 
 
 def final_folder(target: Target) -> Path:
+    """Where the image of `target` by today's recipe lies, or would; its name identifies the recipe."""
     return images_folder() / f"{target.name}-{recipe_digest(target)[:12]}"
 
 

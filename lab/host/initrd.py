@@ -169,7 +169,10 @@ def read_module(path: Path) -> bytes:
     try:
         return unpack(content)
     except (OSError, EOFError, lzma.LZMAError, subprocess.SubprocessError) as error:
-        raise PrerequisiteError(f"cannot unpack the kernel module {path}: {error}") from error
+        raise PrerequisiteError(
+            f"cannot unpack the kernel module {path}: {error}",
+            hint="the file is damaged: unpack or install the kernel's package again",
+        ) from error
 
 
 def _module_files(folder: Path | None, config: str) -> list[Path]:

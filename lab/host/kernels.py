@@ -7,6 +7,7 @@ of ours that shapes what is made of them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -112,7 +113,10 @@ def prepare(
     PrerequisiteError when the kernel cannot boot a guest or the host lacks something; LabError past the deadline.
     """
     if not path.exists():
-        raise ScenarioError(f"no kernel at {path}: no such file or folder")
+        raise ScenarioError(
+            f"no kernel at {path}: no such file or folder",
+            hint="name a .deb, a folder, or a bzImage with --modules",
+        )
     deadline = Deadline.after(deadline_seconds, f"preparing the kernel {path}", cancelled)
     folder = make_folder(kernels_folder())
     with exclusive(_LOCK, deadline, on_wait=lambda: progress(f"kernel {path}: waiting for another one")):
@@ -135,6 +139,16 @@ def verify(bundle: KernelBundle) -> None:
 def kernels_folder() -> Path:
     """Where the prepared kernels lie."""
     return cache_root() / "kernels"
+
+
+def bundles_of(digest: str) -> Iterator[KernelBundle]:
+    """The prepared kernels in the cache that were made of the kernel and modules with this digest, the newest first."""
+    found = kernels_folder().glob(f"[!.]*/{_DESCRIPTION}")
+    for path in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
+        with contextlib.suppress(PrerequisiteError):
+            bundle = _read(path.parent)
+            if bundle.digest == digest:
+                yield bundle
 
 
 def find_kernel(path: Path, modules: Path | None = None) -> KernelSource:
@@ -162,7 +176,9 @@ def read_release(kernel: Path) -> str:
         with kernel.open("rb") as file:
             setup = file.read(_SETUP_BYTES)
     except OSError as error:
-        raise ScenarioError(f"cannot read the kernel {kernel}: {error.strerror}") from error
+        raise ScenarioError(
+            f"cannot read the kernel {kernel}: {error.strerror}", hint="check its permissions, or name a copy of it"
+        ) from error
     release = parse_release(setup)
     if release is None:
         raise ScenarioError(f"{kernel} is not a bzImage", hint="for x86 it is arch/x86/boot/bzImage, not vmlinux")
@@ -234,7 +250,9 @@ def _modules_of(release: str, kernel: Path, place: Path | None, *, required: boo
     if place is None:
         return None
     if not place.is_dir():
-        raise ScenarioError(f"no folder of modules at {place}")
+        raise ScenarioError(
+            f"no folder of modules at {place}", hint=f"name the folder lib/modules/{release}, or one that has it in it"
+        )
     folders = {place} if _is_modules(place) else set(filter(_is_modules, _existing(place, _MODULES_PLACES)))
     named = {folder.name: folder for folder in sorted(folders, reverse=True)}
     if release in named:

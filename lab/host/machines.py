@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import threading
@@ -20,11 +19,20 @@ from lab.guest.machine import ABOUT_OPTIONS
 from lab.host import images, kernels
 from lab.host.provision.machine import MachineSpec
 from lab.host.targets import TargetSpec
+from lab.host.threads import in_thread
 
 Say = Callable[[str], None]
 
 # packages that decide what rules a machine can have and what is read of it; a library's name ends with its ABI
 _TOLD_PACKAGE = re.compile(r"iptables|nftables|libnftnl\d+|libxtables\d+|conntrack|kmod|iproute2|python3|libc6")
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """The very image and kernel that a target is to have; None is what the cache has of today's recipe."""
+
+    image: images.Image | None = None
+    kernel: kernels.KernelBundle | None = None
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,26 @@ def package_versions(text: str, kernel_release: str | None) -> Mapping[str, str]
 
 
 async def prepare_targets(
-    specs: Sequence[TargetSpec], *, modules: Path | None, mirror: str | None, build_seconds: float, say: Say
+    specs: Sequence[TargetSpec],
+    *,
+    modules: Path | None,
+    mirror: str | None,
+    build_seconds: float,
+    say: Say,
+    detail: Say = lambda text: None,
+    pinned: Mapping[str, Pinned] | None = None,
 ) -> Mapping[str, PreparedTarget]:
-    """Every target by name, its image built if it is missing. Raises PrerequisiteError and ScenarioError."""
+    """Every target by name, its image built if it is missing. Raises PrerequisiteError and ScenarioError.
+
+    `detail` is told every line that a build's programs print. `pinned` are the targets, by name, that are not to be had
+    as they are today.
+    """
     prepared = {}
     for spec in specs:
-        prepared[spec.name] = await _in_thread(partial(_prepare, spec, modules, mirror, build_seconds, say))
+        pins = (pinned or {}).get(spec.name, Pinned())
+        prepared[spec.name] = await in_thread(
+            partial(_prepare, spec, pins, modules, mirror, build_seconds, say, detail)
+        )
     return prepared
 
 
@@ -130,21 +152,28 @@ def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedTarg
 
 def _prepare(
     spec: TargetSpec,
+    pinned: Pinned,
     modules: Path | None,
     mirror: str | None,
     build_seconds: float,
     say: Say,
+    detail: Say,
     cancelled: threading.Event,
 ) -> PreparedTarget:
-    image = images.load(spec.target)
+    image = pinned.image or images.load(spec.target)
     if image is None:
         image = images.build(
-            spec.target, mirror=mirror, progress=say, deadline_seconds=build_seconds, cancelled=cancelled
+            spec.target,
+            mirror=mirror,
+            progress=say,
+            detail=detail,
+            deadline_seconds=build_seconds,
+            cancelled=cancelled,
         )
     images.verify(image)
     if spec.kernel is None:
         return PreparedTarget(spec, image, None)
-    bundle = kernels.prepare(
+    bundle = pinned.kernel or kernels.prepare(
         spec.kernel,
         busybox=image.busybox,
         modules=modules,
@@ -154,15 +183,3 @@ def _prepare(
     )
     kernels.verify(bundle)
     return PreparedTarget(spec, image, bundle)
-
-
-async def _in_thread(work: Callable[[threading.Event], PreparedTarget]) -> PreparedTarget:
-    """Run blocking work that watches an event, which is set when this is cancelled; waits for it in either case."""
-    cancelled = threading.Event()
-    task = asyncio.ensure_future(asyncio.to_thread(work, cancelled))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        cancelled.set()
-        await asyncio.wait([task])
-        raise

@@ -1,4 +1,4 @@
-"""Results as text: a table for people, Markdown, JUnit XML. Pure: records in, text out."""
+"""Results as text: a table for people, and Markdown. Pure: records in, text out."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 from lab.core.result import mark
+from lab.core.text import aligned, printable
 
 Json = Mapping[str, Any]
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
 _HEADER = ("", "cell", "kernel", "finding", "expected", "held", "entries/max", "drops", "message", "seconds")
+_OCCUPANCY = "entries over time"
 
 
-def human_table(cells: Sequence[Json]) -> str:
-    """Aligned columns, then the reason of every cell that is not as expected."""
+def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = None) -> str:
+    """Aligned columns, then the reason of every cell that is not as expected.
+
+    `occupancy` are the sparklines of the cells (lab/core/occupancy.py) by their names; without any the table has no
+    such column.
+    """
     rows = [_HEADER, *(_row(cell) for cell in cells)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if occupancy:
+        more = [_OCCUPANCY, *(occupancy.get(str(cell["cell"])) or "-" for cell in cells)]
+        rows = [(*row, text) for row, text in zip(rows, more, strict=True)]
+    lines = aligned(rows)
     for cell in cells:
         if mark(cell) not in ("ok", "-"):
             lines += ["", f"{cell['cell']}: {mark(cell)}", *(f"  {line}" for line in str(cell["reason"]).splitlines())]
@@ -32,7 +39,7 @@ def human_table(cells: Sequence[Json]) -> str:
             lines += ["", f"{cell['cell']}: what holds conntrack is not known", *_mitigation(cell)]
         if (cell["proofs"] or {}).get("disagreement"):
             lines += ["", f"{cell['cell']}: {cell['proofs']['disagreement']}"]
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _holder(holder: Json) -> str:
@@ -62,39 +69,7 @@ def one_line(cell: Json) -> str:
     again = f" (after {lost} lost machine{'s' if lost > 1 else ''})" if lost > 0 else ""
     tried = f"; mitigated: {cell['mitigation']['outcome']}" if cell.get("mitigation") else ""
     reason = str(cell["reason"]).splitlines()[0]
-    return _printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {reason}{tried}")
-
-
-def junit(cells: Sequence[Json], name: str) -> str:
-    """JUnit XML: a finding that differs is a failure, an inconclusive one an error, and skipped is skipped."""
-    counts = {kind: sum(mark(cell) == kind for cell in cells) for kind in ("DIFFERS", "unclear", "skipped")}
-    suite = ElementTree.Element(
-        "testsuite",
-        name=name,
-        tests=str(len(cells)),
-        failures=str(counts["DIFFERS"]),
-        errors=str(counts["unclear"]),
-        skipped=str(counts["skipped"]),
-        time=f"{sum(map(_seconds, cells)):.3f}",
-    )
-    for cell in cells:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=_printable(str(cell["target"])),
-            name=_printable(str(cell["variant"])),
-            time=f"{_seconds(cell):.3f}",
-        )
-        tag = {"DIFFERS": "failure", "unclear": "error", "skipped": "skipped"}.get(mark(cell))
-        if tag:
-            wanted = f" instead of {cell['expected']}" if cell["expected"] else ""
-            message = f"{cell['finding']}{wanted}"
-            lines = map(_printable, str(cell["reason"]).splitlines())
-            ElementTree.SubElement(case, tag, message=message).text = "\n".join(lines)
-    suites = ElementTree.Element("testsuites")
-    suites.append(suite)
-    ElementTree.indent(suites)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
+    return printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {reason}{tried}")
 
 
 def _row(cell: Json) -> tuple[str, ...]:
@@ -125,9 +100,4 @@ def _shown(value: object, unknown: str = "?") -> str:
 
 def _markdown(text: str) -> str:
     """A cell of a table: no character of it is markup."""
-    return _MARKUP.sub(r"\\\g<0>", _printable(text)).replace("<", "&lt;")
-
-
-def _printable(text: str) -> str:
-    """One line of a guest's words: nothing that moves the cursor, begins a line or ends an XML document."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return _MARKUP.sub(r"\\\g<0>", printable(text)).replace("<", "&lt;")

@@ -257,7 +257,10 @@ def stored_scenario(folder: Path) -> Scenario:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path}: cannot be read: {error}", hint="the cell's folder is incomplete") from error
+        raise ScenarioError(
+            f"{path}: cannot be read: {error}",
+            hint="the judge needs it: copy it from scenarios/ if it is unchanged, or run the cell again",
+        ) from error
     return parse_scenario(text, f"{plan['scenario']}.toml")
 
 

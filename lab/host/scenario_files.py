@@ -78,7 +78,7 @@ def load_scenario(path: Path) -> Scenario:
     except OSError as error:
         raise _unreadable(path, error) from error
     if len(data) > MAX_SCENARIO_BYTES:
-        raise ScenarioError(f"{path}: is larger than {MAX_SCENARIO_BYTES // 1024} KiB", hint="is this the right file?")
+        raise ScenarioError(f"{path}: is larger than {MAX_SCENARIO_BYTES // 1024} KiB", hint="name a scenario file")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -110,7 +110,8 @@ def load_scenarios(patterns: Sequence[str], directories: Sequence[Path]) -> tupl
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        raise ScenarioError("\n".join(f"{one}; {one.hint}" if one.hint else str(one) for one in problems))
+        lines = (f"{one}; {one.hint}" if one.hint else str(one) for one in problems)
+        raise ScenarioError("\n".join(lines), hint="each ends with its mend; nothing was run")
     return tuple(loaded.values())
 
 

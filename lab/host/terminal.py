@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lab.core.errors import ScenarioError
+from lab.host.provision.libvirt import port_socket
 from lab.host.provision.machine import Machine
 from lab.host.provision.qemu import QemuMachine
-from lab.host.provision.vagrant import VagrantMachine, port_socket
+from lab.host.provision.vagrant import VagrantMachine
 
 _SHELL_SECONDS = 12 * 3600.0
 _MAX_SCRIPT = 1_000_000
@@ -27,12 +28,15 @@ async def shell(machine: Machine) -> int:
     if isinstance(machine, QemuMachine):
         return await join(machine, machine.process.shell_socket)
     if not isinstance(machine, VagrantMachine):
-        raise ScenarioError("there is no shell to open: the machine is this one")
+        raise ScenarioError("there is no shell to open: the machine is this one", hint="use the shell that you are in")
     if machine.ssh is not None:
         return await _over_ssh(machine.ssh.argv("sudo -n bash --login", options=["-t"] if sys.stdin.isatty() else []))
-    path = port_socket(machine.folder, "shell")
+    path = port_socket(machine.folder.domain, "shell")
     if path is None:
-        raise ScenarioError(f"{machine.folder.domain} has no port for a shell")
+        raise ScenarioError(
+            f"{machine.folder.domain} has no port for a shell",
+            hint="run it again with --control ssh",
+        )
     with socket.socket(socket.AF_UNIX) as guest:
         guest.connect(str(path))
         return await join(machine, guest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 
 from lab.core.errors import GuestLost, LabError, ScenarioError
-from lab.host import cli, commands
+from lab.host import cli, commands, images
+from lab.host.images import Image
 from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import TCG
 from lab.host.qemu_binary import QemuBinary
-from lab.host.targets import TARGETS
+from lab.host.targets import TARGETS, Target
+from tests.unit.pseudo_terminal import PseudoTerminal
 from tests.unit.test_schemas import errors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -25,6 +28,7 @@ PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 QEMU = QemuBinary("/usr/bin/qemu-system-x86_64", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
 
 Lab = Callable[..., tuple[int, str, str]]
+Say = Callable[[str], None]
 
 
 @pytest.fixture
@@ -133,7 +137,8 @@ def test_wrong_usage(lab: Lab, argv: tuple[str, ...], words: str) -> None:
 
 
 def test_every_command_shows_an_example(lab: Lab) -> None:
-    for command in ("list", "run", "shell", "judge", "compare", "image build", "image list", "image remove", "doctor"):
+    commands = "list, run, shell, judge, compare, completion, image build, image list, image remove, doctor"
+    for command in commands.split(", "):
         status, out, _ = lab(*command.split(), "--help")
         assert status == 0
         assert f"example: lab {command.split()[0]}" in out, command
@@ -182,10 +187,32 @@ def test_the_doctor_says_so_too(lab: Lab) -> None:
 def test_lists(lab: Lab) -> None:
     status, out, _ = lab("list")
     assert status == 0
-    names = [line.split()[0] for line in out.splitlines()]
-    assert set(TARGETS) <= set(names)
-    assert "nat-flushed-always-on" in names
-    assert lab("list", "targets")[1].count("(not built)") == len(TARGETS)
+    scenarios, targets = out.split("\n\n")
+    rows = {line.split()[0]: line for line in scenarios.splitlines()}
+    assert rows["scenario"].split() == ["scenario", "variants", "kind", "expects", "summary"]
+    assert rows["nat-flushed"].split()[1:6] == ["2", "hold", "table-full", "untracked", "A"]
+    rows = {line.split()[0]: line for line in targets.splitlines()}
+    assert {*TARGETS, "target", "host", "vagrant:BOX"} == set(rows)
+    assert all(rows[name].split()[1:3] == ["?", "no"] for name in TARGETS)
+    assert lab("list", "targets")[1].strip() == targets.strip()
+    assert lab("list", "scenarios")[1].strip() == scenarios
+
+
+def test_lists_as_json(lab: Lab) -> None:
+    told = json.loads(lab("list", "--format", "json")[1])
+    assert {row["name"] for row in told["targets"]} >= set(TARGETS)
+    (row,) = [row for row in told["scenarios"] if row["name"] == "nat-flushed"]
+    assert (row["kind"], row["expects"], len(row["variants"])) == ("hold", ["table-full", "untracked"], 2)
+    assert set(json.loads(lab("list", "targets", "--format", "json")[1])) == {"schema_version", "targets"}
+
+
+def test_lists_fit_a_terminal(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PseudoTerminal(columns=70) as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal.stream)
+        assert cli.main(["list"]) == 0
+        lines = terminal.screen()
+    assert "scenario                     variants  kind       expects" in lines
+    assert "    Nothing was ever loaded or configured. Is anything tracked?" in lines
 
 
 def test_a_dry_run_shows_every_step_and_qemus_command_line_without_an_image(
@@ -258,6 +285,30 @@ def test_judging_a_run(lab: Lab, recorded_run: Path) -> None:
     assert out.startswith("|  | cell | kernel |")
 
 
+def test_what_was_judged_shows_how_full_the_table_was(lab: Lab, recorded_run: Path) -> None:
+    header, full, untracked = lab("judge", str(recorded_run))[1].splitlines()[:3]
+    assert header.endswith("seconds  entries over time")
+    place = header.index("entries over time")
+    assert full[place:].startswith("▁")
+    assert "█" in full[place:]
+    assert untracked[place:] == "?", "there was no table, which is not an empty one"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_that_has_no_blocks(
+    lab: Lab, recorded_run: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding=encoding) as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main(["judge", str(recorded_run)]) == 0
+        stdout.flush()
+        full = raw.getvalue().decode("ascii").splitlines()[1]
+    line, seconds, unit = full.split()[-3:]
+    assert (line.strip("_.:-=+*#"), unit) == ("", "s")
+    assert line.startswith("_") and "#" in line and float(seconds) > 0
+
+
 def expecting(run: Path, cell: str, finding: str) -> None:
     path = run / "cells" / cell / "scenario.toml"
     path.write_text(path.read_text().split("[[expect]]")[0] + f'[[expect]]\nfinding = "{finding}"\n')
@@ -287,6 +338,42 @@ def test_a_run_of_a_newer_lab(lab: Lab, recorded_run: Path) -> None:
     assert "results.json: schema_version is 7, this lab reads up to 1\n  mend: use the lab that wrote it" in err
 
 
+# -- how much is told -------------------------------------------------------------------------------------------------
+
+
+def test_quiet_and_verbose_exclude_each_other(lab: Lab) -> None:
+    for command in (("run", "pristine"), ("shell", "pristine"), ("image", "build", "debian12")):
+        status, _, err = lab(*command, "--quiet", "--verbose")
+        assert status == 2
+        assert "not allowed with argument" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [((), ["starting"]), (("-v",), ["starting", "I: a line"]), (("--quiet",), [])],
+)
+def test_how_much_of_a_build_is_told(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...], words: list[str]
+) -> None:
+    made = Image("debian12", "0" * 64, tmp_path, "6.1", {}, "")
+
+    def build(target: Target, *, progress: Say, detail: Say, **rest: Any) -> Image:
+        progress("starting")
+        detail("I: a line")
+        return made
+
+    monkeypatch.setattr(images, "build", build)
+    status, out, err = lab("image", "build", "debian12", *options)
+    assert (status, err.splitlines()) == (0, words)
+    assert out.startswith("debian12  000000000000  "), "what was asked for is told in any case"
+
+
+def test_errors_are_told_however_quiet(lab: Lab) -> None:
+    status, out, err = lab("run", "nat-presnt", "--quiet")
+    assert (status, out) == (2, "")
+    assert err.startswith("lab: nat-presnt: no such scenario\n  mend: ")
+
+
 # -- how commands end -------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +390,9 @@ def failing(error: BaseException) -> Callable[..., Any]:
         (KeyboardInterrupt(), 130, "interrupted: what had finished is kept"),
         (ScenarioError("it is wrong", "right it"), 2, "lab: it is wrong\n  mend: right it\n"),
         (LabError("no hint"), 2, "lab: no hint\n"),
-        (ExceptionGroup("", [ExceptionGroup("", [GuestLost("deep")])]), 2, "lab: deep\n"),
+        (ExceptionGroup("", [ExceptionGroup("", [GuestLost("deep", "dig")])]), 2, "lab: deep\n  mend: dig\n"),
+        (GuestLost("gone"), 2, f"lab: gone\n  mend: {cli._LOST_HINT}\n"),
+        (GuestLost("gone\x1b[2J\nand away", "x"), 2, "lab: gone [2J\nand away\n  mend: x\n"),
     ],
 )
 def test_how_a_command_ends(

@@ -360,3 +360,18 @@ def assert_gone(pid: int) -> None:
         time.sleep(0.02)
     os.kill(pid, 9)
     pytest.fail(f"process {pid} is still there")
+
+
+def test_what_mmdebstrap_prints_is_told_in_full_to_who_wants_it() -> None:
+    told: list[str] = []
+    detail: list[str] = []
+    report = images.BuildReporter("image debian12", told.append, detail.append)
+    for line in (
+        "I: downloading packages with apt...",
+        "Get:1 http://mirror.example \x1b[31mx",
+        "I: downloading packages",
+    ):
+        report.line(line)
+    assert [line.rpartition(" (")[0] for line in told] == ["image debian12: downloading packages"]
+    assert len(detail) == 3
+    assert detail[1] == "image debian12: Get:1 http://mirror.example  [31mx"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
-from lab.host.output import human_table, junit, markdown_table, one_line
+from lab.host.output import human_table, markdown_table, one_line
 
 EVIL = "\x1b[2J\x07\nok  forged@debian12\r\t<script>|a](b)*`x`&amp;\u202e\x9b\ud800]]>\x00"
 
@@ -73,6 +72,17 @@ def test_the_table_has_a_line_for_a_cell_with_its_numbers() -> None:
 def test_columns_stand_under_their_names() -> None:
     header, *rows = human_table([cell(), cell(cell="x@y", drops=7)]).splitlines()
     assert {row.index("table-full") for row in rows} == {header.index("finding")}
+
+
+def test_the_entries_over_time_have_a_column_where_they_are_known() -> None:
+    cells = [cell(), cell(cell="x@y")]
+    header, first, second = human_table(
+        cells, {"nat-present,iptables=nft@debian12": "▁▄█ 1.0 s", "x@y": ""}
+    ).splitlines()
+    assert header.endswith("seconds  entries over time")
+    assert (first.split()[-3:], second.split()[-1]) == (["▁▄█", "1.0", "s"], "-")
+    assert human_table(cells, {}) == human_table(cells)
+    assert human_table(cells, {"gone@debian12": "▁ 1.0 s"}).splitlines()[1].endswith(" -")
 
 
 def test_an_unknown_is_a_question_mark_or_a_dash_and_never_0() -> None:
@@ -162,40 +172,3 @@ def test_the_markdown_table_has_the_same_cells() -> None:
         "6.1.0-50",
         "table-full",
     ]
-
-
-# -- JUnit ------------------------------------------------------------------------------------------------------------
-
-
-def suite_of(cells: list[dict[str, Any]]) -> ElementTree.Element:
-    text = junit(cells, "conntrack-lab")
-    assert text.startswith("<?xml ")
-    suite = ElementTree.fromstring(text.encode("utf-8")).find("testsuite")
-    assert suite is not None
-    return suite
-
-
-def test_junit_counts_what_it_holds() -> None:
-    suite = suite_of([cell(), DIFFERS, UNKNOWN, SKIPPED])
-    names = ("name", "tests", "failures", "errors", "skipped", "time")
-    assert [suite.get(name) for name in names] == ["conntrack-lab", "4", "1", "1", "1", "7.500"]
-    cases = suite.findall("testcase")
-    assert [[child.tag for child in case] for case in cases] == [[], ["failure"], ["error"], ["skipped"]]
-    assert cases[0].attrib == {"classname": "debian12", "name": "nat-present,iptables=nft", "time": "2.500"}
-
-
-def test_a_failure_says_what_was_expected_and_why_not() -> None:
-    failure = suite_of([DIFFERS]).find("testcase/failure")
-    assert failure is not None
-    assert (failure.get("message"), failure.text) == ("tracked instead of table-full", "the table reached its max")
-    error = suite_of([UNKNOWN]).find("testcase/error")
-    assert error is not None
-    assert error.text == "the machine was lost: panic\nKernel panic - not syncing"
-
-
-@pytest.mark.parametrize("key", ["reason", "target", "variant", "expected"])
-def test_no_word_breaks_the_xml(key: str) -> None:
-    printable = "".join(char for char in EVIL if char.isprintable())
-    suite = suite_of([cell(as_expected=False, **{key: printable if key == "expected" else EVIL})])
-    assert [child.tag for child in suite] == ["testcase"]
-    assert "<script>" in ElementTree.tostring(suite, encoding="unicode").replace("&lt;", "<").replace("&gt;", ">")

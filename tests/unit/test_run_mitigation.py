@@ -15,6 +15,7 @@ import pytest
 
 from lab.core.plan import CellPlan
 from lab.core.result import exit_status
+from lab.core.sums import SUMS
 from lab.host.provision.machine import Deadlines, MachineSpec
 from lab.host.provision.replay import ReplayMachine, ReplayProvisioner
 from lab.host.recording import Progress
@@ -131,7 +132,10 @@ async def test_the_second_machine_is_stored_whole_below_the_cell(tmp_path: Path)
     ran = await run(tmp_path, PRESENT, InTurn(recorded(PRESENT), recorded(FLUSHED)))
     assert read_evidence(ran.inner).samples == read_evidence(recorded(FLUSHED)).samples
     assert read_evidence(ran.cell).samples == read_evidence(recorded(PRESENT)).samples
-    assert {path.name for path in ran.inner.iterdir()} == {path.name for path in ran.cell.iterdir()} - {"mitigation"}
+    assert {path.name for path in ran.inner.iterdir()} == {path.name for path in ran.cell.iterdir()} - {
+        "mitigation",
+        SUMS,
+    }
     plan = json.loads((ran.inner / "plan.json").read_text())
     assert [step["key"] for step in plan["steps"]] == ["state[0]", "mitigation[0]"]
     assert plan["steps"][1] == {"key": "mitigation[0]", "kind": "run", "argv": REMOVAL, "refused": False}

@@ -130,7 +130,7 @@ def test_a_build_killed_midway_leaves_no_process_and_two_after_it_share_one_resu
         # the dead builder's folder is gone, the living one's is there
         assert len(list(empty_cache.glob(".tmp-*"))) == 1
         with start_builder() as second:
-            read_until(second, "waiting for another build of debian12")
+            read_until(second, "waiting for another build of it")
             results = {read_until(builder, f"{empty_cache}/").strip() for builder in (first, second)}
     assert len(results) == 1
     image = images.load(TARGET)
