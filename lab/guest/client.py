@@ -14,6 +14,7 @@ import sys
 from array import array
 from functools import partial
 from itertools import islice, repeat
+from operator import itemgetter
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from lab.guest.pace import Pace
@@ -28,6 +29,7 @@ STATE_NAMES = ("untried", "stalled", "held", "failed", "lost")  # what is still 
 _TCP_SOCKET: Callable[[], socket.SocketType] = partial(
     socket.SocketType, socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 )
+_EVENTS = itemgetter(1)  # of what a poll answers: (descriptor, events)
 _CLOSED = select.POLLERR | select.POLLHUP | select.POLLRDHUP  # epoll's constants are the same numbers
 _IN_PROGRESS = (0, errno.EINPROGRESS)
 _BATCH = 512  # connects between two looks at the loop; in an emulated guest every change of process is dear
@@ -187,7 +189,7 @@ class Client:
                 fds.append(-1)
         self._fds.fromlist(fds)
         answered = poll.poll(0)
-        if len(answered) == count and all(events == select.POLLOUT for _, events in answered):
+        if len(answered) == count and set(map(_EVENTS, answered)) == {select.POLLOUT}:
             self._establish(range(first, first + count))
         else:
             self._sort_out(first, fds, dict(answered))
