@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bench.common import Metric, Table, number, progress, report, summary
@@ -123,7 +123,8 @@ class Measured:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what was asked for; returns the exit status."""
     options = _options(argv)
-    measured = Measured(QUICK if options.quick else FULL)
+    sizes = QUICK if options.quick else FULL
+    measured = Measured(replace(sizes, pairs=options.pairs or sizes.pairs))
     lab_run([str(SCENARIO), "--set", "table=none"])  # boots the machine where there is no saved state
     parts = {"linear": linear, "growth": growth, "findings": findings}
     for name in PARTS:
@@ -181,7 +182,7 @@ def memory_metrics(runs: Mapping[tuple[int, int], Grown], sizes: Sizes) -> list[
         if count >= at_once
     ]
     few = 10 if 10 in sizes.counts else few
-    flat = [runs[most, width].peak_mb / runs[few, width].peak_mb for width in sizes.parallel]
+    flat = [runs[most, width].peak_mb / runs[few, width].peak_mb for width in sizes.parallel if width <= few]
     return [
         Metric.of("memory-of-a-further-cell", summary(further), "MB", MEMORY_MB, "lower"),
         Metric.of(f"memory-{most}-to-{few}", summary(flat), "ratio", FLAT, "lower"),
@@ -271,6 +272,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="example: bench/matrix --only findings",
     )
     parser.add_argument("--quick", action="store_true", help="six cells, one round, in under a minute: no figure")
+    parser.add_argument("--pairs", type=int, metavar="N", help=f"of `linear` ({FULL.pairs})")
     parser.add_argument("--only", choices=PARTS, help="one part")
     return parser.parse_args(argv)
 
