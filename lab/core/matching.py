@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from lab.core.errors import ScenarioError
 from lab.core.text import printable
 
 _KERNEL_MARK = "+kernel:"
+_OWN_BOX = re.compile(r"vagrant:([a-z0-9-]+)")  # a name, no path, URL or USER/NAME: the box that the lab makes
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,11 @@ class TargetPair:
 
 
 def family(target: str) -> str:
-    """A target without a kernel of one's own: another kernel under the same userspace is an upgrade."""
-    return target.partition(_KERNEL_MARK)[0]
+    """A target without a kernel of one's own, for another kernel under the same userspace is an upgrade; the release of
+    a box that the lab makes, for it has the same packages.
+    """
+    own_box = _OWN_BOX.fullmatch(target)
+    return own_box[1] if own_box else target.partition(_KERNEL_MARK)[0]
 
 
 def match_targets(base: Sequence[str], new: Sequence[str], wanted: Sequence[str] = ()) -> tuple[TargetPair, ...]:

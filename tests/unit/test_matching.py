@@ -19,9 +19,15 @@ def pairs(base: list[str], new: list[str], *wanted: str) -> list[tuple[str, str]
 
 @pytest.mark.parametrize(
     ("target", "of"),
-    [("debian12", "debian12"), (OWN, "debian12"), ("debian13-backports", "debian13-backports"), (BOX, BOX)],
+    [
+        ("debian12", "debian12"),
+        (OWN, "debian12"),
+        ("debian13-backports", "debian13-backports"),
+        (BOX, BOX),
+        ("vagrant:debian12", "debian12"),
+    ],
 )
-def test_a_kernel_of_ones_own_changes_no_family(target: str, of: str) -> None:
+def test_neither_a_kernel_of_ones_own_nor_a_box_of_the_same_packages_changes_the_family(target: str, of: str) -> None:
     assert family(target) == of
 
 
@@ -31,6 +37,7 @@ def test_a_kernel_of_ones_own_changes_no_family(target: str, of: str) -> None:
         (["debian12"], ["debian12"], [("debian12", "debian12")]),
         (["debian12"], [OWN], [("debian12", OWN)]),
         ([OTHER], [OWN], [(OTHER, OWN)]),
+        (["debian12", "debian13"], ["vagrant:debian13"], [("debian13", "vagrant:debian13")]),
         # the same name comes before the same family
         (["debian12"], ["debian12", OWN], [("debian12", "debian12")]),
         (["debian12", OTHER], ["debian12", OWN], [("debian12", "debian12"), (OTHER, OWN)]),
