@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,18 +17,7 @@ from pathlib import Path
 
 from lab.core.errors import PrerequisiteError
 from lab.host import images, initrd
-from lab.host.cache import (
-    Deadline,
-    Progress,
-    cache_root,
-    exclusive,
-    make_folder,
-    remove_stale,
-    remove_tree,
-    require_space,
-    sha256_of,
-    staging,
-)
+from lab.host.cache import Deadline, cache_root, exclusive, remove_tree, sha256_of
 from lab.host.targets import TARGETS, Target
 
 _PACKAGES = (
@@ -106,33 +94,17 @@ def remove(name: str) -> tuple[Path, ...]:
     return tuple(gone)
 
 
-def build(
-    target: Target,
-    *,
-    mirror: str | None = None,
-    progress: Progress,
-    deadline_seconds: float = 900.0,
-    cancelled: threading.Event | None = None,
-    rebuild: bool = False,
-) -> BuiltBox:
-    """The box of `target`: built now, unless it exists and `rebuild` is not asked for.
+def build(target: Target, wish: images.BuildWish) -> BuiltBox:
+    """The box of `target`: built now, unless it exists and `wish.rebuild` is not set.
 
-    Arguments and errors are those of images.build.
+    Raises what images.build raises.
     """
-    deadline = Deadline.after(deadline_seconds, f"building box {target.name}", cancelled)
-    final = _final_folder(target)
-    report = images.BuildReporter(f"{target.name} (box)", progress)
-    lock = _lock(target.name)
-    with exclusive(lock, deadline, on_wait=report.wait):
-        remove_stale(make_folder(boxes_folder()), lock)
-        if (not rebuild or report.waited) and (found := load(target)):
-            return found
-        images.require_programs(_PROGRAMS)
-        require_space(boxes_folder(), _BUILD_BYTES, f"building box {target.name}")
-        with staging(final, lock) as folder:
-            _build_in(folder, target, mirror or images.find_mirror(), report, deadline)
-    report.stage("built")
-    return _read(final)
+    product = images.Product(f"box {target.name}", _final_folder(target), _lock(target.name), _PROGRAMS, _BUILD_BYTES)
+
+    def fill(folder: Path, mirror: str, report: images.BuildReporter, deadline: Deadline) -> None:
+        _build_in(folder, target, mirror, report, deadline)
+
+    return images.build_once(product, wish, lambda: load(target), fill)
 
 
 def _build_in(folder: Path, target: Target, mirror: str, report: images.BuildReporter, deadline: Deadline) -> None:
@@ -210,7 +182,10 @@ def _write_loader(disk: Path, grub: Path) -> None:
     """
     core = (grub / "core.img").read_bytes()
     if len(core) > _PARTITION_BYTES - _SECTOR_BYTES:
-        raise PrerequisiteError(f"the boot loader's core is too large: {len(core)} bytes")
+        raise PrerequisiteError(
+            f"the boot loader's core is too large for a box: {len(core)} bytes, {_PARTITION_BYTES - _SECTOR_BYTES} fit",
+            hint="build the box of another release, or use its image: both have the same kernel",
+        )
     start, count = _PARTITION_BYTES // _SECTOR_BYTES, (_DISK_BYTES - _PARTITION_BYTES) // _SECTOR_BYTES
     far = b"\xfe\xff\xff"  # of cylinders, heads and sectors: look at the numbers of sectors instead
     entry = b"\x80" + far + b"\x83" + far + start.to_bytes(4, "little") + count.to_bytes(4, "little")

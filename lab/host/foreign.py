@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,14 @@ from typing import Any
 
 from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.core.scenario import MachineSpec as WantedMachine
-from lab.host import boxes
+from lab.host import boxes, images
 from lab.host.cache import Progress, sha256_of
 from lab.host.provision.machine import Deadlines, MachineSpec
-from lab.host.provision.vagrant import Box, BoxMachine, in_thread, vagrant_version
+from lab.host.provision.vagrant import BoxMachine
+from lab.host.provision.vagrant_boxes import Box, own_box
+from lab.host.provision.vagrant_commands import added_boxes, vagrant_version
 from lab.host.targets import TARGETS, TargetSpec
+from lab.host.threads import in_thread
 
 _CHECKSUM_MARK = "#sha256="
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -69,6 +71,12 @@ class PreparedHost:
         return None
 
 
+def planned_box(spec: TargetSpec, wanted: WantedMachine) -> BoxMachine:
+    """The machine of a box that need not be there yet, to show its command line."""
+    box = Box(spec.box or "")
+    return BoxMachine(**_shape(wanted), digest="", box=box)
+
+
 async def prepare_box(spec: TargetSpec, mirror: str | None, deadlines: Deadlines, say: Progress) -> PreparedBox:
     """As find_box, off the loop; a build that is under way is undone when this is cancelled."""
     return await in_thread(lambda cancelled: find_box(spec, mirror, deadlines.build, say, cancelled))
@@ -83,45 +91,39 @@ def find_box(
     vagrant_version()
     text, mark, wanted = (spec.box or "").partition(_CHECKSUM_MARK)
     if mark and not _SHA256.fullmatch(wanted):
-        raise ScenarioError(f"target {spec.name}: the checksum is not 64 hexadecimal digits")
+        raise ScenarioError(
+            f"target {spec.name}: the checksum is not 64 hexadecimal digits",
+            hint=f"sha256sum of the box's file prints it: vagrant:{text}{_CHECKSUM_MARK}HEX",
+        )
     if re.match(r"[a-z][a-z0-9+.-]*://", text):
         if not mark:
             raise ScenarioError(f"target {spec.name}: has no checksum", hint=f"vagrant:{text}{_CHECKSUM_MARK}HEX")
-        return PreparedBox(spec, _own(text, wanted), None)
+        return PreparedBox(spec, own_box(text, wanted), None)
     path = Path(text).expanduser()
     if "/" in text or text.endswith(".box"):
         if path.is_file():
             actual = sha256_of(path)
             if mark and actual != wanted:
-                raise PrerequisiteError(f"box {path}: sha256 is {actual}, expected {wanted}")
+                raise PrerequisiteError(
+                    f"box {path}: sha256 is {actual}, expected {wanted}",
+                    hint="fetch the box again, or name the checksum of this one if it is the one that you want",
+                )
             built = next((one for one in boxes.list_boxes() if one.sha256 == actual), None)
-            return PreparedBox(spec, _own(path.resolve().as_uri(), actual), built)
+            return PreparedBox(spec, own_box(path.resolve().as_uri(), actual), built)
         if path.is_absolute() or text.startswith(".") or text.endswith(".box"):
             raise ScenarioError(f"target {spec.name}: no such file", hint="lab image build debian12 --format box")
     if text in TARGETS:
-        built = boxes.build(
-            TARGETS[text], mirror=mirror, progress=say, deadline_seconds=build_seconds, cancelled=cancelled
-        )
+        wish = images.BuildWish(say, mirror, deadline_seconds=build_seconds, cancelled=cancelled)
+        built = boxes.build(TARGETS[text], wish)
         actual = sha256_of(built.file)
         if actual != built.sha256:
             hint = f"lab image build --format box --rebuild {text}"
             raise PrerequisiteError(f"box {text} is damaged: sha256 is {actual}, expected {built.sha256}", hint=hint)
-        return PreparedBox(spec, _own(built.file.as_uri(), actual), built)
+        return PreparedBox(spec, own_box(built.file.as_uri(), actual), built)
     if text not in added_boxes():
         hint = f"vagrant box add {text}, or give the box's path; by name the lab makes: {', '.join(TARGETS)}"
         raise ScenarioError(f"target {spec.name}: Vagrant has no box of that name", hint=hint)
     return PreparedBox(spec, Box(text), None)
-
-
-def added_boxes() -> frozenset[str]:
-    """The names of the boxes that were added to Vagrant."""
-    argv = ["vagrant", "box", "list", "--machine-readable"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL)
-    return frozenset(line.split(",")[3] for line in done.stdout.splitlines() if line.split(",")[2:3] == ["box-name"])
-
-
-def _own(url: str, sha256: str) -> Box:
-    return Box(f"conntrack-lab-{sha256[:12]}", url, sha256)
 
 
 def _shape(wanted: WantedMachine) -> Mapping[str, Any]:

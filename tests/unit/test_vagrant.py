@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
+from lab.core.scenario import MachineSpec as MachineWish
 from lab.host import boxes, foreign
+from lab.host.cli import main
 from lab.host.commands import chosen_provisioner
-from lab.host.provision import host, vagrant
+from lab.host.provision import host, leftovers, libvirt, ssh_channel, vagrant_boxes
+from lab.host.provision import vagrant_commands as vagrant
+from lab.host.provision.machine import ConsoleLog, Deadlines, Unsuitable
+from lab.host.provision.vagrant import VagrantProvisioner
 from lab.host.targets import TARGETS, expand_targets, parse_target
 
 
@@ -70,35 +75,16 @@ def test_what_vagrant_prints_is_kept_without_its_progress_bars(folder: vagrant.F
     assert (path / vagrant.LOG).read_text() == folder.log
 
 
-def test_cleaning_up_goes_on_while_the_lab_is_interrupted() -> None:
-    ended = []
-
-    async def clean() -> None:
-        await asyncio.sleep(0.2)
-        ended.append(True)
-
-    async def run() -> None:
-        task = asyncio.create_task(vagrant._uncancelled(clean()))
-        for _ in range(3):
-            await asyncio.sleep(0.02)
-            task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(run())
-    assert ended == [True]
-
-
 def test_a_folder_whose_lab_lives_is_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = vagrant.machines_folder() / "lab-1"
     path.mkdir(parents=True)
     (path / "lab.json").write_text('{"provider": "libvirt", "environment": {"LAB_BOX": "a"}}')
     vagrant.hold(path)
-    assert list(vagrant.leftovers()) == []
+    assert list(leftovers.leftovers()) == []
     vagrant.release(path)
-    ((left, provider),) = vagrant.leftovers()
-    assert (left.path, left.domain, provider) == (path, "lab-1-default", "libvirt")
+    (left,) = leftovers.leftovers()
+    assert (left.folder.path, left.folder.domain, left.provider) == (path, "lab-1-default", "libvirt")
 
 
 class TestTargets:
@@ -152,7 +138,7 @@ class TestFindingABox:
         assert self.find(f"https://example.org/a.box#sha256={'a' * 64}").box.sha256 == "a" * 64
 
     def test_by_name_it_must_have_been_added(self) -> None:
-        assert self.find("generic/rocky9").box == vagrant.Box("generic/rocky9")
+        assert self.find("generic/rocky9").box == vagrant_boxes.Box("generic/rocky9")
         with pytest.raises(ScenarioError, match="no box of that name"):
             self.find("generic/rocky8")
 
@@ -189,5 +175,196 @@ class TestHost:
         after = frozenset({"sysctl: a = 2", "module: x", "module: y"})
         assert host.difference(before, after) == ["+ module: y", "- sysctl: a = 1", "+ sysctl: a = 2"]
 
+    def test_what_a_module_brought_along_is_told_by_the_module_alone(self) -> None:
+        after = frozenset({"module: y", "sysctl: net.y.timeout = 5", "sysctl: net.netfilter.nf_conntrack_max = 9"})
+        assert host.difference(frozenset(), after) == ["+ module: y", "+ sysctl: net.netfilter.nf_conntrack_max = 9"]
+
     def test_the_state_of_this_machine_can_be_read(self) -> None:
         assert any(line.startswith("sysctl: net.core.somaxconn = ") for line in host.state())
+
+
+def answers(folder: vagrant.Folder, name: str, script: str) -> None:
+    """A program of that name on PATH; what it was asked comes to the file `asked` beside the machine's folder."""
+    path = folder.path.parent / "bin" / name
+    path.write_text(f'#!/bin/sh\necho "$@" >> {folder.path.parent}/asked\n{script}\n')
+    path.chmod(0o755)
+
+
+def asked(folder: vagrant.Folder) -> list[str]:
+    return (folder.path.parent / "asked").read_text().splitlines()
+
+
+class TestLibvirt:
+    def test_what_virsh_complains_of_is_the_error_and_the_mend_names_a_check(self, folder: vagrant.Folder) -> None:
+        answers(folder, "virsh", "echo 'error: no connection' >&2; exit 1")
+        with pytest.raises(LabError, match="virsh list: error: no connection") as caught:
+            libvirt.virsh("list")
+        assert "list --all must work for this user" in caught.value.hint
+
+    def test_a_missing_virsh_is_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(LabError, match="virsh is missing"):
+            libvirt.virsh("list")
+
+    def test_only_the_domain_s_own_disks_go(self, folder: vagrant.Folder) -> None:
+        answers(
+            folder,
+            "virsh",
+            'case "$*" in *pool-list*) echo p;; *vol-list*) printf "lab-1-default.img /a\\nlab-2-default.img /b\\n";;'
+            " *list*) printf 'lab-1-default\\nlab-2-default\\n';; esac",
+        )
+        seen = libvirt.remove_domain("lab-1-default", print)
+        assert seen == ["domain lab-1-default", "volume lab-1-default.img"]
+        words = [line.removeprefix("--quiet --connect qemu:///system ") for line in asked(folder)]
+        assert [line for line in words if line.split()[0] in ("destroy", "undefine", "vol-delete")] == [
+            "destroy lab-1-default",
+            "undefine lab-1-default --snapshots-metadata --nvram",
+            "vol-delete --pool p lab-1-default.img",
+        ]
+
+    def test_a_machine_is_not_gone_while_libvirt_does_not_answer(self, folder: vagrant.Folder) -> None:
+        answers(folder, "virsh", "echo gone away >&2; exit 1")
+        assert libvirt.remove_domain("lab-1-default", folder.note) == ["virsh list --all --name: gone away"]
+        assert "gone away" in folder.log
+
+
+class TestLeftovers:
+    @pytest.fixture(autouse=True)
+    def cache(self, folder: vagrant.Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(libvirt, "_GONE_SECONDS", 0.2)
+        answers(folder, "vagrant", "")
+
+    def left(self, name: str) -> Path:
+        made = vagrant.new_folder(name, "libvirt", {"LAB_BOX": "conntrack-lab-1"}, network=False)
+        vagrant.release(made.path)
+        return made.path
+
+    def test_what_cannot_be_removed_does_not_keep_the_rest(self, folder: vagrant.Folder) -> None:
+        stays, goes = self.left("lab-1"), self.left("lab-2")
+        answers(folder, "virsh", 'case "$*" in *" list "*) echo lab-1-default;; esac')
+        said: list[str] = []
+        with pytest.raises(LabError, match=r"lab-1-default: the machine is not gone: domain lab-1-default"):
+            leftovers.clean(said.append)
+        assert said == ["removed the machine lab-2-default"]
+        assert stays.exists() and not goes.exists()
+
+    def test_a_lab_that_was_killed_before_it_wrote_anything_down_leaves_nothing(self, folder: vagrant.Folder) -> None:
+        path = vagrant.machines_folder() / "lab-1"
+        path.mkdir(parents=True)
+        answers(folder, "virsh", "")
+        assert leftovers.clean(print) == 1
+        assert not path.exists()
+
+    def test_a_disk_that_is_still_being_written_is_waited_for(
+        self, folder: vagrant.Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(libvirt, "_GONE_SECONDS", 60.0)
+        box = vagrant_boxes.own_box("file:///a.box", "1" * 64)
+        disk = f"{box.name}_vagrant_box_image_0_box.img"
+        busy = folder.path.parent / "busy"
+        busy.touch()
+        answers(
+            folder,
+            "virsh",
+            f'case "$*" in *pool-list*) echo p;; *vol-list*) [ -e {busy}.gone ] || echo {disk};;'
+            f" *vol-delete*) if [ -e {busy} ]; then rm {busy}; exit 1; fi; touch {busy}.gone;; esac",
+        )
+        with vagrant_boxes.added(box, "libvirt", threading.Event()):
+            pass
+        vagrant_boxes.remove_unused()
+        assert len([line for line in asked(folder) if "vol-delete" in line]) == 2
+
+    def test_a_disk_that_stays_is_told_and_tried_again(self, folder: vagrant.Folder) -> None:
+        box = vagrant_boxes.own_box("file:///a.box", "1" * 64)
+        answers(
+            folder,
+            "virsh",
+            f'case "$*" in *pool-list*) echo p;; *vol-list*) echo {box.name}_vagrant_box_image_0;; esac',
+        )
+        with vagrant_boxes.added(box, "libvirt", threading.Event()):
+            pass
+        for _ in range(2):
+            with pytest.raises(LabError, match=f"box {box.name}: libvirt keeps {box.name}_vagrant_box_image_0"):
+                vagrant_boxes.remove_unused()
+
+    def test_a_box_stays_while_a_lab_or_a_machine_uses_it(self, folder: vagrant.Folder) -> None:
+        box = vagrant_boxes.own_box("file:///a.box", "1" * 64)
+        answers(folder, "virsh", 'case "$*" in *pool-list*) echo default;; *vol-list*) echo other.img;; esac')
+        lock = vagrant.machines_folder().parent / f"{box.name}.lock"
+        with vagrant_boxes.added(box, "libvirt", threading.Event()):
+            vagrant_boxes.remove_unused()
+            assert lock.read_text() == "libvirt"
+        made = vagrant.new_folder("lab-1", "libvirt", {"LAB_BOX": box.name}, network=False)
+        vagrant_boxes.remove_unused()
+        assert lock.exists()
+        leftovers.destroy(made, "libvirt", 1.0, orderly=False)
+        vagrant_boxes.remove_unused()
+        assert not lock.exists()
+        assert f"box remove --force --all {box.name}" in asked(folder)
+        assert any(line.startswith(f"box add --name {box.name} --checksum {'1' * 64}") for line in asked(folder))
+
+
+def test_a_machine_without_python_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start() -> None:
+        command = ssh_channel.boot_command(["agent", "stdio"], str(tmp_path), become_root=False)
+        async with ssh_channel.agent_over(["/bin/sh", "-c", command], ConsoleLog()) as channel:
+            await channel.call("hello", deadline_seconds=30)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unsuitable, match="has no python3"):
+        asyncio.run(start())
+    (tmp_path / "python3").write_text("#!/bin/sh\nexit 98\n")
+    (tmp_path / "python3").chmod(0o755)
+    with pytest.raises(Unsuitable, match=r"older than 3\.6"):
+        asyncio.run(start())
+
+
+def test_the_lab_and_the_user_see_the_same_variables() -> None:
+    """Each variable that the lab sets is one that the Vagrantfile's head explains."""
+    provisioner = VagrantProvisioner("libvirt", Deadlines(), driver="qemu")
+    spec = foreign.planned_box(parse_target("vagrant:debian12"), MachineWish((), 1536, 2))
+    up, destroy = provisioner.describe(spec)
+    names = {word.partition("=")[0] for word in up.split() if word.startswith("LAB_")}
+    head = vagrant.vagrantfile().read_text().split("\n\n")[0]
+    assert "LAB_LIBVIRT_DRIVER" in names
+    assert [name for name in names if f"#   {name} " not in head] == []
+    assert destroy == "vagrant destroy --force"
+
+
+def test_a_box_with_boot_arguments_is_refused_before_anything_starts() -> None:
+    async def start() -> None:
+        async with VagrantProvisioner("libvirt", Deadlines(), share=True) as provisioner:
+            spec = foreign.planned_box(parse_target("vagrant:debian12"), MachineWish(("panic=1",), 1536, 2))
+            await provisioner.prepare(spec, lambda line: None)
+
+    with pytest.raises(Unsuitable, match="boots with its own arguments"):
+        asyncio.run(start())
+
+
+class TestOptions:
+    def plan(self, *arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+        status = main(["run", "pristine", *arguments, "--dry-run"])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    def test_a_dry_run_shows_how_vagrant_would_be_called(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status, said = self.plan("--target", "vagrant:debian12", "--provider", "virtualbox", capsys=capsys)
+        assert status == 0
+        assert "  boot: LAB_BOOT_SECONDS=900 LAB_BOX=debian12 " in said
+        assert " vagrant up --provider=virtualbox\n  destroy: vagrant destroy --force\n" in said
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--share-machine",), "--share-machine: machines of qemu are not shared"),
+            (("--target", "vagrant:debian12", "--share-machine", "--keep-failed"), "--keep-failed cannot keep"),
+            (("--target", "vagrant:debian12", "--kernel", "/boot/vmlinuz"), "boot their own kernel"),
+        ],
+    )
+    def test_options_that_contradict_each_other_are_refused(
+        self, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        status, said = self.plan(*arguments, capsys=capsys)
+        assert status == 2
+        assert words in said

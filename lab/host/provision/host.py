@@ -29,7 +29,10 @@ _COMMANDS = {
     "rule of ip6tables-legacy": ("ip6tables-legacy-save",),
     "network namespace": ("ip", "netns", "list"),
 }
-_SYSCTLS = (*LIMITS, "net.netfilter.nf_conntrack_max", "net.ipv4.ip_forward", "net.ipv4.ip_local_port_range")
+_SYSCTLS = (*LIMITS, "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_buckets")  # told also when new
+_ROOT = Path("/proc/sys")
+_SYSCTL = "sysctl: "
+_VARYING = frozenset({"net.netfilter.nf_conntrack_count"})
 _FILES = ("/sys/module/nf_conntrack/parameters/hashsize", "/etc/modprobe.d")
 _COMMAND_SECONDS = 20.0
 
@@ -132,8 +135,9 @@ def state() -> frozenset[str]:
     lines: set[str] = set()
     for what, argv in _COMMANDS.items():
         lines |= {f"{what}: {line}" for line in _output(argv) if line and not line.startswith("#")}
-    for name in _SYSCTLS:
-        lines |= {f"sysctl: {name} = {line}" for line in _text(Path("/proc/sys") / name.replace(".", "/"))}
+    names = {".".join(path.relative_to(_ROOT).parts) for path in (_ROOT / "net").rglob("*")}
+    for name in (names | set(_SYSCTLS)) - _VARYING:
+        lines |= {f"{_SYSCTL}{name} = {' '.join(text)}" for text in [_text(_ROOT / name.replace(".", "/"))] if text}
     for name in _FILES:
         path = Path(name)
         files = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -143,9 +147,16 @@ def state() -> frozenset[str]:
 
 
 def difference(before: frozenset[str], after: frozenset[str]) -> list[str]:
-    """What appeared (+) and what went (-), as lines in order."""
-    lines = [f"+ {line}" for line in after - before] + [f"- {line}" for line in before - after]
+    """What appeared (+) and what went (-), as lines in order; not the sysctls that a module brought along."""
+    known = {_name(line) for line in before} | set(_SYSCTLS)
+    new = {line for line in after - before if not line.startswith(_SYSCTL) or _name(line) in known}
+    lines = [f"+ {line}" for line in new] + [f"- {line}" for line in before - after]
     return sorted(lines, key=lambda line: (line[2:], line[0]))
+
+
+def _name(line: str) -> str:
+    """The sysctl that a line of state() is about."""
+    return line.removeprefix(_SYSCTL).partition(" = ")[0]
 
 
 def _output(argv: tuple[str, ...]) -> list[str]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +88,7 @@ class Ssh:
 
         Raises Unsuitable, and GuestLost when it does not start.
         """
-        process = await asyncio.create_subprocess_exec(
-            *self.argv(boot_command(["agent"])),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = await _started(self.argv(boot_command(["agent"])), stdin=PIPE, stdout=PIPE, stderr=STDOUT)
         try:
             async with asyncio.timeout(seconds):
                 said, _ = await process.communicate(agent_zipapp())
@@ -116,13 +111,7 @@ async def connected(config: Path, socket: Path, seconds: float, log: ConsoleLog)
     options = ["-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=0", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
     master = ["-M", "-N", "-o", f"ControlPath={socket}"]
     argv = [*_DIES_WITH_LAB, "ssh", "-F", str(config), *master, *options, "default"]
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = await _started(argv, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
     try:
         async with asyncio.timeout(seconds):
             while not os.path.exists(socket):  # noqa: ASYNC240
@@ -143,14 +132,7 @@ async def connected(config: Path, socket: Path, seconds: float, log: ConsoleLog)
 @contextlib.asynccontextmanager
 async def agent_over(argv: Sequence[str], log: ConsoleLog) -> AsyncIterator[AgentChannel]:
     """An agent on the standard input and output of a command that runs boot_command(["agent", "stdio"])."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=MAX_LINE_BYTES,
-        start_new_session=True,
-    )
+    process = await _started(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     pump = asyncio.create_task(_pump(process.stderr, log))
     try:
@@ -180,6 +162,13 @@ def refusal(status: int, said: str) -> GuestLost:
     if status in _LACKS:
         return Unsuitable(_LACKS[status])
     return GuestLost(f"the agent did not start (status {status}): {last_lines(said, 3)}")
+
+
+async def _started(argv: Sequence[str], *, stdin: int, stdout: int, stderr: int) -> asyncio.subprocess.Process:
+    """A program that a terminal's Ctrl-C does not reach: the lab ends it in its own time."""
+    return await asyncio.create_subprocess_exec(
+        *argv, stdin=stdin, stdout=stdout, stderr=stderr, limit=MAX_LINE_BYTES, start_new_session=True
+    )
 
 
 async def _pump(reader: asyncio.StreamReader, log: ConsoleLog) -> None:
