@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,8 @@ class Lab:
 @pytest.fixture
 def lab(project_root: Path, tmp_path: Path) -> Iterator[Lab]:
     """The lab; whatever a test leaves behind is an error of the test."""
+    # whoever runs the tests in the background may ignore Ctrl-C, and a program inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield Lab(project_root, tmp_path / "vagrant.d", tmp_path / "results")
     assert left_over() == []
 
@@ -81,12 +84,21 @@ def left_over() -> list[str]:
         found += virsh("vol-list", pool).split()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            name = path.read_bytes().split(b"\0")[0].decode(errors="replace")
+            words = path.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if Path(name).name in ("qemu-system-x86_64", "vagrant", "ssh"):
-            found.append(f"process {path.parent.name}: {name}")
-    return found + [str(path) for path in (cache_root() / "vagrant" / "machines").glob("*")]
+        # Vagrant is a script: its interpreter's name comes first
+        if {Path(word).name for word in words[:2]} & {"qemu-system-x86_64", "vagrant", "ssh"}:
+            found.append(f"process {path.parent.name}: {' '.join(words)[:200]}")
+    return found + sorted(machine_folders() - _BEFORE)
+
+
+def machine_folders() -> frozenset[str]:
+    """The folders of machines in the cache."""
+    return frozenset(str(path) for path in (cache_root() / "vagrant" / "machines").glob("*"))
+
+
+_BEFORE = machine_folders()  # of somebody else, whose libvirt is another one
 
 
 def virsh(*arguments: str) -> str:
