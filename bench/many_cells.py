@@ -1,7 +1,7 @@
 """bench/matrix: how wall time and memory grow with the number of cells, and with how many run at once.
 
     bench/matrix            half an hour under emulation
-    bench/matrix --quick    six cells instead of a hundred, one round, under a minute; too few for a figure
+    bench/matrix --quick    three cells instead of a hundred, one round, under a minute; too few for a figure
 
 Four parts. `linear`: runs of 1 and of 100 cells in turn, one at a time. `growth`: 1, 10, 50 and 100 cells with -j 1, 2
 and 4. `memory`: of all QEMU processes and the lab, sampled during those runs; pages that N processes share count a Nth
@@ -34,7 +34,6 @@ SAMPLE_SECONDS = 0.2
 MEMORY_MB = 250.0  # of each further cell at once
 LINEAR = 1.05  # 100 cells in 100 times one
 FLAT = 1.05  # the memory of 100 cells in that of 10
-_ONES = 3  # runs of one cell for each run of many: one alone is too short to compare with
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,11 @@ class Sizes:
     parallel: tuple[int, ...]
     repeats: int  # of each kind, for the findings
     pairs: int
+    ones: int = 3  # runs of one cell for each run of many: one alone is too short to compare with
 
 
 FULL = Sizes(many=100, counts=(1, 10, 50, 100), parallel=(1, 2, 4), repeats=10, pairs=5)
-QUICK = Sizes(many=6, counts=(1, 6), parallel=(1, 2), repeats=1, pairs=1)
+QUICK = Sizes(many=3, counts=(1, 3), parallel=(1, 2), repeats=1, pairs=1, ones=1)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def linear(measured: Measured) -> None:
     ratios: list[float] = []
     rows: list[tuple[str, str, str, str]] = []
     for turn in range(sizes.pairs):
-        one = summary([_grown(measured, 1, 1).seconds for _ in range(_ONES)]).median
+        one = summary([_grown(measured, 1, 1).seconds for _ in range(sizes.ones)]).median
         many = _grown(measured, sizes.many, 1).seconds
         ratios.append(many / sizes.many / one)
         rows.append((str(turn + 1), f"{one:.2f}", f"{many / sizes.many:.2f}", f"{ratios[-1]:.3f}"))
@@ -271,7 +271,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         description="How wall time and memory grow with the number of cells, and with how many run at once.",
         epilog="example: bench/matrix --only findings",
     )
-    parser.add_argument("--quick", action="store_true", help="six cells, one round, in under a minute: no figure")
+    parser.add_argument("--quick", action="store_true", help="three cells, one round, in under a minute: no figure")
     parser.add_argument("--pairs", type=int, metavar="N", help=f"of `linear` ({FULL.pairs})")
     parser.add_argument("--only", choices=PARTS, help="one part")
     return parser.parse_args(argv)
