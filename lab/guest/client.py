@@ -15,7 +15,7 @@ from array import array
 from functools import partial
 from itertools import islice, repeat
 from operator import itemgetter
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from lab.guest.pace import Pace
 
@@ -190,25 +190,19 @@ class Client:
         self._fds.fromlist(fds)
         answered = poll.poll(0)
         if len(answered) == count and set(map(_EVENTS, answered)) == {select.POLLOUT}:
-            self._establish(range(first, first + count))
+            self._states[first : first + count] = bytes([HELD]) * count
+            self._hold(range(first, first + count))
         else:
             self._sort_out(first, fds, dict(answered))
 
     def _sort_out(self, first: int, fds: Sequence[int], answered: Dict[int, int]) -> None:
         """Of a batch that begins at number `first`: note what was answered, and watch the others."""
-        established = []
         for index, fd in enumerate(fds, first):
-            if fd < 0:
-                continue
-            if fd not in answered:
+            if fd >= 0 and fd not in answered:
                 self._states[index] = OPENING
                 self._watched[fd] = index
                 self._epoll.register(fd, select.EPOLLOUT)
-            elif answered[fd] & _CLOSED:
-                self._drop(index)
-            else:
-                established.append(index)
-        self._establish(established)
+        self._note((index, answered[fd]) for index, fd in enumerate(fds, first) if fd in answered)
 
     def _on_ready(self) -> None:
         self._take_answers()
@@ -218,22 +212,23 @@ class Client:
             self._resume()
 
     def _take_answers(self) -> None:
-        established = []
-        for fd, events in self._epoll.poll(0, _EVENTS_PER_POLL):
+        answered = self._epoll.poll(0, _EVENTS_PER_POLL)
+        for fd, _ in answered:
             self._epoll.unregister(fd)
-            index = self._watched.pop(fd)
+        self._note((self._watched.pop(fd), events) for fd, events in answered)
+
+    def _note(self, answered: Iterable[Tuple[int, int]]) -> None:
+        """Take the outcomes of connects: the number of each, and the events that told."""
+        established = []
+        for index, events in answered:
             if events & _CLOSED:
                 self._drop(index)
             else:
-                established.append(index)
-        self._establish(established)
-
-    def _establish(self, indexes: Sequence[int]) -> None:
-        if isinstance(indexes, range):
-            self._states[indexes.start : indexes.stop] = bytes([HELD]) * len(indexes)
-        else:
-            for index in indexes:
                 self._states[index] = HELD
+                established.append(index)
+        self._hold(established)
+
+    def _hold(self, indexes: Sequence[int]) -> None:
         self.held += len(indexes)
         self.open_peak = max(self.open_peak, self.open)
         self._keep(indexes)
