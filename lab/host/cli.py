@@ -257,17 +257,20 @@ def _image_build(options: argparse.Namespace) -> int:
 def _image_list(options: argparse.Namespace) -> int:
     for image in images.list_images():
         target = TARGETS.get(image.name)
-        state = "current" if target is not None and images.is_current(image, target) else "outdated"
-        row = (f"{image.name:20}", image.kernel_release, f"{image.size_bytes / 10**6:.0f} MB", state, image.directory)
-        print("  ".join(map(str, row)))
+        current = target is not None and images.is_current(image, target)
+        print(_cached(image.name, image.kernel_release, image.size_bytes, current, image.directory))
     for box in boxes.list_boxes():
-        state = "current" if boxes.is_current(box) else "outdated"
-        row = (f"{'vagrant:' + box.name:20}", box.kernel_release, f"{box.size_bytes / 10**6:.0f} MB", state, box.file)
-        print("  ".join(map(str, row)))
+        print(_cached(f"vagrant:{box.name}", box.kernel_release, box.size_bytes, boxes.is_current(box), box.file))
     states = saved_states()
     size_mb = sum(file.stat().st_blocks * 512 for folder in states for file in folder.iterdir()) / 10**6
     print(f"{len(states)} saved states of booted machines: {size_mb:.0f} MB (lab image remove --saved-states)")
     return 0
+
+
+def _cached(name: str, kernel_release: str, size_bytes: int, current: bool, place: Path) -> str:
+    """What the cache has, in a line."""
+    state = "current" if current else "outdated"
+    return f"{name:20}  {kernel_release}  {size_bytes / 10**6:.0f} MB  {state}  {place}"
 
 
 def _image_key(options: argparse.Namespace) -> int:
