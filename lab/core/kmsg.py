@@ -83,6 +83,11 @@ def _unescaped(text: str) -> str:
     return _ESCAPE.sub(decoded, text)
 
 
+# What the agent writes into the log around the load: a message between them came during the load.
+LOAD_BEGINS: Final = "conntrack-lab: the load begins"
+LOAD_ENDS: Final = "conntrack-lab: the load has ended"
+
+
 @dataclass(frozen=True)
 class Gap:
     """Records that were overwritten before they were read."""

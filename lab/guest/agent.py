@@ -115,11 +115,19 @@ class Agent:
         wanted = LoadRequest(request["connections"], request["load_seconds"], **options)
         try:
             load = Load(wanted, lambda sample: reply.event("sample", **sample))
+            begins, ends = request.get("marks") or (None, None)
+            self._mark(begins)
             result = load.run()
+            self._mark(ends)
         except LoadError as error:
             return {"ended": "not-driven", "error": str(error)}
         self._loaded = load  # it goes on holding
         return result
+
+    def _mark(self, text: Optional[str]) -> None:
+        """What the kernel logs between two such lines it logged during the load."""
+        if self._log is not None and text is not None:
+            self._log.mark(text)
 
     def _release(self, request: Dict[str, Any], reply: Reply) -> Any:
         self.close()

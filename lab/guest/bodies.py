@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from lab.guest import topology
 from lab.guest.churn import ChurnClient, ChurnServer
 from lab.guest.client import Client
 from lab.guest.flood import Flood, Receiver, Share
 from lab.guest.server import Server
+from lab.guest.sources import Source, sources
 from lab.guest.spread import Shard
 from lab.guest.worker import TICK_SECONDS, Link, Message, new_loop
 
@@ -55,11 +56,11 @@ def holding_server(shard: Shard, gather_seconds: float) -> Maker:
     return make
 
 
-def holding_client(shard: Shard, rate_per_second: float = 0.0) -> Maker:
-    """Opens a shard's connections and holds them."""
+def holding_client(shard: Shard, local: bool, rate_per_second: float = 0.0) -> Maker:
+    """Opens a shard's connections and holds them; `local` ones come from addresses of their own."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, Client(loop, shard.listen, report, rate_per_second))
+        return _part(CLIENT, Client(loop, shard.listen, report, rate_per_second, _sources(shard, local)))
 
     return make
 
@@ -73,11 +74,11 @@ def churning_server(shard: Shard, gather_seconds: float, close: str) -> Maker:
     return make
 
 
-def churning_client(shard: Shard, churning: Churning) -> Maker:
-    """Opens a shard's connections and closes each after its time."""
+def churning_client(shard: Shard, local: bool, churning: Churning) -> Maker:
+    """Opens a shard's connections and closes each after its time; `local` ones come from addresses of their own."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, ChurnClient(loop, shard.listen, report, *churning))
+        return _part(CLIENT, ChurnClient(loop, shard.listen, report, *churning, sources=_sources(shard, local)))
 
     return make
 
@@ -121,6 +122,10 @@ def body(work: Work, loop_kind: str, topology_name: str) -> Callable[[Link], Non
         _serve(loop, link, parts)
 
     return run
+
+
+def _sources(shard: Shard, local: bool) -> Optional[Iterator[Source]]:
+    return sources(shard.number) if local else None
 
 
 def _part(role: str, side: Any) -> Part:

@@ -12,10 +12,11 @@ import select
 import socket
 import struct
 from collections import deque
-from typing import Callable, Deque, List, Sequence, Set, Tuple
+from typing import Callable, Deque, Iterator, List, Optional, Sequence, Set, Tuple
 
 from lab.guest.client import LOST, Client, Target
 from lab.guest.server import GATHER_SECONDS, Server
+from lab.guest.sources import Source
 
 FIN, RESET, VANISH = CLOSES = ("fin", "reset", "vanish")
 
@@ -39,6 +40,7 @@ class ChurnClient(Client):
         rate_per_second: float = 0.0,
         hold_seconds: float = 0.0,
         close: str = FIN,
+        sources: Optional[Iterator[Source]] = None,
     ) -> None:
         """`close` is one of CLOSES; raises OSError if this process may not close in that way."""
         self._end = _ending(close)
@@ -46,7 +48,7 @@ class ChurnClient(Client):
         self._hold_seconds = hold_seconds
         self._closed = 0
         self._batches: Deque[Tuple[float, Sequence[int]]] = deque()  # when each is due, in that order
-        super().__init__(loop, targets, on_settled, rate_per_second)
+        super().__init__(loop, targets, on_settled, rate_per_second, sources)
 
     @property
     def open(self) -> int:

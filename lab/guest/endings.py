@@ -19,6 +19,8 @@ class Seen(NamedTuple):
     full: bool
     quiet: bool
     late: bool
+    pending: int = 0  # connects without an answer
+    resent: int = 0  # of those that wait longest: how many have sent their SYN again
 
 
 class Watch:
@@ -80,11 +82,13 @@ def _all_answered(seen: Seen) -> bool:
 
 
 def _table_full(seen: Seen) -> bool:
-    return seen.full
+    """A table that others fill is nothing to the load until a connection of its own does not get through."""
+    return seen.full and seen.resent > 0
 
 
 def _quiet(seen: Seen) -> bool:
-    return seen.quiet
+    """A connect that has not sent its SYN again has lost nothing yet: its answer may be under way."""
+    return seen.quiet and (seen.pending == 0 or seen.resent > 0)
 
 
 def _late(seen: Seen) -> bool:

@@ -15,11 +15,11 @@ import struct
 from typing import Any, Callable, Dict, List, NamedTuple, Union
 
 from lab.guest.pace import Pace
+from lab.guest.sources import FLOOD
 
 HALF_OPEN = "half-open"
 UDP = "udp"
 
-SOURCE = "127.0.0.1"
 # The last octet leaves out 0 and 255, the second one 0: there is 127.0.0.1, and what else a machine uses of 127.0.0.x
 _LAST_OCTETS, _THIRD_OCTETS, _SECOND_OCTETS = 254, 256, 254
 ADDRESSES = _LAST_OCTETS * _THIRD_OCTETS * _SECOND_OCTETS
@@ -128,7 +128,7 @@ class Flood:
     def outcome(self) -> Dict[str, Any]:
         """The end's counts, with the keys of Client's. Nothing more is sent after this."""
         self._finished = True
-        return dict(self.progress(), runs=[], stalled={"examined": 0, "syn_retransmitted": 0})
+        return dict(self.progress(), runs=[], stalled={"examined": 0, "syn_retransmitted": 0, "syns": 0}, held_resent=0)
 
     def close(self) -> None:
         """Stop, and close the socket; the entries stay until they time out."""
@@ -193,7 +193,7 @@ class _DatagramSender:
         self._port = port
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.bind((SOURCE, 0))
+        self._socket.bind((FLOOD, 0))
 
     def send(self, index: int) -> int:
         """Send the packet of one entry; returns the errno, 0 when it was sent."""
@@ -215,7 +215,7 @@ class _SynSender:
         self._socket.setblocking(False)
         # bound and never used: the kernel gives its port to no other socket, so these are nobody's connections
         self._reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._reserved.bind((SOURCE, 0))
+        self._reserved.bind((FLOOD, 0))
         self._packet = bytearray(_SYN.size)
         self._sum = _put_syn(self._packet, self._reserved.getsockname()[1], port)
 
@@ -237,7 +237,7 @@ _SENDERS: Dict[str, Callable[[int], Union[_SynSender, _DatagramSender]]] = {HALF
 
 def _put_syn(packet: bytearray, source_port: int, port: int) -> int:
     """Write a SYN without destination and checksum; returns the sum that the checksum is made of, so far."""
-    source = socket.inet_aton(SOURCE)
+    source = socket.inet_aton(FLOOD)
     ip = (_IP_BYTES // 4 + 0x40, 0, _SYN.size, 1, _DONT_FRAGMENT, _TTL, socket.IPPROTO_TCP, 0, source, bytes(4))
     tcp = (source_port, port, 1, 0, _TCP_BYTES // 4 << 4, _SYN_FLAG, _WINDOW, 0, 0)
     _SYN.pack_into(packet, 0, *(ip + tcp))

@@ -23,11 +23,15 @@ class KernelLog:
         self._fd = os.open(KMSG, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.lseek(self._fd, 0, os.SEEK_END)
-            # at level notice: kept by every kernel's default
-            os.write(self._fd, b"<5>" + marker.encode("utf-8")[:_MAX_MARKER] + b"\n")
+            self.mark(marker)
         except OSError:
             self.close()
             raise
+
+    def mark(self, text: str) -> None:
+        """Write a line into the log, so that what comes before it is told from what comes after; raises OSError."""
+        # at level notice: kept by every kernel's default
+        os.write(self._fd, b"<5>" + text.encode("utf-8")[:_MAX_MARKER] + b"\n")
 
     def read(self) -> str:
         """Every record since the marker, raw, one per line (continuation lines included); of a flood the beginning."""

@@ -1,13 +1,13 @@
 """The kinds of load: which workers each needs, which of them begin first, and what ends it."""
 
 import os
+import re
 import resource
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
-from lab.guest import bodies, endings, flood, topology
+from lab.guest import bodies, endings, flood, sources, topology
 from lab.guest.bodies import Churning, Maker, Work
 from lab.guest.churn import CLOSES, FIN
-from lab.guest.files import read_text
 from lab.guest.server import GATHER_SECONDS
 from lab.guest.spread import FIRST_PORT, Shard, shards
 
@@ -41,6 +41,7 @@ class Wave(NamedTuple):
     work: Sequence[Work]
     rules: endings.Rules
     listeners: Sequence[Tuple[str, int, int]] = ()  # address, port, backlog
+    ports: Sequence[int] = ()  # that packets are sent to, where nobody listens
 
 
 class Kind(NamedTuple):
@@ -66,6 +67,20 @@ def waves_of(request: LoadRequest) -> List[Wave]:
         raise LoadError(str(error))
 
 
+def source_pattern(request: LoadRequest) -> str:
+    """A regular expression of the addresses that the load's own connections come from."""
+    if _is_local(request):
+        return re.escape(sources.PREFIX) + r"\d+\.\d+"
+    return re.escape(topology.ENDS[topology.CLIENT].address)
+
+
+def networks(request: LoadRequest) -> List[str]:
+    """Where the load's packets come from and go to: a rule about other addresses does not concern it."""
+    if _is_local(request):
+        return ["127.0.0.0/8"]
+    return ["{}/32".format(end.address) for end in topology.ENDS.values()]
+
+
 def fd_limit() -> int:
     """The soft limit of open files of this process (getrlimit(2)), raised to the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -76,10 +91,10 @@ def fd_limit() -> int:
 
 def ephemeral_ports() -> int:
     """How many local ports the kernel may choose from (ip-sysctl.rst, ip_local_port_range)."""
-    text, error, _ = read_text("/proc/sys/net/ipv4/ip_local_port_range")
-    if text is None:
-        raise LoadError("ip_local_port_range cannot be read: {}".format(error))
-    low, high = (int(field) for field in text.split())
+    try:
+        low, high = sources.port_range()
+    except OSError as error:
+        raise LoadError(str(error))
     return high - low + 1
 
 
@@ -97,7 +112,7 @@ def _check(request: LoadRequest) -> None:
 
 def _hold(request: LoadRequest) -> List[Wave]:
     def client(shard: Shard) -> Maker:
-        return bodies.holding_client(shard, _rate_of(shard, request))
+        return bodies.holding_client(shard, _is_local(request), _rate_of(shard, request))
 
     sides = Sides(bodies.holding_server, client)
     return [_connected(request, request.connections, request.first_port, sides, endings.HOLD)]
@@ -109,7 +124,7 @@ def _churn(request: LoadRequest) -> List[Wave]:
 
     def client(shard: Shard) -> Maker:
         churning = Churning(_rate_of(shard, request), request.hold_seconds, request.close)
-        return bodies.churning_client(shard, churning)
+        return bodies.churning_client(shard, _is_local(request), churning)
 
     return [_connected(request, request.connections, request.first_port, Sides(server, client), endings.CHURN)]
 
@@ -122,10 +137,10 @@ def _flood(request: LoadRequest) -> List[Wave]:
     for number, share in enumerate(plan):
         makers = (bodies.silent_receiver(request.kind, share), bodies.flooding_client(request.kind, share))
         work.append(Work("flood {}".format(number), topology.CLIENT, makers))
-    waves = [Wave(request.connections, work, endings.FLOOD)]
+    waves = [Wave(request.connections, work, endings.FLOOD, ports=[share.port for share in plan])]
     if request.newcomers:
         first_port = max(share.port for share in plan) + 1
-        sides = Sides(bodies.holding_server, bodies.holding_client)
+        sides = Sides(bodies.holding_server, lambda shard: bodies.holding_client(shard, _is_local(request)))
         waves.append(_connected(request, request.newcomers, first_port, sides, endings.NEWCOMERS))
     return waves
 

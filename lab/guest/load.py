@@ -7,9 +7,10 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from lab.guest import endings, kinds
+from lab.guest import endings, kinds, protocol_counters, topology
 from lab.guest.bodies import CLIENT, SERVER, body
 from lab.guest.churn import CLOSES, FIN
+from lab.guest.entries import Table
 from lab.guest.kinds import KINDS, LoadError, LoadRequest
 from lab.guest.sampler import Sampler
 from lab.guest.spread import FIRST_PORT
@@ -39,6 +40,9 @@ class Load:
         except ImportError as error:
             raise LoadError("no event loop of the kind {}: {}".format(request.loop, error))
         self._sampler = Sampler()
+        self._table = Table(kinds.source_pattern(request))
+        self._counters_before: Dict[str, Any] = {}
+        self._count: Optional[str] = None  # of the last sample
         self._watch = endings.Watch()
         self._started = 0.0
         self._ended: Optional[str] = None
@@ -88,17 +92,22 @@ class Load:
         for worker in workers:
             worker.link.attach(self._loop, _recorder(worker, self._look))
         await self._until(lambda: all("ready" in worker.latest for worker in workers), START_SECONDS)
+        self._counters_before = self._counters()
         self._started = time.monotonic()
         self._sample()
+        self._look_at_table()
         self._begin_wave()
         while self._ended is None:
             await asyncio.wait([self._complete], timeout=TICK_SECONDS)
             self._fail_on_crash()
             self._sample()
+            self._table.look_when_due(self._seconds(), self._count)
             self._look()
+        self._look_at_table()
         for worker in workers:
             worker.link.send({"finish": True})
         await self._until(lambda: all("outcome" in worker.latest for worker in workers), START_SECONDS)
+        self._sample()  # what was sent until the end is counted to the end
 
     def _begin_wave(self) -> None:
         self._watch.restart(time.monotonic())
@@ -122,6 +131,7 @@ class Load:
     def _sample(self) -> None:
         """Take one sample, note what it means for the end, and pass it on."""
         sample: Dict[str, Any] = dict(self._sampler.sample())
+        self._count = sample["count"]
         now = time.monotonic()
         progress = [_total(workers, _COUNTS) for workers in self._workers]
         sample.update(progress[0], seconds=round(now - self._started, 4))
@@ -132,6 +142,22 @@ class Load:
             sample.update(newcomers_attempted=newcomers["attempted"], newcomers_held=newcomers["held"])
         self._watch.note(now, sample, (progress, open_now), self._turns())
         self._on_sample(sample)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _look_at_table(self) -> None:
+        """Whose entries are there, now: with the count as it is now, for the last sample is a tick old."""
+        held = sum(_total(workers, ("held",))["held"] for workers in self._workers)
+        self._table.look(self._seconds(), self._sampler.sample()["count"], held)
+
+    def _counters(self) -> Dict[str, Any]:
+        """The counters of IP and TCP where each side stands: those of a listener are in its own namespace."""
+        counters = {}
+        for role in (topology.CLIENT, topology.SERVER):
+            with topology.inside(self._request.topology, role):
+                counters[role] = protocol_counters.read_all()
+        return counters
 
     def _turns(self) -> int:
         """Of the slowest worker whose turn it is."""
@@ -153,9 +179,11 @@ class Load:
             full=self._watch.is_full(),
             quiet=self._watch.is_quiet(now),
             late=now - self._started >= self._request.deadline_seconds,
+            **_total(self._workers[self._begun - 1], ("pending", "resent")),
         )
         ended = endings.first_that_holds(wave.rules, seen)
         if ended in (endings.ALL_HELD, endings.ALL_ANSWERED) and self._begun < len(self._waves):
+            self._look_at_table()
             self._begin_wave()
         elif ended is not None:
             self._ended = ended
@@ -174,6 +202,11 @@ class Load:
             "newcomers": self._newcomers(),
             "clients": _outcomes(workers, CLIENT),
             "servers": _outcomes(workers, SERVER),
+            "looks": self._table.looks,
+            "sources": kinds.source_pattern(self._request),
+            "ports": [port for wave in self._waves for port in wave.ports],
+            "networks": kinds.networks(self._request),
+            "counters": {"before": self._counters_before, "after": self._counters()},
             "listeners": [list(listener) for wave in self._waves for listener in wave.listeners],
             "loop": self._request.loop,
             "fd_limit": kinds.fd_limit(),

@@ -92,10 +92,10 @@ COMMANDS = (
     Command("ruleset.nft", ("nft", "-a", "list", "ruleset"), ("nf_tables",)),
     Command("ruleset.json", ("nft", "-j", "-a", "list", "ruleset"), ("nf_tables",)),
     Command("hooks.nft", ("nft", "list", "hooks"), ("nfnetlink_hook", "nf_tables")),
-    Command("iptables-legacy-save", ("iptables-legacy-save",), ("ip_tables",)),
-    Command("ip6tables-legacy-save", ("ip6tables-legacy-save",), ("ip6_tables",)),
-    Command("iptables-nft-save", ("iptables-nft-save",), ("nf_tables",)),
-    Command("ip6tables-nft-save", ("ip6tables-nft-save",), ("nf_tables",)),
+    Command("iptables-legacy-save", ("iptables-legacy-save", "-c"), ("ip_tables",)),
+    Command("ip6tables-legacy-save", ("ip6tables-legacy-save", "-c"), ("ip6_tables",)),
+    Command("iptables-nft-save", ("iptables-nft-save", "-c"), ("nf_tables",)),
+    Command("ip6tables-nft-save", ("ip6tables-nft-save", "-c"), ("nf_tables",)),
 )
 
 

@@ -4,11 +4,18 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from array import array
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 _ACCEPTS_PER_DRAIN = 1024  # of one listener; then it is the others' turn
 GATHER_SECONDS = 0.01
+# Once the queue of half-open connections is more than half full the kernel gives up those that wait longest
+# (reqsk_timer_handler() in net/ipv4/inet_connection_sock.c): with answers that take seconds it would reset some.
+_ROOM = 2
+_SO_MEMINFO = 55  # asm-generic/socket.h
+_MEMINFO_BYTES = 36  # linux/sock_diag.h: nine 32-bit numbers, of which SK_MEMINFO_DROPS is the last
+_MEMINFO_DROPS = slice(32, 36)
 _AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
 _TRANSIENT = (errno.ECONNABORTED, errno.EINTR)
 
@@ -58,8 +65,10 @@ class Server:
         return {"accepted": self.accepted, "errors": dict(self.errors)}
 
     def outcome(self) -> Dict[str, Any]:
-        """The end's counts."""
-        return self.progress()
+        """The end's counts. `drops` is what the kernel counted as dropped at these listeners themselves (sk_drops, by
+        tcp_listendrop() when a queue has no room); None where it does not tell (before 4.12).
+        """
+        return dict(self.progress(), drops=_drops(self._listeners + self._refused))
 
     def close(self) -> None:
         """Close the listeners and every connection. A worker leaves that to its own end."""
@@ -121,6 +130,14 @@ class Server:
         self._refused.append(listener)
 
 
+def _drops(listeners: Sequence[socket.socket]) -> Optional[int]:
+    try:
+        infos = [listener.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO_BYTES) for listener in listeners]
+    except OSError:
+        return None
+    return sum(int.from_bytes(info[_MEMINFO_DROPS], sys.byteorder) for info in infos)
+
+
 def _listener(address: str, port: int, backlog: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -129,6 +146,6 @@ def _listener(address: str, port: int, backlog: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise OSError(error.errno, "cannot listen on {}:{}: {}".format(address, port, error.strerror))
-    listener.listen(backlog)
+    listener.listen(backlog * _ROOM)
     listener.setblocking(False)
     return listener

@@ -18,6 +18,7 @@ class Shard(NamedTuple):
 
     listen: Tuple[Tuple[str, int, int], ...]  # address, port, connections (which is also the backlog)
     connections: int
+    number: int = 0  # from 0
 
 
 def shards(
@@ -44,10 +45,10 @@ def shards(
     pairs = max(min(processes, connections), _divide_up(connections, per_process))
     plan: List[Shard] = []
     port = first_port
-    for share in _share(connections, pairs):
+    for shard, share in enumerate(_share(connections, pairs)):
         listeners = max(min(_divide_up(MIN_LISTENERS, pairs), share), _divide_up(share, per_listener))
         counts = _share(share, listeners)
-        plan.append(Shard(tuple((address, port + number, count) for number, count in enumerate(counts)), share))
+        plan.append(Shard(tuple((address, port + number, count) for number, count in enumerate(counts)), share, shard))
         port += listeners
     if port > LAST_PORT + 1:
         raise ValueError("{} connections need more listeners than there are ports".format(connections))

@@ -12,6 +12,7 @@ from typing import Any
 from lab.core.conntrack import stat_totals
 from lab.core.errors import GuestLost
 from lab.core.facts import parse_facts
+from lab.core.kmsg import LOAD_BEGINS, LOAD_ENDS
 from lab.core.plan import CellPlan, describe_outcome
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
@@ -186,6 +187,7 @@ async def _load(
             load_seconds=deadlines.load,
             on_event=on_sample,
             topology=request["machine"]["topology"],
+            marks=[LOAD_BEGINS, LOAD_ENDS],
             **request["load"],
         )
 

@@ -76,7 +76,7 @@ def test_all_are_held(loop: asyncio.AbstractEventLoop, listener: socket.socket, 
     assert outcome["held"] == outcome["attempted"] == 300
     assert outcome["runs"] == [("held", 300)]
     assert outcome["errors"] == {}
-    assert outcome["stalled"] == {"examined": 0, "syn_retransmitted": 0}
+    assert outcome["stalled"] == {"examined": 0, "syn_retransmitted": 0, "syns": 0}
 
 
 def test_what_is_held_is_open(

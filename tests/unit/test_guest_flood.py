@@ -18,6 +18,7 @@ import pytest
 
 from lab.guest import flood as flood_module
 from lab.guest.flood import ADDRESSES, HALF_OPEN, UDP, Flood, Receiver, Share, address_of, shares
+from lab.guest.sources import FLOOD
 from tests.unit.free_ports import free_row
 from tests.unit.namespaces import counters, entries, first_that_works, in_namespace, track
 
@@ -65,7 +66,8 @@ def all_sent(connections: int) -> dict[str, Any]:
         "pending": 0,
         "errors": {},
         "runs": [],
-        "stalled": {"examined": 0, "syn_retransmitted": 0},
+        "stalled": {"examined": 0, "syn_retransmitted": 0, "syns": 0},
+        "held_resent": 0,
     }
 
 
@@ -304,7 +306,7 @@ def test_the_checksum_of_a_syn(destination: str, source_port: int) -> None:
     packed = socket.inet_aton(destination)
     packet[36:38] = flood_module._complement(total + sum(struct.unpack("!HH", packed)))
     segment = bytes(packet[20:])
-    pseudo_header = socket.inet_aton("127.0.0.1") + packed + struct.pack("!HH", 6, len(segment))
+    pseudo_header = socket.inet_aton(FLOOD) + packed + struct.pack("!HH", 6, len(segment))
     words = struct.unpack("!16H", pseudo_header + segment)
     assert sum(words) % 0xFFFF == 0  # RFC 1071: right when the sum of all words is zero in ones' complement
     assert struct.unpack("!HH", segment[:4]) == (source_port, PORT)

@@ -97,7 +97,16 @@ CASES: dict[str, tuple[endings.Seen, dict[str, str | None]]] = {
     "refused, not yet accepted": (seen(held=6, failed=4, accepted=5), dict.fromkeys(EVERY)),
     "still open": (seen(held=10, open=3), {**dict.fromkeys(EVERY, "all-held"), "churn": None}),
     "refused and still open": (seen(held=6, failed=4, open=3), {**dict.fromkeys(EVERY, "all-answered"), "churn": None}),
-    "full": (seen(held=3, full=True), {"hold": "table-full", "churn": "table-full", "flood": None, "newcomers": None}),
+    "full of others": (seen(held=3, full=True), dict.fromkeys(EVERY)),
+    "quiet, answers under way": (seen(held=3, quiet=True, pending=7), dict.fromkeys(EVERY)),
+    "quiet, and asked again": (
+        seen(held=3, quiet=True, pending=7, resent=4),
+        {"hold": "no-movement", "churn": "no-movement", "flood": None, "newcomers": "no-movement"},
+    ),
+    "full": (
+        seen(held=3, full=True, resent=1),
+        {"hold": "table-full", "churn": "table-full", "flood": None, "newcomers": None},
+    ),
     "full and all held": (seen(held=10, full=True), dict.fromkeys(EVERY, "all-held")),
     "quiet": (
         seen(held=3, quiet=True),
@@ -109,7 +118,7 @@ CASES: dict[str, tuple[endings.Seen, dict[str, str | None]]] = {
     ),
     "late": (seen(held=3, open=3, late=True), dict.fromkeys(EVERY, "deadline")),
     "full and late": (
-        seen(held=3, full=True, late=True),
+        seen(held=3, full=True, late=True, resent=1),
         {"hold": "table-full", "churn": "table-full", "flood": "deadline", "newcomers": "deadline"},
     ),
 }

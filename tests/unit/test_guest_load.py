@@ -21,7 +21,7 @@ from lab.guest import bodies, endings, kinds, topology
 from lab.guest import client as client_module
 from lab.guest import load as load_module
 from lab.guest import server as server_module
-from lab.guest.churn import ChurnServer
+from lab.guest.churn import ChurnClient, ChurnServer
 from lab.guest.client import Client
 from lab.guest.load import Load, LoadError, LoadRequest
 from lab.guest.server import Server
@@ -356,7 +356,7 @@ def test_what_cannot_be_spread_is_no_load(
 
 
 def test_an_unreadable_port_range_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "read_text", lambda _: (None, "EACCES", False))
+    monkeypatch.setattr("lab.guest.sources.read_text", lambda _: (None, "EACCES", False))
     with pytest.raises(LoadError, match="EACCES"):
         run(LoadRequest(10, 1.0))
 
@@ -596,6 +596,7 @@ def test_churn_ends_where_the_table_stays_full(first_port: int, monkeypatch: pyt
     monkeypatch.setattr(ScriptedSampler, "script", ENDINGS["full and dropping"][1])
     monkeypatch.setattr("lab.guest.load.Sampler", ScriptedSampler)
     monkeypatch.setattr(endings, "FULL_SECONDS", 0.2)
+    monkeypatch.setattr(ChurnClient, "_resent", lambda _: 1)
     request = LoadRequest(60, 20.0, kind="churn", hold_seconds=60.0, processes=1, first_port=first_port)
     result, samples = run(request)
     assert result["ended"] == "table-full"
@@ -662,7 +663,7 @@ class ScriptedFlood:
         return {"attempted": self.attempted, "held": self.held, "failed": failed, "lost": 0, "errors": errors}
 
     def outcome(self) -> dict[str, Any]:
-        return dict(self.progress(), runs=[], stalled={"examined": 0, "syn_retransmitted": 0})
+        return dict(self.progress(), runs=[], stalled={"examined": 0, "syn_retransmitted": 0, "syns": 0})
 
 
 @pytest.fixture

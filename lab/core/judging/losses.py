@@ -1,0 +1,233 @@
+"""What became of the connections that were not held: classes with counts, each by a counter that rose for it.
+
+A connection tells by itself whether it was refused, closed, or left without an answer. Who dropped the packets of the
+last kind only counters can tell, and each accounts for as many connections as it counted packets: a connect without an
+answer sends its SYN again and again, and the kernel says how often (tcp_info). What no counter accounts for is unknown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.core.conntrack import mib
+from lab.core.evidence import Evidence
+from lab.core.judging.measured import Measured
+from lab.core.judging.rule_counters import RuleRise, Traffic, rule_rises
+
+FULL_TABLE = "full table"
+UNDER_WAY = "still under way"
+UNKNOWN = "unknown"
+RULE = "a rule"
+BACKLOG = "accept backlog"
+REFUSED = "refused"
+CLOSED = "closed by the other side"
+
+# errno of a connect or an accept -> what ran out or refused
+CAUSES: Mapping[str, str] = {
+    "EMFILE": "file descriptors",
+    "ENFILE": "file descriptors",
+    "EADDRNOTAVAIL": "ephemeral ports",
+    "ECONNREFUSED": REFUSED,
+    "ECONNRESET": CLOSED,
+    "ECONNABORTED": CLOSED,
+    "EPIPE": CLOSED,
+    "EHOSTUNREACH": "unreachable",
+    "ENETUNREACH": "unreachable",
+    "ENOBUFS": "kernel memory",
+    "ENOMEM": "kernel memory",
+}
+# netfilter dropped it on its way out (nf_hook_slow() in net/netfilter/core.c); the connect ran into its own time limit
+_UNANSWERED_ERRORS = ("EPERM", "ETIMEDOUT")
+_QUEUE_DROPS = ("TcpExt.ListenOverflows", "TcpExt.ListenDrops", "TcpExt.TCPReqQFullDrop")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Connections that were lost to one cause, and the numbers that show it."""
+
+    cause: str
+    connections: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """Somebody who dropped packets: no more than so many."""
+
+    cause: str
+    packets: int
+    detail: str
+
+
+def lost_connections(measured: Measured) -> int:
+    """How many connections and newcomers were tried and not held to the end, or not accepted."""
+    counts, late = measured.connections or {}, measured.newcomers or {}
+    return sum(_not_held(one) + _unaccepted(one) for one in (counts, late))
+
+
+def losses(evidence: Evidence, measured: Measured) -> tuple[Loss, ...]:
+    """The classes of what was lost, the largest first; empty where nothing was."""
+    load = evidence.load or {}
+    counts, late = measured.connections or {}, measured.newcomers or {}
+    found: list[Loss] = []
+    rules = rule_rises(evidence.before, evidence.after, _traffic(load))
+    rejects = next((rule for rule in rules if rule.verdict == "reject"), None)
+    for name, count in _side_errors(load, "clients").items():
+        if name not in _UNANSWERED_ERRORS:
+            cause = CAUSES.get(name, name)
+            by_rule = rejects is not None and cause in (REFUSED, "unreachable")
+            rejected = f"; {_named(rejects)} rejected {rejects.packets} packets" if rejects and by_rule else ""
+            found.append(Loss(cause, count, f"{name} {count} times{rejected}"))
+    gone = sum(one.get("lost", 0) for one in (counts, late))
+    if gone:
+        found.append(Loss(CLOSED, gone, f"{gone} established connections were closed by the other side"))
+    found += _unanswered(evidence, measured, [rule for rule in rules if rule.verdict != "reject"])
+    merged: dict[str, Loss] = {}
+    for loss in found:
+        before = merged.get(loss.cause, Loss(loss.cause, 0, ""))
+        detail = ", ".join(filter(None, dict.fromkeys((before.detail, loss.detail))))
+        merged[loss.cause] = Loss(loss.cause, before.connections + loss.connections, detail)
+    return tuple(sorted(merged.values(), key=lambda loss: -loss.connections))
+
+
+def _not_held(counts: Mapping[str, int]) -> int:
+    return counts.get("attempted", 0) - counts.get("held", 0)
+
+
+def _unaccepted(counts: Mapping[str, int]) -> int:
+    return max(0, counts.get("held", 0) - counts.get("accepted", 0))
+
+
+def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise]) -> Iterator[Loss]:
+    """Connects without an answer, and those that only the client believes in: who can have dropped their packets."""
+    load, counts, late = evidence.load or {}, measured.connections or {}, measured.newcomers or {}
+    errors = _side_errors(load, "clients")
+    stalled = sum(_not_held(one) - one.get("failed", 0) - one.get("lost", 0) for one in (counts, late))
+    waiting = stalled + sum(errors.get(name, 0) for name in _UNANSWERED_ERRORS)
+    unaccepted = sum(_unaccepted(one) for one in (counts, late))
+    examined, resent, packets_each = _stalled(load)
+    out_of = {cause: count for cause, count in _accept_errors(load) if count}
+    left = waiting + unaccepted
+    for cause, count in out_of.items():  # a listener that ran out of something accepts nothing any more
+        if left:
+            yield Loss(cause, left, f"an accept failed {count} times")
+            left = 0
+    for suspect in _suspects(evidence, measured, rules):
+        share = min(left, max(1, round(suspect.packets / packets_each)))
+        if share:
+            yield Loss(suspect.cause, share, suspect.detail)
+            left -= share
+    silent = round(stalled * (examined - resent) / examined) if examined else 0
+    moving = min(left, silent)
+    if moving:
+        yield Loss(UNDER_WAY, moving, f"{examined - resent} of {examined} have not sent their SYN again")
+    if left - moving:
+        detail = f"{resent} of {examined} stalled connects sent their SYN again" if stalled else ""
+        ghosts = f"{unaccepted} connected and were not accepted" if unaccepted else ""
+        why = ", ".join(filter(None, (detail, ghosts))) or "no answer"
+        yield Loss(UNKNOWN, left - moving, f"{why}; no counter rose that accounts for it{_unseen_queue(evidence)}")
+
+
+def _suspects(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise]) -> list[_Suspect]:
+    """Who dropped packets while the load was driven, whoever counted the most first."""
+    found = [_Suspect(RULE, rule.packets, f"{_named(rule)} took {rule.packets} packets") for rule in rules]
+    queue = _queue_drops(evidence)
+    found += [queue] if queue is not None else []
+    found += _table_suspects(measured)
+    return sorted((one for one in found if one.packets), key=lambda one: -one.packets)
+
+
+def _table_suspects(measured: Measured) -> Iterator[_Suspect]:
+    steps = measured.steps
+    chains = sum(step.chain_too_long or 0 for step in steps)
+    yield _Suspect("hash chain too long", chains, f"{chains} entries found a hash chain too long: raise the buckets")
+    clashes = sum(step.failed_inserts for step in steps)
+    searched = sum(step.found or 0 for step in steps)
+    ports = f"insert_failed rose by {clashes}, found by {searched}"
+    yield _Suspect("no free port for NAT", clashes if searched else 0, ports)
+    yield _Suspect("insert failed", 0 if searched else clashes, ports)
+    # packets of a load that is known to bypass the table were not dropped for want of room in it
+    bypassed = measured.load_entries == 0 and bool((measured.connections or {}).get("held"))
+    room = 0 if bypassed else measured.dropped_for_room
+    yield _Suspect(FULL_TABLE, room, f"drop rose by {room} while the table was full")
+    below = sum(step.dropped_for_room for step in steps if not step.full)
+    peak = measured.entries_peak
+    below = 0 if bypassed else below
+    yield _Suspect("conntrack drop below max", below, f"drop rose by {below}, entries reached {peak}")
+
+
+def _netstat(evidence: Evidence) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """The counters of TCP in the listeners' namespace, before the load and at its end; empty where one is missing."""
+    counters = (evidence.load or {}).get("counters")
+    if counters is not None:
+        texts = [(counters[when].get("server") or {}).get("netstat") for when in ("before", "after")]
+    else:
+        texts = [one.texts.get("netstat") if one else None for one in (evidence.before, evidence.after)]
+    before, after = map(_mib, texts)
+    return (before, after) if before and after else ({}, {})
+
+
+def _queue_drops(evidence: Evidence) -> _Suspect | None:
+    """What the listeners' own queues dropped: by the counters of the namespace that they are in, and by their own."""
+    load = evidence.load or {}
+    names: dict[str, int] = {}
+    before, after = _netstat(evidence)
+    for name in _QUEUE_DROPS:
+        if name in before and name in after and after[name] > before[name]:
+            names[name] = after[name] - before[name]
+    own = [server.get("drops") for server in load.get("servers", [])]
+    packets = max(names.values(), default=0)
+    if own and None not in own:  # the namespace may have other listeners
+        packets = min(packets, sum(own))
+    if not packets:
+        return None
+    return _Suspect(BACKLOG, packets, ", ".join(f"{name} rose by {rise}" for name, rise in names.items()))
+
+
+def _unseen_queue(evidence: Evidence) -> str:
+    return "" if _netstat(evidence)[0] else "; whether the accept queue overflowed is unknown"
+
+
+def _mib(text: str | None) -> Mapping[str, int]:
+    return mib(text) if text else {}
+
+
+def _stalled(load: Mapping[str, Any]) -> tuple[int, int, float]:
+    """Of the stalled connects: how many were examined, how many had sent their SYN again, and SYNs for each."""
+    stalled = [client.get("stalled", {}) for client in load.get("clients", [])]
+    examined, resent = (sum(one.get(name, 0) for one in stalled) for name in ("examined", "syn_retransmitted"))
+    syns = sum(one.get("syns", one.get("examined", 0) + one.get("syn_retransmitted", 0)) for one in stalled)
+    return examined, resent, max(1.0, syns / examined) if examined else 1.0
+
+
+def _side_errors(load: Mapping[str, Any], side: str) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for one in load.get(side, []):
+        for name, count in one.get("errors", {}).items():
+            totals[name] = totals.get(name, 0) + count
+    return totals
+
+
+def _accept_errors(load: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    return ((CAUSES.get(name, name), count) for name, count in _side_errors(load, "servers").items())
+
+
+def _traffic(load: Mapping[str, Any]) -> Traffic:
+    """What a rule can tell of the load's packets; recordings that do not say more were on loopback or of anything."""
+    networks = load.get("networks") or ["0.0.0.0/0"]
+    kind, newcomers = load.get("kind", "hold"), load.get("newcomers")
+    protocols = {"udp"} if kind == "udp" else {"tcp"}
+    ports = {int(listener[1]) for listener in load.get("listeners", [])} | {int(port) for port in load.get("ports", [])}
+    return Traffic(
+        protocols=frozenset(protocols | ({"tcp"} if newcomers else set())),
+        networks=tuple(ipaddress.IPv4Network(str(one)) for one in networks),
+        ports=frozenset(ports),
+        loopback=networks == ["127.0.0.0/8"],
+    )
+
+
+def _named(rule: RuleRise) -> str:
+    return f"`{rule.rule}` of {rule.where}"
