@@ -8,7 +8,8 @@ from typing import Any
 
 from lab.core.expectation import Expectation
 from lab.core.facts import Facts
-from lab.core.finding import Finding
+from lab.core.finding import Finding, Measured
+from lab.core.judging.attribution import LoadEntries
 from lab.core.mitigation import Mitigation
 from lab.core.proofs import Proofs
 
@@ -59,14 +60,20 @@ def cell_result(
         "expected": expected.finding if expected else None,
         "because": expected.because if expected else None,
         "as_expected": finding.name == expected.finding if expected else None,
+        "losses": [asdict(loss) for loss in finding.losses],
         "message_logged": measured.message_logged,
+        "message_before_load": measured.messages.before,
+        "message_namespaces": list(measured.messages.namespaces),
         "max": measured.table_max,
         "max_changed": list(measured.max_changed),
         "entries_before": measured.entries_before,
         "entries_peak": measured.entries_peak,
+        "load_entries": _load_entries(measured),
         "drops": measured.drops,
+        "drops_while_full": measured.dropped_for_room if measured.drops is not None else None,
         "early_drops": measured.early_drops,
         "insert_failed": measured.insert_failed,
+        "counter_resets": measured.resets,
         "connections": dict(measured.connections) if measured.connections is not None else None,
         "open_peak": measured.open_peak,
         "newcomers": dict(measured.newcomers) if measured.newcomers is not None else None,
@@ -78,6 +85,20 @@ def cell_result(
         "mitigation": mitigation.to_json() if mitigation is not None else None,
         "stages_seconds": dict(tries[-1].stages_seconds) if tries else {},
         "tries": [attempt.to_json() for attempt in tries],
+    }
+
+
+def _load_entries(measured: Measured) -> dict[str, Any] | None:
+    """What the table held of the load; null where it could not be read, or not be told whose its entries are."""
+    found = measured.attribution
+    if not isinstance(found, LoadEntries):
+        return None
+    return {
+        "peak": found.peak,
+        "last": found.last,
+        "others_peak": found.others_peak,
+        "looks": found.looks,
+        "cut": found.cut,
     }
 
 

@@ -120,6 +120,12 @@ def test_every_key_of_a_result_is_described() -> None:
         "errors",
         "memory",
         "mitigation",
+        "load_entries",
+        "drops_while_full",
+        "counter_resets",
+        "losses",
+        "message_before_load",
+        "message_namespaces",
     }
 
 

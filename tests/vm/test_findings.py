@@ -103,5 +103,5 @@ def test_a_refused_rule_keeps_what_the_command_said(guests: Guests, shipped: Cal
 
 def test_a_lost_cause_is_named(guests: Guests) -> None:
     ran = guests.run(HEAD.format(name="other-loss") + SCENARIOS["other-loss"])
-    assert ran.result["cause"] == "timeout", ran.result["reason"]
+    assert ran.result["cause"] == "a rule", ran.result["reason"]
     assert ran.result["connections"]["stalled"] == 25
