@@ -21,6 +21,7 @@ _COUNTED_RULE: Final = re.compile(r"\[(?P<packets>\d{1,20}):\d{1,20}\] -A (?P<ch
 _POLICY: Final = re.compile(r":(?P<chain>\S+) DROP \[(?P<packets>\d{1,20}):\d{1,20}\]")
 _VERDICT: Final = re.compile(r"(?:^| )-j (?P<verdict>DROP|REJECT|TARPIT|NFQUEUE)(?: |$)")
 _OPTION: Final = re.compile(r"(?P<not>! )?(?P<name>-p|-s|-d|-i|-o|--dport|--sport) (?P<value>\S+)")
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MAX_RULE: Final = 200  # characters of a rule in a sentence
 
 Key = tuple[str, str, str]  # where, rule, verdict
@@ -83,8 +84,11 @@ def _counted(line: str, traffic: Traffic) -> tuple[str, str, str, int] | None:
     if policy := _POLICY.fullmatch(line):
         return policy["chain"], f"policy DROP of {policy['chain']}", "policy", int(policy["packets"])
     rule = _COUNTED_RULE.fullmatch(line)
-    verdict = _VERDICT.search(rule["spec"]) if rule else None
-    if rule is None or verdict is None or not _can_match(rule["spec"], traffic):
+    if rule is None:
+        return None
+    bare = _QUOTED.sub('""', rule["spec"])  # a comment may say anything
+    verdict = _VERDICT.search(bare)
+    if verdict is None or not _can_match(bare, traffic):
         return None
     kind = "reject" if verdict["verdict"] == "REJECT" else "drop"
     return rule["chain"], f"-A {rule['chain']} {rule['spec']}", kind, int(rule["packets"])
@@ -92,8 +96,7 @@ def _counted(line: str, traffic: Traffic) -> tuple[str, str, str, int] | None:
 
 def _can_match(spec: str, traffic: Traffic) -> bool:
     """Whether a rule may take a packet of the load. What is not understood may."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', spec)
-    return all(found["not"] or _fits(found["name"], found["value"], traffic) for found in _OPTION.finditer(bare))
+    return all(found["not"] or _fits(found["name"], found["value"], traffic) for found in _OPTION.finditer(spec))
 
 
 def _fits(option: str, value: str, traffic: Traffic) -> bool:
