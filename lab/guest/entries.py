@@ -69,10 +69,11 @@ class Table:
             before = len(tuples), families
             families = Counter()
             try:
-                cut = self._read_once(began, families, tuples)
+                cut_now = self._read_once(began, families, tuples)
             except OSError as error:
                 return dict(_nothing(), error=error_name(error))
-            if cut or not families or len(tuples) >= expected or (len(tuples), families) == before:
+            cut = cut_now and (cut or before == (0, Counter()))  # one reading to the end is enough
+            if cut_now or not families or len(tuples) >= expected or (len(tuples), families) == before:
                 break
         # as a set: one that moves while the table is read can be seen twice
         groups.update((row[0].decode(), row[1].decode(), int(row[5])) for row in tuples)
