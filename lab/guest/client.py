@@ -74,6 +74,7 @@ class Client:
         self._states = bytearray(self.total)
         self._fds = array("i")  # of each connection in the order of opening; -1 for one that is closed
         self._watched: Dict[int, int] = {}  # descriptors of unanswered connects, and which connections these are
+        self._targets = targets
         self._addresses = _round_robin(targets)
         self._sources = sources
         self._new_socket = self._socket_maker()
@@ -142,6 +143,7 @@ class Client:
             runs=self._runs(),
             stalled=self._examine_stalled(),
             held_resent=self._count_held_resent(),
+            ports=self._ports(),
         )
         self._close_stalled()
         return outcome
@@ -297,6 +299,18 @@ class Client:
                 runs.append((STATE_NAMES[self._states[start]], index - start))
                 start = index
         return runs
+
+    def _ports(self) -> List[Tuple[int, int, int]]:
+        """Each port, how many connections to it were held, and how many were tried and are not."""
+        found = []
+        count, turns = len(self._targets), min((count for _, _, count in self._targets), default=0)
+        rest = turns * count
+        for number, (_, port, connections) in enumerate(self._targets):  # in the order of _round_robin()
+            states = self._states[number : turns * count : count] + self._states[rest : rest + connections - turns]
+            rest += connections - turns
+            held = states.count(HELD)
+            found.append((port, held, len(states) - held - states.count(UNTRIED)))
+        return found
 
     def _find_lost(self) -> None:
         """Held connections that the other side has closed since: looked for once, at the end."""

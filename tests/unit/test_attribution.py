@@ -162,6 +162,33 @@ def test_a_look_that_is_none_is_refused(damage: dict[str, Any]) -> None:
     assert judge(replace(TRACKED, load={**load(), "looks": [{**look(1), **damage}]})).name == "inconclusive"
 
 
+# -- ports of which nothing got through -------------------------------------------------------------------------------
+
+
+def by_port(*ports: list[int]) -> Evidence:
+    """200 of 300 held, 100 stalled, in a table that others fill, and that drops."""
+    content = load(200, ended="no-movement")
+    content["clients"] = [{**content["clients"][0], "ports": list(ports)}]
+    return looked(replace(SHORT, load=content, samples=(sample(0, 0, 300), sample(1, 300, 300, drop=900))), look(200))
+
+
+def test_want_of_room_strikes_at_all_ports_alike() -> None:
+    finding = judge(by_port([7777, 100, 50], [7778, 100, 50]))
+    assert finding.name == "table-full"
+    assert [(loss.cause, loss.connections) for loss in finding.losses] == [("full table", 100)]
+
+
+def test_a_port_of_which_nothing_got_through_is_not_for_want_of_room() -> None:
+    finding = judge(by_port([7777, 100, 0], [7778, 100, 0], [7779, 0, 100]))
+    assert (finding.name, finding.cause) == ("other-loss", "a filter of ports")
+    assert [(loss.cause, loss.connections) for loss in finding.losses] == [("a filter of ports", 100)]
+    assert "every connect to port 7779 and not those to others" in finding.losses[0].detail
+
+
+def test_few_tries_may_all_have_met_a_full_table() -> None:
+    assert judge(by_port([7777, 199, 96], [7778, 1, 0], [7779, 0, 4])).name == "table-full"
+
+
 # -- counters, step by step -------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ FULL_TABLE = "full table"
 UNDER_WAY = "still under way"
 UNKNOWN = "unknown"
 RULE = "a rule"
+FILTERED = "a filter of ports"
 BACKLOG = "accept backlog"
 REFUSED = "refused"
 CLOSED = "closed by the other side"
@@ -41,6 +42,8 @@ CAUSES: Mapping[str, str] = {
 }
 # netfilter dropped it on its way out (nf_hook_slow() in net/netfilter/core.c); the connect ran into its own time limit
 _UNANSWERED_ERRORS = ("EPERM", "ETIMEDOUT")
+_CHANCE = 1e-6  # less is none
+_MAX_PORTS = 8  # in a sentence
 _QUEUE_DROPS = ("TcpExt.ListenOverflows", "TcpExt.ListenDrops", "TcpExt.TCPReqQFullDrop")
 
 
@@ -115,11 +118,23 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
         if left:
             yield Loss(cause, left, f"an accept failed {count} times")
             left = 0
+    filtered = _filtered_ports(load)
+    by_port = min(left, sum(filtered.values()))
     for suspect in _suspects(evidence, measured, rules):
-        share = min(left, max(1, round(suspect.packets / packets_each)))
+        # want of room in the table strikes at all ports alike
+        most = left - by_port if suspect.cause == FULL_TABLE else left
+        share = min(most, max(1, round(suspect.packets / packets_each)))
         if share:
             yield Loss(suspect.cause, share, suspect.detail)
             left -= share
+            by_port = by_port if suspect.cause == FULL_TABLE else max(0, by_port - share)
+    by_port = min(left, by_port)
+    if by_port:
+        ports = (
+            f"every connect to port {_listed(filtered)} and not those to others; no rule has a counter that shows it"
+        )
+        yield Loss(FILTERED, by_port, ports)
+        left -= by_port
     silent = round(stalled * (examined - resent) / examined) if examined else 0
     moving = min(left, silent)
     if moving:
@@ -129,6 +144,27 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
         ghosts = f"{unaccepted} connected and were not accepted" if unaccepted else ""
         why = ", ".join(filter(None, (detail, ghosts))) or "no answer"
         yield Loss(UNKNOWN, left - moving, f"{why}; no counter rose that accounts for it{_unseen_queue(evidence)}")
+
+
+def _filtered_ports(load: Mapping[str, Any]) -> dict[int, int]:
+    """The ports of which no connection at all got through while those to others did, and how many were tried there.
+
+    A client connects to all of its ports in turn, so that want of room leaves out none of them but by chance, which
+    would have to strike every single try. Each client is looked at by itself: one may have found the table full already.
+    """
+    found: dict[int, int] = {}
+    for client in load.get("clients", []):
+        ports = [(int(port), int(held), int(lost)) for port, held, lost in client.get("ports", [])]
+        tried = sum(held + lost for _, held, lost in ports)
+        missed = 1 - sum(held for _, held, _ in ports) / tried if tried else 1.0
+        found |= {port: lost for port, held, lost in ports if not held and lost and missed**lost < _CHANCE}
+    return found
+
+
+def _listed(ports: Iterable[int]) -> str:
+    shown = sorted(ports)
+    more = f" and {len(shown) - _MAX_PORTS} more" if len(shown) > _MAX_PORTS else ""
+    return ", ".join(map(str, shown[:_MAX_PORTS])) + more
 
 
 def _suspects(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise]) -> list[_Suspect]:

@@ -189,8 +189,10 @@ def _undecided(_: Evidence, measured: Measured, losses: Losses) -> Verdict | Non
         return None
     held = wording.held(measured)
     if measured.dropped_for_room:
-        told = "were held have no entry, so whose packets these were cannot be told (a rule with a counter would)"
-        reason = f"{held}; a full table dropped {measured.dropped_for_room} packets, but the connections that {told}"
+        bypassed = "the connections that were held have no entry, so whose packets these were cannot be told"
+        reason = (
+            f"{held}; a full table dropped {measured.dropped_for_room} packets, but {bypassed} (a counted rule would)"
+        )
         return "inconclusive", reason, None
     if measured.resets and measured.reached_max:
         reset = "the drop counter began again meanwhile, so whether the full table dropped them cannot be told"
