@@ -150,7 +150,7 @@ def _filtered_ports(load: Mapping[str, Any]) -> dict[int, int]:
     """The ports of which no connection at all got through while those to others did, and how many were tried there.
 
     A client connects to all of its ports in turn, so that want of room leaves out none of them but by chance, which
-    would have to strike every single try. Each client is looked at by itself: one may have found the table full already.
+    would have to strike every single try. Each client is looked at by itself: one may find the table full already.
     """
     found: dict[int, int] = {}
     for client in load.get("clients", []):
