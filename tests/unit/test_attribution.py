@@ -107,6 +107,11 @@ CASES: Mapping[str, tuple[Evidence, str, str]] = {
         "tracked",
         "9 entries were evicted, none of the load's",
     ),
+    "old entries make room for the load's": (
+        looked(replace(TRACKED, samples=(sample(0, 50, 300), sample(1, 300, 300, early_drop=50))), look(300)),
+        "evicted",
+        "50 entries were evicted",
+    ),
     "the load's own are evicted": (
         looked(replace(TRACKED, samples=(sample(0, 0, 300), sample(1, 300, 300, early_drop=9))), look(291)),
         "evicted",

@@ -121,15 +121,22 @@ def _concerns_load(measured: Measured, losses: Losses) -> bool:
 def _evicted(evidence: Evidence, measured: Measured, _: Losses) -> Verdict | None:
     if not (measured.reached_max and measured.early_drops and measured.drops is not None):
         return None
-    found = measured.attribution
-    intact = isinstance(found, LoadEntries) and (found.none or found.last >= wording.tried(measured))
-    if measured.dropped_for_room or (measured.all_held and intact):
+    if measured.dropped_for_room or (measured.all_held and _had_room(measured)):
         return None
     reason = (
         f"{wording.table_state(measured)} and {measured.early_drops} entries were evicted for new ones, none dropped; "
         f"{wording.held(measured)}"
     )
     return "evicted", reason + wording.besides(evidence, measured), None
+
+
+def _had_room(measured: Measured) -> bool:
+    """Whether the load needed nobody's entry and kept all of its own, so that others were evicted for others."""
+    found, fullest = measured.attribution, measured.fullest
+    if not isinstance(found, LoadEntries) or fullest is None:
+        return False
+    room = (fullest.table_max or 0) - (measured.entries_before or 0)
+    return found.none or (found.last >= wording.tried(measured) and found.peak <= room)
 
 
 def _unknown_counter(_: Evidence, measured: Measured, __: Losses) -> Verdict | None:
