@@ -14,9 +14,10 @@ import struct
 from collections import deque
 from typing import Callable, Deque, Iterator, List, Optional, Sequence, Set, Tuple
 
-from lab.guest.client import LOST, Client, Target
+from lab.guest.client import Client
 from lab.guest.server import GATHER_SECONDS, Server
 from lab.guest.sources import Source
+from lab.guest.states import LOST, Target
 
 FIN, RESET, VANISH = CLOSES = ("fin", "reset", "vanish")
 

@@ -10,22 +10,16 @@ import errno
 import os
 import select
 import socket
-import sys
 from array import array
 from functools import partial
-from itertools import islice, repeat
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from lab.guest.pace import Pace
-from lab.guest.protocol_counters import tcp_ext
+from lab.guest.resends import Resends
 from lab.guest.sources import Source
-
-Target = Tuple[str, int, int]  # address, port, how many connections go there
-
-# A connection's state, one byte each, in the order in which they were opened.
-UNTRIED, OPENING, HELD, FAILED, LOST = range(5)
-STATE_NAMES = ("untried", "stalled", "held", "failed", "lost")  # what is still opening at the end has stalled
+from lab.guest.states import FAILED, HELD, LOST, OPENING, Target, by_port, round_robin, runs
 
 # the plain C type: a third of the cost of socket.socket, which converts its arguments to enums
 _TCP_SOCKET: Callable[[], socket.SocketType] = partial(
@@ -37,14 +31,7 @@ _IN_PROGRESS = (0, errno.EINPROGRESS)
 _BATCH = 512  # connects between two looks at the loop; in an emulated guest every change of process is dear
 _EVENTS_PER_POLL = 4096
 _WINDOW = 2048  # connects that may be unanswered at once, to begin with
-_TCPI_RETRANSMITS = 2  # struct tcp_info, linux/tcp.h: a byte, of the timeouts in a row
-_TCPI_TOTAL_RETRANS = slice(100, 104)  # 8 bytes, then the 24th of its 32-bit fields
-_MAX_EXAMINED = 4096
-_MAX_ASKED = 4  # of those that wait longest, whether they have sent their SYN again
-_SYNS_RESENT = "TCPSynRetrans"  # since 3.17
-_STILL_IN_HOST = "TCPSpuriousRtxHostQueues"  # since 3.15
 _FDS_PER_LOOK = 1024  # of all at once the objects would take more memory than the connections
-_MAX_RUNS = 256
 
 
 class Client:
@@ -75,14 +62,13 @@ class Client:
         self._fds = array("i")  # of each connection in the order of opening; -1 for one that is closed
         self._watched: Dict[int, int] = {}  # descriptors of unanswered connects, and which connections these are
         self._targets = targets
-        self._addresses = _round_robin(targets)
+        self._addresses = round_robin(targets)
         self._sources = sources
         self._new_socket = self._socket_maker()
         self._epoll = select.epoll()
         self._paused = False
         self._finished = False
-        self._syns_resent_before: Optional[int] = None
-        self._waiting_before: Optional[int] = None
+        self._resends = Resends()
 
     @property
     def pending(self) -> int:
@@ -101,7 +87,7 @@ class Client:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._syns_resent_before, self._waiting_before = tcp_ext(_SYNS_RESENT), tcp_ext(_STILL_IN_HOST)
+        self._resends = Resends()  # of the moment at which the load begins
         self._loop.add_reader(self._epoll.fileno(), self._on_ready)
         self._open_batch()
 
@@ -123,7 +109,7 @@ class Client:
             "failed": self.failed,
             "lost": self.lost,
             "pending": self.pending,
-            "resent": self._resent(),
+            "resent": self._resends.any_of(self._watched),
             "open": self.open,
             "open_peak": self.open_peak,
             "errors": dict(self.errors),
@@ -140,10 +126,10 @@ class Client:
         self._find_lost()
         outcome = dict(
             self.progress(),
-            runs=self._runs(),
-            stalled=self._examine_stalled(),
-            held_resent=self._count_held_resent(),
-            ports=self._ports(),
+            runs=runs(self._states),
+            stalled=self._resends.examine(self._watched),
+            held_resent=self._resends.of_held(self._held_fds()),
+            ports=by_port(self._targets, self._states),
         )
         self._close_stalled()
         return outcome
@@ -287,31 +273,6 @@ class Client:
         self.failed += 1
         self.errors[name] = self.errors.get(name, 0) + 1
 
-    def _runs(self) -> List[Tuple[str, int]]:
-        """The states in opening order, run-length coded and cut at a bound: which connections were held, which not."""
-        runs: List[Tuple[str, int]] = []
-        start = 0
-        for index in range(1, self.total + 1):
-            if index == self.total or self._states[index] != self._states[start]:
-                if len(runs) == _MAX_RUNS:
-                    runs.append(("cut", self.total - start))
-                    break
-                runs.append((STATE_NAMES[self._states[start]], index - start))
-                start = index
-        return runs
-
-    def _ports(self) -> List[Tuple[int, int, int]]:
-        """Each port, how many connections to it were held, and how many were tried and are not."""
-        found = []
-        count, turns = len(self._targets), min((count for _, _, count in self._targets), default=0)
-        rest = turns * count
-        for number, (_, port, connections) in enumerate(self._targets):  # in the order of _round_robin()
-            states = self._states[number : turns * count : count] + self._states[rest : rest + connections - turns]
-            rest += connections - turns
-            held = states.count(HELD)
-            found.append((port, held, len(states) - held - states.count(UNTRIED)))
-        return found
-
     def _find_lost(self) -> None:
         """Held connections that the other side has closed since: looked for once, at the end."""
         for first in range(0, len(self._fds), _FDS_PER_LOOK):
@@ -325,34 +286,8 @@ class Client:
                 self.held -= 1
                 self.lost += 1
 
-    def _examine_stalled(self) -> Dict[str, int]:
-        """How many of the stalled connects sent their SYN again: the kernel waits for an answer that does not come.
-
-        A connect that merely took long proves nothing (the event loop may have been the queue); tcp_info knows.
-        `syns` is how many SYNs the examined ones have sent.
-        """
-        sent_again = [self._retransmits(fd) for fd in islice(self._watched, _MAX_EXAMINED)]
-        return {
-            "examined": len(sent_again),
-            "syn_retransmitted": sum(count > 0 for count in sent_again),
-            "syns": len(sent_again) + sum(sent_again),
-        }
-
-    def _resent(self) -> int:
-        """Of the unanswered connects that wait longest: how many have sent their SYN again."""
-        return sum(self._retransmits(fd) > 0 for fd in islice(self._watched, _MAX_ASKED))
-
-    def _count_held_resent(self) -> Optional[int]:
-        """How many of the held connections had to send their SYN again: the first was lost on its way.
-
-        They are asked only if any SYN was sent again in this network namespace. None where it is not known: a
-        connection that was closed can not be asked.
-        """
-        before, now = self._syns_resent_before, tcp_ext(_SYNS_RESENT)
-        if before is not None and now == before:
-            return 0
-        held = [fd for fd, state in zip(self._fds, self._states) if state == HELD]
-        return None if -1 in held else sum(_tcp_info(fd)[0] > 0 for fd in held)
+    def _held_fds(self) -> List[int]:
+        return [fd for fd, state in zip(self._fds, self._states) if state == HELD]
 
     def _close_stalled(self) -> None:
         for fd, index in self._watched.items():
@@ -360,33 +295,3 @@ class Client:
             os.close(fd)
             self._fds[index] = -1
         self._watched.clear()
-
-    def _retransmits(self, fd: int) -> int:
-        """How often a connect without an answer has sent its SYN again.
-
-        Up to 4.10 (measured; not in 4.14) total_retrans leaves out what netfilter drops on its way out: there the
-        timeouts are what counts. A timeout while the SYN still waits in this host's own queue sends nothing, and is
-        counted by TCPSpuriousRtxHostQueues (__tcp_retransmit_skb() in net/ipv4/tcp_output.c).
-        """
-        resent, timeouts = _tcp_info(fd)
-        if resent or not timeouts or tcp_ext(_STILL_IN_HOST) != self._waiting_before:
-            return resent
-        return timeouts
-
-
-def _tcp_info(fd: int) -> Tuple[int, int]:
-    """How many segments a socket has sent again in all, and how many timeouts it has had in a row (tcp(7))."""
-    with socket.socket(fileno=fd) as sock:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        sock.detach()
-    return int.from_bytes(info[_TCPI_TOTAL_RETRANS], sys.byteorder), info[_TCPI_RETRANSMITS]
-
-
-def _round_robin(targets: Sequence[Target]) -> Iterator[Tuple[str, int]]:
-    """Where each connection goes, in order: turn by turn, so that every listener's queue fills at the same pace."""
-    addresses = [(address, port) for address, port, _ in targets]
-    turns = min((count for _, _, count in targets), default=0)
-    for _ in range(turns):
-        yield from addresses
-    for address, port, count in targets:
-        yield from repeat((address, port), count - turns)

@@ -13,7 +13,9 @@ from contextlib import ExitStack
 import pytest
 
 from lab.guest import client as client_module
-from lab.guest.client import Client, Target
+from lab.guest import states
+from lab.guest.client import Client
+from lab.guest.states import Target
 from lab.guest.worker import new_loop
 
 HOST = "127.0.0.1"
@@ -239,7 +241,7 @@ def test_lost_ones_are_found_once(
 def test_runs_are_bounded(
     loop: asyncio.AbstractEventLoop, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "_MAX_RUNS", 3)
+    monkeypatch.setattr(states, "MAX_RUNS", 3)
     client = make_client((HOST, 1, 10))
-    client._states[:] = bytes([client_module.HELD, client_module.FAILED] * 5)
-    assert client._runs() == [("held", 1), ("failed", 1), ("held", 1), ("cut", 7)]
+    client._states[:] = bytes([states.HELD, states.FAILED] * 5)
+    assert states.runs(client._states) == [("held", 1), ("failed", 1), ("held", 1), ("cut", 7)]

@@ -21,9 +21,10 @@ from lab.guest import bodies, endings, kinds, topology
 from lab.guest import client as client_module
 from lab.guest import load as load_module
 from lab.guest import server as server_module
-from lab.guest.churn import ChurnClient, ChurnServer
+from lab.guest.churn import ChurnServer
 from lab.guest.client import Client
 from lab.guest.load import Load, LoadError, LoadRequest
+from lab.guest.resends import Resends
 from lab.guest.server import Server
 from tests.unit.free_ports import free_row, is_free
 from tests.unit.namespaces import entries, in_namespace, track
@@ -596,7 +597,7 @@ def test_churn_ends_where_the_table_stays_full(first_port: int, monkeypatch: pyt
     monkeypatch.setattr(ScriptedSampler, "script", ENDINGS["full and dropping"][1])
     monkeypatch.setattr("lab.guest.load.Sampler", ScriptedSampler)
     monkeypatch.setattr(endings, "FULL_SECONDS", 0.2)
-    monkeypatch.setattr(ChurnClient, "_resent", lambda _: 1)
+    monkeypatch.setattr(Resends, "any_of", lambda *_: 1)
     request = LoadRequest(60, 20.0, kind="churn", hold_seconds=60.0, processes=1, first_port=first_port)
     result, samples = run(request)
     assert result["ended"] == "table-full"
