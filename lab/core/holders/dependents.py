@@ -1,6 +1,6 @@
 """What depends on conntrack: every caller of nf_ct_netns_get() in 4.19 to 6.12, and what attaches without one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -13,6 +13,11 @@ MATCHES: Final = frozenset(
 TARGETS: Final = frozenset(
     {"CONNMARK", "CONNSECMARK", "CT", "SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP", "CLUSTERIP", "SYNPROXY"}
 )  # CT only without --notrack: xt_ct_tg_check() takes no reference then; NOTRACK is that in short
+
+# Modules from outside the kernel's tree: some versions of them take a reference, some do not.
+FOREIGN_MATCHES: Final = frozenset({"ndpi"})
+FOREIGN_TARGETS: Final = frozenset({"FULLCONENAT", "NDPI"})
+FOREIGN_STATEMENTS: Final = frozenset({"fullcone"})
 
 # nftables: keys of `nft -j` (expressions and statements), to the words of `nft list ruleset`. `ct` is apart: it has
 # keys of its own. Not here: notrack (nft_notrack_ops has no init), tproxy, socket, fib, and chains of type nat.
@@ -48,13 +53,24 @@ ON_DEMAND_SINCE: Final = (4, 14)
 ALWAYS_ON_MODULES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"nf_conntrack_ipv4": ("ip",), "nf_conntrack_ipv6": ("ip6",)}
 )
+# A module that holds both families in every network namespace by being loaded: from 4.18, when its limits for
+# connections began to call nf_conncount_init(), until that no longer took a reference (d5283b47e225, 6.12).
+OPENVSWITCH_SINCE: Final = (4, 18)
+OPENVSWITCH_UNTIL: Final = (6, 12)
 # modprobe nf_conntrack enable_hooks=1 brings that back (ba3fbe663635 "provide modparam to always register hooks").
 ENABLE_HOOKS_SINCE: Final = (5, 1)
 
 
-def xtables_dependency(kind: object, name: object) -> Iterator[Dependency]:
-    """The same for an extension of xtables inside of a rule of nftables, whose arguments nft does not show."""
-    if isinstance(name, str) and kind == "match" and name in MATCHES:
-        yield Dependency(f"-m {name}")
-    elif isinstance(name, str) and kind == "target" and name in TARGETS:
-        yield Dependency(f"-j {name}")
+_EXTENSIONS: Final = MappingProxyType(
+    {
+        **{("match", name): Dependency(f"-m {name}") for name in sorted(MATCHES)},
+        **{("target", name): Dependency(f"-j {name}") for name in sorted(TARGETS)},
+        **{("match", name): Dependency(f"-m {name}", certain=False) for name in sorted(FOREIGN_MATCHES)},
+        **{("target", name): Dependency(f"-j {name}", certain=False) for name in sorted(FOREIGN_TARGETS)},
+    }
+)
+
+
+def xtables_dependency(kind: object, name: object) -> Dependency | None:
+    """What an extension of xtables (kind match or target) needs of conntrack, whatever its arguments; None: nothing."""
+    return _EXTENSIONS.get((kind, name)) if isinstance(kind, str) and isinstance(name, str) else None

@@ -4,13 +4,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lab.core.conntrack import modules
+from lab.core.holders.chains import firewall_rules, reachable_chains
 from lab.core.holders.dependents import HOOKED_FAMILIES
 from lab.core.holders.iptables_save import saved_tables
 from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, Dependency, Holder, Recorded, Table
-from lab.core.holders.module import module_holders, option_holders
+from lab.core.holders.module import module_holders, option_holders, switch_holders
 from lab.core.holders.nft_json import json_tables
 from lab.core.holders.nft_text import text_tables
-from lab.core.holders.removal import in_order_of_removal, object_removal, rule_removal
+from lab.core.holders.removal import ObjectRemovals, removal_place, rule_removal
+from lab.core.holders.without_hooks import ipvs_holders, ovs_holders, tc_holders
 
 
 def holders(recorded: Recorded) -> tuple[Holder, ...]:
@@ -31,22 +33,28 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     ]
     tables = [*legacy, *_named_once(saved, nft)]
     found = [holder for table in tables for holder in _table_holders(table)]
+    others = [
+        *ipvs_holders(recorded.ip_vs or ""),
+        *tc_holders(recorded.tc_filters or ""),
+        *ovs_holders(recorded.ovs_flows or ""),
+    ]
     loaded = None if recorded.modules is None else modules(recorded.modules)
+    switch = switch_holders(recorded.kernel, loaded or ())
     by_module = [*option_holders(recorded, loaded), *module_holders(recorded.kernel, loaded or ())]
     chains = [holder for table in nft for holder in _nat_chain_holders(table)] if by_module else []
-    return (*found, *chains, *by_module)
+    return (*found, *others, *switch, *chains, *by_module)
 
 
 def held_families(found: Iterable[Holder]) -> frozenset[str]:
-    """The families whose hooks these holders keep attached."""
-    return frozenset(family for holder in found for family in holder.families)
+    """The families whose hooks these holders keep attached; one that only may hold proves nothing."""
+    return frozenset(family for holder in found if holder.certain and holder.hooks for family in holder.families)
 
 
 def _nft_tables(recorded: Recorded) -> tuple[Table, ...]:
     """The nftables ruleset, from the JSON and the plain text together; either alone will do.
 
     JSON is the safer to read, but is silent about what nft had not learnt to put there: extensions of xtables and
-    what a rule does with the elements of a set (both before 1.0). The text has all of it.
+    what a rule does with the elements of a set (both before 1.0), and a table's owner. The text has all of it.
     """
     if recorded.nft_json is None:
         return text_tables(recorded.nft_text or "")
@@ -63,13 +71,15 @@ def _named_once(saved: Sequence[Table], nft: Sequence[Table]) -> Iterator[Table]
     It leaves out a table that nft has put expressions into which iptables does not know, and has been seen to leave
     out single rules: then the view of nft counts.
     """
-    by_nft = {table.key: table for table in nft}
+    by_nft = {table.key: (table, _dependents(table)) for table in nft}
     complete: set[tuple[str, str]] = set()
     for table in saved:
-        native = by_nft.get(table.key)
-        if native is None or _dependents(native) <= _dependents(table):
+        native, dependents = by_nft.get(table.key, (None, 0))
+        if native is None:
+            yield table
+        elif dependents <= _dependents(table):
             complete.add(table.key)
-            yield replace(table, dormant=native is not None and native.dormant)
+            yield replace(table, dormant=native.dormant, owner=native.owner)
     yield from (table for table in nft if table.key not in complete)
 
 
@@ -78,60 +88,53 @@ def _dependents(table: Table) -> int:
     return sum(any(dependency.what != "-j CT" for dependency in rule.depends_on) for rule in table.rules)
 
 
-def _reachable_chains(table: Table) -> frozenset[str]:
-    """The chains that a packet can come to: those with a hook, and what they lead to; none in a dormant table."""
-    if table.dormant:
-        return frozenset()
-    leads_to: dict[str, set[str]] = {}
-    for rule in table.rules:
-        chains = {name for name in rule.leads_to if not name.startswith("@")}
-        looked_up = (table.maps.get(name[1:], frozenset()) for name in rule.leads_to if name.startswith("@"))
-        leads_to.setdefault(rule.chain, set()).update(chains, *looked_up)
-    reached: set[str] = set()
-    waiting = list(table.hooked)
-    while waiting:
-        chain = waiting.pop()
-        if chain not in reached:
-            reached.add(chain)
-            waiting.extend(leads_to.get(chain, ()))
-    return frozenset(reached)
-
-
 def _table_holders(table: Table) -> Iterator[Holder]:
-    reachable = _reachable_chains(table)
-    for rule in in_order_of_removal(table.rules):
-        if rule.depends_on:
-            yield Holder(
-                kind="rule",
-                backend=IPTABLES_NFT if rule.from_xtables else table.backend,
-                family=table.family,
-                table=table.name,
-                chain=rule.chain,
-                handle=rule.handle,
-                number=rule.number,
-                rule=rule.text,
-                depends_on=_words(rule.depends_on),
-                reachable=rule.chain in reachable,
-                families=_families(table.family, rule.depends_on),
-                remove=rule_removal(table, rule),
-            )
-    gone: set[tuple[str, ...]] = set()
-    for item in table.objects:
-        if item.depends_on:
-            yield Holder(
-                kind="object",
-                backend=table.backend,
-                family=table.family,
-                table=table.name,
-                chain="",
-                handle=item.handle,
-                number=None,
-                rule=item.text,
-                depends_on=_words(item.depends_on),
-                reachable=None,
-                families=_families(table.family, item.depends_on),
-                remove=object_removal(table, item, gone),
-            )
+    holding = [place for place, rule in enumerate(table.rules) if rule.depends_on]
+    reachable = reachable_chains(table) if holding else frozenset()
+    firewall = firewall_rules(table, reachable) if holding else frozenset()
+    for place in sorted(holding, key=lambda place: removal_place(table.rules[place])):
+        rule = table.rules[place]
+        yield Holder(
+            kind="rule",
+            backend=IPTABLES_NFT if rule.from_xtables else table.backend,
+            family=table.family,
+            table=table.name,
+            chain=rule.chain,
+            handle=rule.handle,
+            number=rule.number,
+            rule=rule.text,
+            depends_on=_words(rule.depends_on),
+            reachable=rule.chain in reachable,
+            families=_families(table.family, rule.depends_on),
+            remove=rule_removal(table, rule),
+            owner=table.owner,
+            certain=_certain(rule.depends_on),
+            part_of_firewall=place in firewall,
+            advice=_advice(table),
+        )
+    yield from _object_holders(table)
+
+
+def _object_holders(table: Table) -> Iterator[Holder]:
+    holding = [item for item in table.objects if item.depends_on]
+    removals = ObjectRemovals(table) if holding else None
+    for item in holding if removals is not None else ():
+        yield Holder(
+            kind="object",
+            backend=table.backend,
+            family=table.family,
+            table=table.name,
+            chain="",
+            handle=item.handle,
+            number=None,
+            rule=item.text,
+            depends_on=_words(item.depends_on),
+            reachable=None,
+            families=_families(table.family, item.depends_on),
+            remove=removals.next(item) if removals is not None else (),
+            owner=table.owner,
+            advice=_advice(table),
+        )
 
 
 def _nat_chain_holders(table: Table) -> Iterator[Holder]:
@@ -139,9 +142,9 @@ def _nat_chain_holders(table: Table) -> Iterator[Holder]:
 
     They hold no hook themselves, so they are of no family. Rules that are left in such a chain go with it.
     """
+    with_rules = {rule.chain for rule in table.rules if not rule.depends_on} if table.nat_chains else frozenset()
     for name in table.nat_chains:
-        left = any(rule.chain == name and not rule.depends_on for rule in table.rules)
-        flush = ("flush", "chain", table.family, table.name, name, ";") if left else ()
+        flush = ("flush", "chain", table.family, table.name, name, ";") if name in with_rules else ()
         yield Holder(
             kind="object",
             backend=NFT,
@@ -154,8 +157,18 @@ def _nat_chain_holders(table: Table) -> Iterator[Holder]:
             depends_on=("type nat",),
             reachable=None,
             families=(),
-            remove=("nft", *flush, "delete", "chain", table.family, table.name, name),
+            remove=() if table.owner else (NFT, *flush, "delete", "chain", table.family, table.name, name),
+            owner=table.owner,
+            advice=_advice(table),
         )
+
+
+def _advice(table: Table) -> str:
+    return "" if table.owner is None else f"stop {table.owner}, which owns the table: nobody else may change it"
+
+
+def _certain(depends_on: Iterable[Dependency]) -> bool:
+    return any(dependency.certain for dependency in depends_on)
 
 
 def _words(depends_on: Iterable[Dependency]) -> tuple[str, ...]:
@@ -163,5 +176,8 @@ def _words(depends_on: Iterable[Dependency]) -> tuple[str, ...]:
 
 
 def _families(family: str, depends_on: Iterable[Dependency]) -> tuple[str, ...]:
-    hooked = {name for dependency in depends_on for name in HOOKED_FAMILIES.get(dependency.family or family, ())}
+    given = {dependency.family or family for dependency in depends_on}
+    if len(given) == 1:
+        return HOOKED_FAMILIES.get(given.pop(), ())
+    hooked = {name for one in given for name in HOOKED_FAMILIES.get(one, ())}
     return tuple(name for name in HOOKED_FAMILIES["bridge"] if name in hooked)

@@ -1,84 +1,117 @@
 """The text of iptables-save and its kin, for both backends and both families."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from lab.core.holders.dependents import MATCHES, TARGETS
+from lab.core.holders.dependents import xtables_dependency
 from lab.core.holders.model import Dependency, Rule, Table
+from lab.core.holders.quoting import SAVED_LINE, quoted_lines, saved_words
 
-_SAVED_CHAIN: Final = re.compile(r":(?P<name>\S+) (?P<policy>[A-Z]+|-)(?: \[\d+:\d+\])?")
-_SAVED_RULE: Final = re.compile(r"(?:\[\d+:\d+\] )?-A (?P<chain>\S+)(?: (?P<spec>.*))?")
+_CHAIN: Final = re.compile(r":(?P<name>\S+) (?P<policy>[A-Z]+|-)(?: \[\d+:\d+\])?")
+_RULE: Final = re.compile(r"(?:\[\d+:\d+\] )?-A (?P<chain>\S+)(?: (?P<spec>.*))?", re.DOTALL)
 
 # The word after these is the user's own and may look like an option.
-_FREE_TEXT: Final = frozenset({"--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--string"})
+_USER_WORDS: Final = frozenset(
+    {"--comment", "--log-prefix", "--nflog-prefix", "--ulog-prefix", "--string", "--hex-string", "--name", "--path"}
+    | {"--match-set", "--add-set", "--del-set", "--map-set", "--helper", "--timeout", "--hashlimit-name"}
+    | {"--nfacct-name", "--led-trigger-id", "--rateest", "--rateest1", "--rateest2", "--label", "--algo"}
+    | {"-i", "-o", "--in-interface", "--out-interface", "--physdev-in", "--physdev-out", "--zone", "--ctevents"}
+)
+_OPTIONS: Final = {"-m": "match", "-j": "target", "-g": "goto"}
+_REJECTS: Final = frozenset({"DROP", "REJECT", "TARPIT"})
+
+
+@dataclass
+class _Draft:
+    """A table while its lines are read."""
+
+    name: str
+    hooked: set[str] = field(default_factory=set)
+    dropping: set[str] = field(default_factory=set)
+    rules: list[Rule] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)
+
+    def add_chain(self, name: str, policy: str) -> None:
+        """A chain with its policy; one without is a user's."""
+        if policy != "-":
+            self.hooked.add(name)
+        if policy == "DROP":
+            self.dropping.add(name)
+
+    def add_rule(self, chain: str, spec: str) -> None:
+        """The next rule of a chain."""
+        number = self.places[chain] = self.places.get(chain, 0) + 1
+        self.rules.append(_rule(chain, spec, number))
+
+    def table(self, backend: str, family: str) -> Table:
+        """The table as a value."""
+        hooked, dropping = frozenset(self.hooked), frozenset(self.dropping)
+        return Table(backend, family, self.name, hooked=hooked, dropping=dropping, rules=tuple(self.rules))
 
 
 def saved_tables(text: str | None, backend: str, family: str) -> Iterator[Table]:
-    """The tables in what iptables-save and its kin print, for both backends and both families."""
-    name: str | None = None
-    hooked: set[str] = set()
-    rules: list[Rule] = []
-    places: Counter[str] = Counter()
-    for number, line in enumerate((text or "").split("\n"), start=1):
-        line = line.strip()
+    """The tables in what iptables-save and its kin print. Raises ValueError for a line that is not of it."""
+    draft: _Draft | None = None
+    what = f"{backend} {family}"
+    for number, raw in quoted_lines(text or "", SAVED_LINE, what):
+        line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        if name is None and line.startswith("*"):
-            name, hooked, rules, places = line[1:], set(), [], Counter()
-        elif name is not None and line == "COMMIT":
-            yield Table(backend, family, name, hooked=frozenset(hooked), rules=tuple(rules))
-            name = None
-        elif name is not None and (match := _SAVED_CHAIN.fullmatch(line)):
-            if match["policy"] != "-":
-                hooked.add(match["name"])
-        elif name is not None and (match := _SAVED_RULE.fullmatch(line)):
-            places[match["chain"]] += 1
-            rules.append(_saved_rule(match["chain"], match["spec"] or "", places[match["chain"]]))
+        if draft is None and line.startswith("*"):
+            draft = _Draft(line[1:])
+        elif draft is not None and line == "COMMIT":
+            yield draft.table(backend, family)
+            draft = None
+        elif draft is not None and (match := _CHAIN.fullmatch(line)):
+            draft.add_chain(match["name"], match["policy"])
+        elif draft is not None and (match := _RULE.fullmatch(line)):
+            draft.add_rule(match["chain"], match["spec"] or "")
         else:
-            raise ValueError(f"{backend} {family} line {number}: {line[:60]!r} is not of iptables-save")
-    if name is not None:
-        raise ValueError(f"{backend} {family}: table {name} has no COMMIT, the text was cut")
+            raise ValueError(f"{what} line {number}: {line[:60]!r} is not of iptables-save")
+    if draft is not None:
+        raise ValueError(f"{what}: table {draft.name} has no COMMIT, the text was cut")
 
 
-def _saved_rule(chain: str, text: str, number: int) -> Rule:
-    spec = _shell_words(text)
+def _rule(chain: str, text: str, number: int) -> Rule:
+    spec = saved_words(text)
+    options = tuple(_options(spec))
+    targets = frozenset(value for kind, value, _ in options if kind in ("target", "goto"))
     return Rule(
         chain=chain,
         text=f"-A {chain} {text}".rstrip(),
-        depends_on=tuple(Dependency(what) for what in _xtables_dependencies(spec)),
-        leads_to=frozenset(value for option, value in _options(spec) if option in ("-j", "-g")),
+        depends_on=tuple(_dependencies(spec, options)),
+        leads_to=targets,
+        accepts="ACCEPT" in targets,
+        drops=not _REJECTS.isdisjoint(targets),
         number=number,
         spec=spec,
     )
 
 
-def _xtables_dependencies(spec: Sequence[str]) -> Iterator[str]:
-    for option, value in _options(spec):
-        if option == "-m" and value in MATCHES:
-            yield f"-m {value}"
-        elif option == "-j" and value in TARGETS and not (value == "CT" and "--notrack" in spec):
-            yield f"-j {value}"
+def _dependencies(spec: Sequence[str], options: Sequence[tuple[str, str, int]]) -> Iterator[Dependency]:
+    for kind, value, place in options:
+        found = xtables_dependency(kind, value)
+        if found is not None and not (found.what == "-j CT" and _is_notrack(spec, place + 1)):
+            yield found
 
 
-def _options(spec: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The pairs of `-m`, `-j`, `-g` and their value."""
-    previous = ""
-    free = False
-    for word in spec:
-        if previous in ("-m", "-j", "-g") and not free:
-            yield previous, word
-        free = previous in _FREE_TEXT and not free  # this word was somebody's text
-        previous = "" if free else word
+def _is_notrack(spec: Sequence[str], place: int) -> bool:
+    """Whether the options of `-j CT`, which begin at `place`, have `--notrack` among them."""
+    while place < len(spec):
+        if spec[place] == "--notrack":
+            return True
+        place += 2 if spec[place] in _USER_WORDS else 1
+    return False
 
 
-_SHELL_WORD: Final = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>\S+)')
-
-
-def _shell_words(text: str) -> tuple[str, ...]:
-    """Split as iptables-restore does; its quotes escape more than a shell's (xtables_save_string())."""
-    return tuple(
-        match["bare"] if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
-        for match in _SHELL_WORD.finditer(text)
-    )
+def _options(spec: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    """Each match, target and goto: its kind, its name, and the place of the name."""
+    place = 0
+    while place < len(spec) - 1:
+        word = spec[place]
+        if word in _OPTIONS:
+            yield _OPTIONS[word], spec[place + 1], place + 1
+        # the next word is a name, or somebody's text
+        place += 2 if word in _OPTIONS or word in _USER_WORDS else 1

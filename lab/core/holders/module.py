@@ -1,12 +1,20 @@
 """What the module itself holds: its option, the l3 modules before 4.14, and the command that unloads them all."""
 
+import heapq
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from lab.core.conntrack import Module, conntrack_module
-from lab.core.holders.dependents import ALWAYS_ON_MODULES, ENABLE_HOOKS_SINCE, HOOKED_FAMILIES, ON_DEMAND_SINCE
-from lab.core.holders.model import KERNEL, Holder, Recorded
+from lab.core.holders.dependents import (
+    ALWAYS_ON_MODULES,
+    ENABLE_HOOKS_SINCE,
+    HOOKED_FAMILIES,
+    ON_DEMAND_SINCE,
+    OPENVSWITCH_SINCE,
+    OPENVSWITCH_UNTIL,
+)
+from lab.core.holders.model import KERNEL, OPENVSWITCH, Holder, Recorded
 
 _TRUE: Final = frozenset({"", "1", "y", "Y", "on", "true"})  # kstrtobool(); a bool parameter without value is true
 
@@ -78,6 +86,32 @@ def module_holders(kernel: tuple[int, ...], loaded: tuple[Module, ...]) -> Itera
             )
 
 
+def switch_holders(kernel: tuple[int, ...], loaded: tuple[Module, ...]) -> Iterator[Holder]:
+    """Open vSwitch from 4.18 to 6.11: its module holds both families in every network namespace by being loaded."""
+    if not OPENVSWITCH_SINCE <= kernel < OPENVSWITCH_UNTIL:
+        return
+    for module in loaded:
+        if module.name == OPENVSWITCH:
+            # its datapaths and their ports count as uses, and belong to no module (ovs_vport_add())
+            in_use = (module.use_count or 0) > len(module.users)
+            remove = () if in_use else _unload(loaded, (module.name,))
+            yield Holder(
+                kind="module",
+                backend=KERNEL,
+                family="",
+                table="",
+                chain="",
+                handle=None,
+                number=None,
+                rule=module.name,
+                depends_on=(module.name,),
+                reachable=None,
+                families=HOOKED_FAMILIES["inet"],
+                remove=remove,
+                advice="" if remove else "remove its bridges, then run modprobe -r openvswitch",
+            )
+
+
 # What to unload first among modules that do not name each other. The l3 modules are held by NAT and by the matches
 # through a count alone, which /proc/modules does not explain, so the roles have to.
 _UNLOAD_ORDER: Final = (
@@ -85,24 +119,43 @@ _UNLOAD_ORDER: Final = (
 )  # fmt: skip
 
 
-def _unload(loaded: Sequence[Module]) -> tuple[str, ...]:
-    """The `modprobe -r` that removes all of connection tracking: every module after the modules that use it."""
+def _unload(loaded: Sequence[Module], roots: Iterable[str] | None = None) -> tuple[str, ...]:
+    """The `modprobe -r` that removes `roots`, or else all of connection tracking: every module after its users.
+
+    () where one of them cannot be unloaded, or something other than a module uses one of the roots.
+    """
     by_name = {module.name: module for module in loaded}
-    wanted = {name for name in by_name if conntrack_module(name) is not None}
-    waiting = list(wanted)
+    going = {name for name in by_name if conntrack_module(name) is not None} if roots is None else set(roots)
+    waiting = list(going)
     while waiting:  # and whatever else uses one of those
-        users = set(by_name[waiting.pop()].users) & by_name.keys() - wanted
-        wanted |= users
+        users = {user for user in by_name[waiting.pop()].users if user in by_name and user not in going}
+        going |= users
         waiting.extend(users)
-    if any(_stays(by_name[name]) for name in wanted):
+    if any(_stays(by_name[name]) for name in going):
         return ()
+    order = _users_first({name: module for name, module in by_name.items() if name in going})
+    return ("modprobe", "-r", *order) if order and len(order) == len(going) else ()
+
+
+def _users_first(going: Mapping[str, Module]) -> list[str]:
+    """The modules in an order in which they can be unloaded; those that use each other in a ring are left out."""
+    users = {name: sum(user in going for user in set(module.users)) for name, module in going.items()}
+    used: dict[str, list[str]] = {}  # by each module that uses them
+    for name, module in going.items():
+        for user in set(module.users):
+            used.setdefault(user, []).append(name)
+    places = {name: (_unload_rank(name), place, name) for place, name in enumerate(going)}
+    free = [places[name] for name, count in users.items() if count == 0]
+    heapq.heapify(free)
     order: list[str] = []
-    while remaining := [name for name in by_name if name in wanted and name not in order]:
-        free = [name for name in remaining if not set(by_name[name].users) & set(remaining)]
-        if not free:  # modules that use each other in a ring cannot be unloaded
-            return ()
-        order.append(min(free, key=_unload_rank))
-    return ("modprobe", "-r", *order) if order else ()
+    while free:
+        *_, gone = heapq.heappop(free)
+        order.append(gone)
+        for name in used.get(gone, ()):
+            users[name] -= 1
+            if users[name] == 0:
+                heapq.heappush(free, places[name])
+    return order
 
 
 def _stays(module: Module) -> bool:

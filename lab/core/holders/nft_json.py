@@ -5,55 +5,72 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lab.core.holders.dependents import OBJECTS, STATEMENTS, xtables_dependency
+from lab.core.holders.dependents import FOREIGN_STATEMENTS, OBJECTS, STATEMENTS, xtables_dependency
 from lab.core.holders.model import NFT, Dependency, NamedObject, Rule, Table
-from lab.core.holders.nft_text import QUOTED, TEXT_NOTRACK, Line, line_dependencies, line_jumps
+from lab.core.holders.nft_text import (
+    QUOTED,
+    Line,
+    is_notrack,
+    line_dependencies,
+    line_jumps,
+    line_sets,
+    line_verdicts,
+    owner_of,
+)
+
+_Items = list[tuple[str, Mapping[str, Any]]]
+_VERDICTS = frozenset({"accept", "drop", "reject"})
 
 
 def json_tables(text: str, by_text: Mapping[tuple[str, str], Table]) -> Iterator[Table]:
-    items = _json_items(text)
-    for item in items:
-        if (found := item.get("table")) is None:
-            continue
-        family, name = _string(found, "family"), _string(found, "name")
-        mine = [
-            (kind, body)
-            for other in items
-            for kind, body in other.items()
-            if isinstance(body, dict) and body.get("family") == family and body.get("table") == name
-        ]
-        printed = by_text.get((family, name), Table(NFT, family, name))
-        rules = {(rule.chain, rule.handle): rule for rule in printed.rules}
-        objects = {(one.kind, one.name): one for one in printed.objects}
-        yield Table(
-            backend=NFT,
-            family=family,
-            name=name,
-            dormant=printed.dormant or _json_dormant(found),
-            hooked=frozenset(_string(body, "name") for kind, body in mine if kind == "chain" and "hook" in body),
-            rules=tuple(
-                _json_rule(body, rules.get((_string(body, "chain"), _handle(body))))
-                for kind, body in mine
-                if kind == "rule"
-            ),
-            objects=tuple(
-                _json_object(kind, body, objects.get((kind, _string(body, "name"))))
-                for kind, body in mine
-                if kind in (*OBJECTS, "set", "map")
-            ),
-            nat_chains=tuple(
-                _string(body, "name") for kind, body in mine if kind == "chain" and body.get("type") == "nat"
-            ),
-            maps={_string(body, "name"): frozenset(_json_jumps(body)) for kind, body in mine if kind == "map"},
-        )
+    """The tables of the JSON; `by_text` are the same ones in the plain text, where that was recorded.
+
+    Raises ValueError for what is no ruleset.
+    """
+    tables: dict[tuple[str, str], Mapping[str, Any]] = {}
+    content: dict[tuple[object, object], _Items] = {}
+    for item in _items(text):
+        if (found := item.get("table")) is not None:
+            tables.setdefault((_string(found, "family"), _string(found, "name")), found)
+        for kind, body in item.items():
+            if isinstance(body, dict) and isinstance(body.get("family"), str) and isinstance(body.get("table"), str):
+                content.setdefault((body["family"], body["table"]), []).append((kind, body))
+    for key, found in tables.items():
+        yield _table(found, content.get(key, []), by_text.get(key, Table(NFT, *key)))
 
 
-def _json_dormant(table: Mapping[str, Any]) -> bool:
+def _table(found: Mapping[str, Any], content: _Items, printed: Table) -> Table:
+    rules = {(rule.chain, rule.handle): rule for rule in printed.rules}
+    objects = {(one.kind, one.name): one for one in printed.objects}
+    chains = [body for kind, body in content if kind == "chain"]
+    flags = _flags(found)
+    return Table(
+        backend=NFT,
+        family=printed.family,
+        name=printed.name,
+        dormant=printed.dormant or "dormant" in flags,
+        owner=printed.owner or owner_of(flags, None),
+        hooked=frozenset(_string(body, "name") for body in chains if "hook" in body),
+        dropping=frozenset(_string(body, "name") for body in chains if body.get("policy") == "drop"),
+        rules=tuple(
+            _rule(body, rules.get((_string(body, "chain"), _handle(body)))) for kind, body in content if kind == "rule"
+        ),
+        objects=tuple(
+            _object(kind, body, objects.get((kind, _string(body, "name"))))
+            for kind, body in content
+            if kind in (*OBJECTS, "set", "map")
+        ),
+        nat_chains=tuple(_string(body, "name") for body in chains if body.get("type") == "nat"),
+        maps={_string(body, "name"): frozenset(_jumps(body)) for kind, body in content if kind == "map"},
+    )
+
+
+def _flags(table: Mapping[str, Any]) -> set[str]:
     flags = table.get("flags")  # a string in some versions, a list in others
-    return "dormant" in (flags if isinstance(flags, list) else [flags])
+    return {flag for flag in (flags if isinstance(flags, list) else [flags]) if isinstance(flag, str)}
 
 
-def _json_items(text: str) -> list[dict[str, Any]]:
+def _items(text: str) -> list[dict[str, Any]]:
     # nft writes warnings before it: "# Warning: table ip nat is managed by iptables-nft", "warning: stmt ops chain ..."
     start = re.search(r"^\{", text, re.MULTILINE)
     try:
@@ -66,9 +83,9 @@ def _json_items(text: str) -> list[dict[str, Any]]:
 
 
 def _string(body: Mapping[str, Any], key: str) -> str:
-    value = body.get(key)
+    value = body.get(key) if isinstance(body, dict) else None
     if not isinstance(value, str):
-        raise ValueError(f"nft JSON: {key} is {value!r}, not a name")
+        raise ValueError(f"nft JSON: {key} is {value!r:.80}, not a name")
     return value
 
 
@@ -77,27 +94,35 @@ def _handle(body: Mapping[str, Any]) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _json_rule(body: Mapping[str, Any], printed: Rule | None) -> Rule:
+def _rule(body: Mapping[str, Any], printed: Rule | None) -> Rule:
     """A rule; `printed` is the same one in the plain text, where that was recorded."""
     expressions = body.get("expr", [])
-    extensions = [value for key, value in _json_walk(expressions) if key == "xt"]
-    depends_on = [*_json_dependencies(expressions)]
-    leads_to = {*_json_jumps(expressions)}
-    for line in _json_text(expressions):
+    words = [*_walk(expressions)]
+    extensions = [value for key, value in words if key == "xt"]
+    depends_on = [*_dependencies(words)]
+    leads_to, looks_into = {*_jumps(expressions)}, {*_sets(words)}
+    verdicts = {key for key, _ in words if key in _VERDICTS}
+    for line in _plain(expressions):
         depends_on += line_dependencies(line)
-        leads_to |= {*line_jumps(line)}
+        leads_to.update(line_jumps(line))
+        looks_into.update(line_sets(line))
+        verdicts.update(line_verdicts(line))
     if printed is not None:
         if not any(extensions):  # the text has other words for an extension that JSON names
             known = {found.what for found in depends_on}
             depends_on += [found for found in printed.depends_on if found.what not in known]
-        if TEXT_NOTRACK.search(printed.text):  # JSON names CT, but not what it is to do
+        if is_notrack(printed.text):  # JSON names CT, but not what it is to do
             depends_on = [found for found in depends_on if found.what != "-j CT"]
         leads_to |= printed.leads_to
+        looks_into = {*printed.looks_into}  # in JSON, an interface of the name "@x" is written as a set is
     return Rule(
         chain=_string(body, "chain"),
         text=_compact(expressions) if printed is None else printed.text,
         depends_on=tuple(depends_on),
         leads_to=frozenset(leads_to),
+        looks_into=frozenset(looks_into),
+        accepts="accept" in verdicts or (printed is not None and printed.accepts),
+        drops=not verdicts.isdisjoint(("drop", "reject")) or (printed is not None and printed.drops),
         handle=_handle(body),
         from_xtables=bool(extensions),
     )
@@ -110,25 +135,25 @@ def _compact(expressions: object) -> str:
         raise ValueError("nft JSON: a rule nested too deep") from error
 
 
-def _json_text(expressions: object) -> Iterator[Line]:
+def _plain(expressions: object) -> Iterator[Line]:
     """What nft has no JSON for it puts there as a string of plain text, for example `jump { ... }`."""
     for item in expressions if isinstance(expressions, list) else ():
         if isinstance(item, str):
             yield Line(0, item, QUOTED.sub('""', item), None)
 
 
-def _json_object(kind: str, body: Mapping[str, Any], printed: NamedObject | None) -> NamedObject:
+def _object(kind: str, body: Mapping[str, Any], printed: NamedObject | None) -> NamedObject:
     name = _string(body, "name")
     depends_on: tuple[Dependency, ...] = (Dependency(f"{kind} object"),)
     values = ""
     if kind not in OBJECTS:  # a set holds conntrack when its elements count connections
-        depends_on = tuple(_json_dependencies([body.get("stmt"), body.get("elem")]))
+        depends_on = tuple(_dependencies([*_walk([body.get("stmt"), body.get("elem")])]))
         depends_on = depends_on or (() if printed is None else printed.depends_on)
         values = str(body.get("map", ""))
     return NamedObject(kind, name, f"{kind} {name}", depends_on, _handle(body), values)
 
 
-def _json_walk(value: object) -> Iterator[tuple[str, object]]:
+def _walk(value: object) -> Iterator[tuple[str, object]]:
     """Every key and its value, at any depth, in the order of the text."""
     waiting = [value]
     while waiting:
@@ -140,22 +165,30 @@ def _json_walk(value: object) -> Iterator[tuple[str, object]]:
             waiting.extend(reversed(current))
 
 
-def _json_dependencies(expressions: object) -> Iterator[Dependency]:
-    for key, value in _json_walk(expressions):
+def _dependencies(words: list[tuple[str, object]]) -> Iterator[Dependency]:
+    for key, value in words:
         body = value if isinstance(value, dict) else {}
         if key == "ct":
             yield Dependency(f"ct {body.get('key', '')}".strip())
         elif key == "xt":
-            yield from xtables_dependency(body.get("type"), body.get("name"))
+            found = xtables_dependency(body.get("type"), body.get("name"))
+            yield from () if found is None else (found,)
         elif key in STATEMENTS:
             family = body.get("family") if key in ("snat", "dnat") else None
             yield Dependency(STATEMENTS[key], family if family in ("ip", "ip6") else None)
+        elif key in FOREIGN_STATEMENTS:
+            yield Dependency(key, certain=False)
 
 
-def _json_jumps(value: object) -> Iterator[str]:
-    """The chains that a verdict in here leads to, and the sets and maps that are looked into, as "@name"."""
-    for key, inner in _json_walk(value):
+def _jumps(value: object) -> Iterator[str]:
+    """The chains that a verdict in here leads to."""
+    for key, inner in _walk(value):
         if key in ("jump", "goto") and isinstance(inner, dict) and isinstance(inner.get("target"), str):
             yield inner["target"]
-        elif isinstance(inner, str) and inner.startswith("@"):
-            yield inner
+
+
+def _sets(words: list[tuple[str, object]]) -> Iterator[str]:
+    """The sets and maps that are looked into, as far as JSON tells them from an address or an interface."""
+    for key, inner in words:
+        if key != "target" and isinstance(inner, str) and inner.startswith("@"):
+            yield inner[1:]
