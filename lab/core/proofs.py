@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lab.core.conntrack import modules
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.facts import Facts
 from lab.core.finding import Finding
@@ -24,7 +25,14 @@ LOAD_FAMILY = "ip"
 # says nothing.
 _RULESETS = ("iptables-legacy-save", "iptables-nft-save", "ruleset.nft", "ruleset.json")
 _NOT_LOADED = "is not loaded"
-_NOTRACK = re.compile(r"--notrack\b|-j NOTRACK\b|\bnotrack(?: #|$)|\"notrack\"", re.MULTILINE)
+_NOTRACK = re.compile(r"-j CT --notrack\b|-j NOTRACK\b|\bnotrack(?: #|$)|\"notrack\"", re.MULTILINE)
+
+# What holds beside rulesets, and the module without which there is none. Older runs did not record these texts.
+_MORE_TEXTS: Mapping[str, str] = {"ip_vs": "ip_vs", "tc.filters": "act_ct", "ovs.flows": "openvswitch"}
+_WITHOUT_HOOKS = frozenset({"tc.filters", "ovs.flows"})
+# The router's end of the path from the client: as the port of a bridge, what it takes in passes as a frame.
+_BRIDGED = re.compile(r"^/sys/class/net/lab-[\w.-]+/brport/", re.MULTILINE)
+_FRAMES_PASS_HOOKS = re.compile(r"^/proc/sys/net/bridge/bridge-nf-call-iptables: 1$", re.MULTILINE)
 
 _BEHAVIOUR: Mapping[str, bool] = {"untracked": False, "tracked": True, "table-full": True, "evicted": True}
 
@@ -60,12 +68,15 @@ def prove(evidence: Evidence, finding: Finding) -> Proofs:
     snapshot = evidence.after or evidence.before
     listed = _hooks_attached(snapshot)
     found = _holders(evidence, snapshot)
-    held = None if found is None else LOAD_FAMILY in held_families(found)
+    unseen = _unseen(snapshot)
+    held = None if found is None else _held(found, unseen)
     behaviour = _BEHAVIOUR.get(finding.name)
     notrack = _has_notrack(snapshot)
-    # what notrack explains is no contradiction: attached, and passed by
-    compared = None if notrack and behaviour is False else behaviour
-    return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(listed, held, compared))
+    # two are no contradiction: attached, and passed by (notrack, a bridge); not attached, and tracked without hooks
+    compared = None if behaviour is False and (notrack or _passed_by(snapshot)) else behaviour
+    without_hooks = bool(unseen & _WITHOUT_HOOKS) or any(not one.hooks for one in found or ())
+    seen = None if listed is False and without_hooks else listed
+    return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(seen, held, compared))
 
 
 def recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
@@ -84,7 +95,42 @@ def recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
         modprobe_conf=None if conf is None else "".join(f"{line.partition(': ')[2]}\n" for line in conf.splitlines()),
         kernel_command_line=text("cmdline"),
         modules=text("modules"),
+        ip_vs=text("ip_vs"),
+        tc_filters=text("tc.filters"),
+        ovs_flows=text("ovs.flows"),
     )
+
+
+def _held(found: tuple[Holder, ...], unseen: frozenset[str]) -> bool | None:
+    """Whether something holds the hooks of the load's family; None where only something that may, or that tracks what
+    passes it without hooks, or where a text is missing."""
+    if LOAD_FAMILY in held_families(found):
+        return True
+    return None if unseen or any(LOAD_FAMILY in one.families for one in found) else False
+
+
+def _unseen(snapshot: Snapshot | None) -> frozenset[str]:
+    """The further texts that were not recorded although their module is in use, by something other than a module."""
+    try:
+        loaded = {one.name: one for one in modules((snapshot and snapshot.texts.get("modules")) or "")}
+    except ValueError:
+        loaded = {}
+    built_in = set(((snapshot and snapshot.texts.get("sys_module")) or "").split()) - loaded.keys()
+
+    def in_use(name: str) -> bool:
+        module = loaded.get(name)
+        if module is None:
+            return name in built_in
+        return module.use_count is None or module.use_count > len(module.users)
+
+    texts = snapshot.texts if snapshot is not None else {}
+    return frozenset(item for item, module in _MORE_TEXTS.items() if item not in texts and in_use(module))
+
+
+def _passed_by(snapshot: Snapshot | None) -> bool:
+    """Whether the load's packets cross a bridge, whose frames do not pass the hooks of ip."""
+    text = (snapshot.texts.get("bridge") if snapshot is not None else None) or ""
+    return _BRIDGED.search(text) is not None and _FRAMES_PASS_HOOKS.search(text) is None
 
 
 def _has_notrack(snapshot: Snapshot | None) -> bool:
