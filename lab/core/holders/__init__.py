@@ -9,20 +9,44 @@ jumps to holds the hooks as well as any other, and an empty nat table does not.
 
 from lab.core.holders.dependents import HOOKED_FAMILIES, MATCHES, OBJECTS, STATEMENTS, TARGETS
 from lab.core.holders.find import held_families, holders
-from lab.core.holders.model import IPTABLES_NFT, KERNEL, LEGACY, NFT, Holder, Recorded
+from lab.core.holders.groups import Group, groups, stored_holder
+from lab.core.holders.model import (
+    IPTABLES_NFT,
+    IPVS,
+    KERNEL,
+    LEGACY,
+    MAY_HOLD,
+    NFT,
+    OPENVSWITCH,
+    PART_OF_FIREWALL,
+    TC,
+    Holder,
+    Recorded,
+)
+from lab.core.holders.removal import Batch, batched
 
 __all__ = [
     "HOOKED_FAMILIES",
     "IPTABLES_NFT",
+    "IPVS",
     "KERNEL",
     "LEGACY",
     "MATCHES",
+    "MAY_HOLD",
     "NFT",
     "OBJECTS",
+    "OPENVSWITCH",
+    "PART_OF_FIREWALL",
     "STATEMENTS",
     "TARGETS",
+    "TC",
+    "Batch",
+    "Group",
     "Holder",
     "Recorded",
+    "batched",
+    "groups",
     "held_families",
     "holders",
+    "stored_holder",
 ]
