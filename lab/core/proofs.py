@@ -48,6 +48,11 @@ class Proofs:
     notrack: bool = False  # rules keep some packets out: then nothing may be tracked although the hooks are attached
     disagreement: str | None = None
 
+    @property
+    def holders_known(self) -> bool:
+        """Whether what holds conntrack was read; where nothing was found, only if nothing can have been missed."""
+        return self.holders is not None or bool(self.held_by)
+
     def to_json(self) -> dict[str, Any]:
         """As in a result's `proofs`; the holders have a key of their own."""
         return {

@@ -139,7 +139,6 @@ def _filter_holder(found: _Filter) -> Holder:
 
 # --- Open vSwitch: the flows of the kernel's datapaths, `ovs-appctl dpctl/dump-flows` or `ovs-dpctl dump-flows` ------
 
-_FLOW: Final = re.compile(r"(?P<match>.*?)(?:, packets:\d.*?)?, actions:(?P<actions>.*)")
 _CT_FLOW: Final = re.compile(r"(?<![\w-])ct(?:\(|,|$)")
 _ETHERTYPE: Final = re.compile(r"eth_type\((0x0800|0x86dd)\)")
 _ETHERTYPE_FAMILIES: Final = {"0x0800": ("ip",), "0x86dd": ("ip6",)}
@@ -148,10 +147,11 @@ _ETHERTYPE_FAMILIES: Final = {"0x0800": ("ip",), "0x86dd": ("ip6",)}
 def ovs_holders(text: str) -> Iterator[Holder]:
     """The flows whose actions track; lines that are no flow say nothing."""
     for line in text.split("\n"):
-        flow = _FLOW.fullmatch(line.strip())
-        if flow is None or not _CT_FLOW.search(flow["actions"]):
+        head, _, actions = line.strip().partition(", actions:")
+        if not _CT_FLOW.search(actions):
             continue
-        kind = _ETHERTYPE.search(flow["match"])
+        match = head.partition(", packets:")[0]
+        kind = _ETHERTYPE.search(match)
         yield Holder(
             kind="flow",
             backend=OPENVSWITCH,
@@ -160,7 +160,7 @@ def ovs_holders(text: str) -> Iterator[Holder]:
             chain="",
             handle=None,
             number=None,
-            rule=f"{flow['match']}, actions:{flow['actions']}",
+            rule=f"{match}, actions:{actions}",
             depends_on=("ct",),
             reachable=None,
             families=_ETHERTYPE_FAMILIES[kind[1]] if kind else ("ip", "ip6"),
