@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lab.core.conntrack import modules
-from lab.core.holders.chains import firewall_rules, reachable_chains
+from lab.core.holders.chains import NO_WAYS, ways
 from lab.core.holders.dependents import HOOKED_FAMILIES
 from lab.core.holders.iptables_save import saved_tables
 from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, Dependency, Holder, Recorded, Table
@@ -90,8 +90,7 @@ def _dependents(table: Table) -> int:
 
 def _table_holders(table: Table) -> Iterator[Holder]:
     holding = [place for place, rule in enumerate(table.rules) if rule.depends_on]
-    reachable = reachable_chains(table) if holding else frozenset()
-    firewall = firewall_rules(table, reachable) if holding else frozenset()
+    led = ways(table) if holding else NO_WAYS
     for place in sorted(holding, key=lambda place: removal_place(table.rules[place])):
         rule = table.rules[place]
         yield Holder(
@@ -104,12 +103,12 @@ def _table_holders(table: Table) -> Iterator[Holder]:
             number=rule.number,
             rule=rule.text,
             depends_on=_words(rule.depends_on),
-            reachable=rule.chain in reachable,
+            reachable=rule.chain in led.reachable,
             families=_families(table.family, rule.depends_on),
             remove=rule_removal(table, rule),
             owner=table.owner,
             certain=_certain(rule.depends_on),
-            part_of_firewall=place in firewall,
+            part_of_firewall=place in led.firewall,
             advice=_advice(table),
         )
     yield from _object_holders(table)

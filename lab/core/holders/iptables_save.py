@@ -20,6 +20,7 @@ _USER_WORDS: Final = frozenset(
     | {"-i", "-o", "--in-interface", "--out-interface", "--physdev-in", "--physdev-out", "--zone", "--ctevents"}
 )
 _OPTIONS: Final = {"-m": "match", "-j": "target", "-g": "goto"}
+_NOTRACK: Final = ("option", "notrack")
 _REJECTS: Final = frozenset({"DROP", "REJECT", "TARPIT"})
 
 
@@ -77,11 +78,11 @@ def saved_tables(text: str | None, backend: str, family: str) -> Iterator[Table]
 def _rule(chain: str, text: str, number: int) -> Rule:
     spec = saved_words(text)
     options = tuple(_options(spec))
-    targets = frozenset(value for kind, value, _ in options if kind in ("target", "goto"))
+    targets = frozenset(value for kind, value in options if kind in ("target", "goto"))
     return Rule(
         chain=chain,
         text=f"-A {chain} {text}".rstrip(),
-        depends_on=tuple(_dependencies(spec, options)),
+        depends_on=tuple(_dependencies(options)),
         leads_to=targets,
         accepts="ACCEPT" in targets,
         drops=not _REJECTS.isdisjoint(targets),
@@ -90,28 +91,22 @@ def _rule(chain: str, text: str, number: int) -> Rule:
     )
 
 
-def _dependencies(spec: Sequence[str], options: Sequence[tuple[str, str, int]]) -> Iterator[Dependency]:
-    for kind, value, place in options:
+def _dependencies(options: Sequence[tuple[str, str]]) -> Iterator[Dependency]:
+    notrack = _NOTRACK in options
+    for kind, value in options:
         found = xtables_dependency(kind, value)
-        if found is not None and not (found.what == "-j CT" and _is_notrack(spec, place + 1)):
+        # only CT has such an option; then it takes no reference
+        if found is not None and not (notrack and found.what == "-j CT"):
             yield found
 
 
-def _is_notrack(spec: Sequence[str], place: int) -> bool:
-    """Whether the options of `-j CT`, which begin at `place`, have `--notrack` among them."""
-    while place < len(spec):
-        if spec[place] == "--notrack":
-            return True
-        place += 2 if spec[place] in _USER_WORDS else 1
-    return False
-
-
-def _options(spec: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Each match, target and goto: its kind, its name, and the place of the name."""
-    place = 0
-    while place < len(spec) - 1:
-        word = spec[place]
+def _options(spec: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each match, target and goto with its name, and notrack."""
+    words = iter(spec)
+    for word in words:
         if word in _OPTIONS:
-            yield _OPTIONS[word], spec[place + 1], place + 1
-        # the next word is a name, or somebody's text
-        place += 2 if word in _OPTIONS or word in _USER_WORDS else 1
+            yield _OPTIONS[word], next(words, "")
+        elif word in _USER_WORDS:
+            next(words, "")  # a name, or somebody's text
+        elif word == "--notrack":
+            yield _NOTRACK
