@@ -176,7 +176,7 @@ def _words(depends_on: Iterable[Dependency]) -> tuple[str, ...]:
 
 def _families(family: str, depends_on: Iterable[Dependency]) -> tuple[str, ...]:
     given = {dependency.family or family for dependency in depends_on}
-    if len(given) == 1:
-        return HOOKED_FAMILIES.get(given.pop(), ())
+    if given == {family}:
+        return HOOKED_FAMILIES.get(family, ())
     hooked = {name for one in given for name in HOOKED_FAMILIES.get(one, ())}
     return tuple(name for name in HOOKED_FAMILIES["bridge"] if name in hooked)

@@ -67,6 +67,8 @@ def _table(found: Mapping[str, Any], content: _Items, printed: Table) -> Table:
 
 def _flags(table: Mapping[str, Any]) -> set[str]:
     flags = table.get("flags")  # a string in some versions, a list in others
+    if flags == table.get("name"):  # nft 1.0.6 prints the name there
+        return set()
     return {flag for flag in (flags if isinstance(flags, list) else [flags]) if isinstance(flag, str)}
 
 

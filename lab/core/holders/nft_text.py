@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from lab.core.holders.dependents import FOREIGN_STATEMENTS, OBJECTS, xtables_dependency
@@ -27,9 +28,11 @@ _NOT_A_NAME: Final = r"(?<![-@\w.])(?<!jump )(?<!goto )"
 _VERDICT: Final = re.compile(rf"{_NOT_A_NAME}(?P<verdict>accept|drop|reject)(?![-\w])")
 _CT: Final = re.compile(rf"{_NOT_A_NAME}ct (?:(?:original|reply) )?(?P<key>(?:ip6? )?[a-z][a-z0-9-]*)")
 _CT_STATUS: Final = re.compile(r"\bct status (?:!= )?\S+")
+_WORDS: Final = "|".join(("masquerade", "redirect", "snat", "dnat", "synproxy", *sorted(FOREIGN_STATEMENTS)))
+_STATEMENT_WORDS: Final = re.compile(f"{_WORDS}|flow")  # quick to rule out
 _STATEMENT: Final = re.compile(
     rf"{_NOT_A_NAME}(?<!type )(?<!type != )(?<!# TPROXY )"  # `icmp type redirect` is a value
-    rf"(?P<what>masquerade|redirect|snat|dnat|synproxy|{'|'.join(sorted(FOREIGN_STATEMENTS))}"
+    rf"(?P<what>{_WORDS}"
     r"|flow(?= (?:add|offload) ))(?![-\w])(?: (?P<family>ip6?)(?= ))?"
 )
 _NOTRACK: Final = re.compile(r"\bnotrack$")
@@ -91,13 +94,15 @@ class _Draft:
 
     def _add_chain(self, name: str, body: Sequence[Line]) -> None:
         for line in body:
+            if not _NO_RULE.match(line.bare):
+                self.rules.append(_rule(name, line))
+                continue
             if base := _BASE.match(line.bare):
                 self.hooked.add(name)
                 if base["type"] == "nat":
                     self.nat_chains.append(name)
-            if "policy drop" in line.bare and _NO_RULE.match(line.bare):
+            if "policy drop" in line.bare:
                 self.dropping.add(name)
-        self.rules.extend(_rule(name, line) for line in body if not _NO_RULE.match(line.bare))
 
 
 def owner_of(flags: set[str], program: str | None) -> str | None:
@@ -189,7 +194,7 @@ def _rule(chain: str, line: Line) -> Rule:
 
 def line_jumps(line: Line) -> list[str]:
     """The chains that a statement leads to."""
-    return _JUMP.findall(line.bare)
+    return _JUMP.findall(line.bare) if "jump " in line.bare or "goto " in line.bare else []
 
 
 def line_sets(line: Line) -> list[str]:
@@ -222,12 +227,17 @@ def _extensions(line: Line) -> Iterator[Dependency]:
         yield from (found for kind in kinds if (found := xtables_dependency(kind, name)) is not None)
 
 
-def _cts(line: Line) -> Iterator[Dependency]:
-    return (Dependency(f"ct {key}") for key in _CT.findall(line.bare)) if "ct " in line.bare else iter(())
+def _cts(line: Line) -> list[Dependency]:
+    return [_ct(key) for key in _CT.findall(line.bare)] if "ct " in line.bare else []
+
+
+@lru_cache(1024)
+def _ct(key: str) -> Dependency:
+    return Dependency(f"ct {key}")
 
 
 def _statement_words(line: Line) -> Iterator[Dependency]:
-    if not _STATEMENT.search(line.bare):
+    if not _STATEMENT_WORDS.search(line.bare):
         return
     bare = _outside_braces(line.bare)  # values in sets share words with statements
     bare = _CT.sub("", _CT_STATUS.sub("", bare))
