@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,12 +10,12 @@ from lab.core import holders
 from lab.core.holders import Holder, Recorded
 
 
-def found(kernel: tuple[int, ...] = (6, 1), **texts: str) -> tuple[Holder, ...]:
-    return holders.holders(replace(Recorded(kernel), **texts))
+def found(kernel: tuple[int, ...] = (6, 1), **texts: Any) -> tuple[Holder, ...]:
+    return holders.holders(Recorded(kernel, **texts))
 
 
-def only(**texts: str) -> Holder:
-    (one,) = holders.holders(replace(Recorded((6, 1)), **texts))
+def only(**texts: Any) -> Holder:
+    (one,) = holders.holders(Recorded((6, 1), **texts))
     return one
 
 
