@@ -158,7 +158,7 @@ RULES: tuple[Callable[[Judged, Judged], Verdict | None], ...] = (_untried, _lost
 
 
 def _why_not_tried(first: Judged) -> str:
-    if first.proofs is None or first.proofs.holders is None:
+    if first.proofs is None or not first.proofs.holders_known:
         return "the rulesets could not be recorded, so what holds conntrack is unknown"
     if not first.held_by:
         return "nothing was found that holds conntrack, so there is nothing to remove"

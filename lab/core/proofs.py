@@ -12,8 +12,18 @@ from typing import Any
 
 from lab.core.evidence import Evidence
 from lab.core.finding import Finding
-from lab.core.holders import Holder, held_families
-from lab.core.judging.attachment import LOAD_FAMILY, found_holders, has_notrack, hooks_attached, recorded
+from lab.core.holders import Holder
+from lab.core.judging.attachment import (
+    LOAD_FAMILY,
+    WITHOUT_HOOKS,
+    found_holders,
+    has_notrack,
+    hooks_attached,
+    load_held,
+    passed_by,
+    recorded,
+    unseen_texts,
+)
 
 __all__ = ["LOAD_FAMILY", "Proofs", "prove", "recorded"]
 
@@ -30,6 +40,11 @@ class Proofs:
     held_by: tuple[Holder, ...] = ()
     notrack: bool = False  # rules keep some packets out: then nothing may be tracked although the hooks are attached
     disagreement: str | None = None
+
+    @property
+    def holders_known(self) -> bool:
+        """Whether what holds conntrack was read; where nothing was found, only if nothing can have been missed."""
+        return self.holders is not None or bool(self.held_by)
 
     def to_json(self) -> dict[str, Any]:
         """As in a result's `proofs`; the holders have a key of their own."""
@@ -51,12 +66,15 @@ def prove(evidence: Evidence, finding: Finding) -> Proofs:
     snapshot = evidence.after or evidence.before
     listed = hooks_attached(snapshot)
     found = found_holders(evidence, snapshot)
-    held = None if found is None else LOAD_FAMILY in held_families(found)
+    unseen = unseen_texts(snapshot)
+    held = None if found is None else load_held(found, unseen)
     behaviour = _BEHAVIOUR.get(finding.name)
     notrack = has_notrack(snapshot)
-    # what notrack explains is no contradiction: attached, and passed by
-    compared = None if notrack and behaviour is False else behaviour
-    return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(listed, held, compared))
+    # two are no contradiction: attached, and passed by (notrack, a bridge); not attached, and tracked without hooks
+    compared = None if behaviour is False and (notrack or passed_by(snapshot)) else behaviour
+    without_hooks = bool(unseen & WITHOUT_HOOKS) or any(not one.hooks for one in found or ())
+    seen = None if listed is False and without_hooks else listed
+    return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(seen, held, compared))
 
 
 def _disagreement(listed: bool | None, held: bool | None, behaviour: bool | None) -> str | None:

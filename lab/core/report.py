@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.core import by_hand, kmsg
+from lab.core.holders import groups, stored_holder
 from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
@@ -275,7 +276,7 @@ def _cell(anchor: str, recorded: Recorded) -> CellView:
         reason=reason,
         more_reason=more,
         numbers=tuple(_numbers(cell)),
-        holders=None if cell["holders"] is None else tuple(map(_holder, cell["holders"])),
+        holders=None if cell["holders"] is None else tuple(_holders(cell["holders"])),
         mitigation=_mitigation(cell.get("mitigation")),
         proofs=tuple((words, _ANSWERS[proofs[name]]) for name, words in _PROOFS if name in proofs),
         disagreement=str(proofs.get("disagreement") or ""),
@@ -331,10 +332,10 @@ def _count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
 
 
-def _holder(holder: Json) -> HolderView:
-    place = " ".join(str(holder[key]) for key in ("backend", "family", "table", "chain") if holder[key])
-    note = "no packet reaches it, and it holds conntrack all the same" if holder["reachable"] is False else ""
-    return HolderView(place, str(holder["rule"]), note, shlex.join(holder["remove"]))
+def _holders(found: Sequence[Json]) -> Iterable[HolderView]:
+    for group in groups(tuple(map(stored_holder, found))):
+        place = f"{group.place}, {group.size}, for example" if group.size else group.place
+        yield HolderView(place, str(group.example.rule), "; ".join(group.notes), shlex.join(group.remove))
 
 
 def _mitigation(found: Json | None) -> MitigationView | None:

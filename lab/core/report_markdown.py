@@ -67,7 +67,9 @@ def _reason(cell: CellView) -> str:
     if cell.expected and cell.mark != "ok":
         because = f": {_quoted(cell.because)}" if cell.because else ""
         lines.append(f"- expected {words(cell.expected)}{because}")
-    lines += [f"- held by {words(one.place)}: {_quoted(one.rule)}" for one in cell.holders or ()]
+    for one in cell.holders or ():
+        note = f" ({words(one.note)})" if one.note else ""
+        lines.append(f"- held by {words(one.place)}: {_quoted(one.rule)}{note}")
     lines += [f"- mitigated: {words(cell.mitigation.outcome)}"] if cell.mitigation else []
     lines += [f"- {words(cell.disagreement)}"] if cell.disagreement else []
     return "\n".join(lines)

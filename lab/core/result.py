@@ -80,7 +80,7 @@ def cell_result(
         "errors": dict(measured.errors),
         "first_drop_seconds": measured.first_drop_seconds,
         "memory": asdict(measured.memory),
-        "holders": proofs.holders_json() if proofs is not None and proofs.holders is not None else None,
+        "holders": proofs.holders_json() if proofs is not None and proofs.holders_known else None,
         "proofs": proofs.to_json() if proofs is not None else None,
         "mitigation": mitigation.to_json() if mitigation is not None else None,
         "stages_seconds": dict(tries[-1].stages_seconds) if tries else {},

@@ -29,6 +29,7 @@ FILES: Tuple[Tuple[str, str], ...] = (
     ("cmdline", "/proc/cmdline"),
     ("ip_tables_names", "/proc/net/ip_tables_names"),
     ("ip6_tables_names", "/proc/net/ip6_tables_names"),
+    ("ip_vs", "/proc/net/ip_vs"),
 )
 
 # One text of "path: value" lines each; a sysctl that does not exist has no line.
@@ -50,6 +51,8 @@ GROUPS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
             "/sys/module/nf_conntrack/parameters/*",
         ),
     ),
+    # whether packets of a bridge pass the hooks of ip and ip6, and what is a port of one
+    ("bridge", ("/proc/sys/net/bridge/bridge-nf-*", "/sys/class/net/*/brport/port_no")),
     ("modprobe.d", ("/etc/modprobe.d/*", "/run/modprobe.d/*", "/lib/modprobe.d/*")),
 )
 
@@ -88,6 +91,22 @@ class Command(NamedTuple):
     needs: Tuple[str, ...]
 
 
+# The filters of every device (at most 500), each list after a line of its own. No list is no error where there is no
+# queueing discipline that could have one.
+_TC_FILTERS = """command -v tc > /dev/null || exit 127
+left=500
+for path in /sys/class/net/*; do
+    device=${path##*/}
+    for direction in ingress egress; do
+        echo "dev $device $direction"
+        tc filter show dev "$device" "$direction" 2> /dev/null
+    done
+    left=$((left - 1))
+    test $left -gt 0 || exit 125
+done
+exit 0
+"""
+
 COMMANDS = (
     Command("ruleset.nft", ("nft", "-a", "list", "ruleset"), ("nf_tables",)),
     Command("ruleset.json", ("nft", "-j", "-a", "list", "ruleset"), ("nf_tables",)),
@@ -96,6 +115,9 @@ COMMANDS = (
     Command("ip6tables-legacy-save", ("ip6tables-legacy-save", "-c"), ("ip6_tables",)),
     Command("iptables-nft-save", ("iptables-nft-save", "-c"), ("nf_tables",)),
     Command("ip6tables-nft-save", ("ip6tables-nft-save", "-c"), ("nf_tables",)),
+    Command("tc.filters", ("sh", "-c", _TC_FILTERS), ("act_ct",)),
+    Command("ovs.datapaths", ("ovs-dpctl", "show"), ("openvswitch",)),
+    Command("ovs.flows", ("ovs-appctl", "dpctl/dump-flows"), ("openvswitch",)),
 )
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.core.holders import Group, groups, stored_holder
 from lab.core.result import mark
 from lab.core.text import aligned, printable
 
@@ -33,7 +34,7 @@ def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = Non
             if cell["because"]:
                 lines.append(f"  expected {cell['expected']}: {cell['because']}")
         if cell["holders"] and cell["finding"] not in ("untracked", "state-refused"):
-            lines += ["", f"{cell['cell']}: what holds conntrack", *map(_holder, cell["holders"])]
+            lines += ["", f"{cell['cell']}: what holds conntrack", *_holders(cell["holders"])]
             lines += _mitigation(cell)
         elif cell.get("mitigation"):
             lines += ["", f"{cell['cell']}: what holds conntrack is not known", *_mitigation(cell)]
@@ -42,11 +43,15 @@ def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = Non
     return "\n".join(printable(line) for line in lines)
 
 
-def _holder(holder: Json) -> str:
-    place = " ".join(str(holder[key]) for key in ("backend", "family", "table", "chain") if holder[key])
-    hidden = " (no packet reaches it)" if holder["reachable"] is False else ""
-    mend = f"; remove it: {shlex.join(holder['remove'])}" if holder["remove"] else ""
-    return f"  {place}: {holder['rule']}{hidden}{mend}"
+def _holders(found: Sequence[Json]) -> list[str]:
+    return [_group(group) for group in groups(tuple(map(stored_holder, found)))]
+
+
+def _group(group: Group) -> str:
+    size = f" ({group.size}, for example in {group.example.chain or group.example.table})" if group.size else ""
+    more = f" ({'; '.join(group.notes)})" if group.notes else ""
+    remove = f"; remove it: {shlex.join(group.remove)}" if group.remove else ""
+    return f"  {group.place}{size}: {group.example.rule}{more}{remove}"
 
 
 def _mitigation(cell: Json) -> list[str]:

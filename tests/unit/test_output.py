@@ -101,7 +101,8 @@ def test_what_is_not_as_expected_is_told_with_its_reason() -> None:
 
 def test_holders_and_disagreements_are_told() -> None:
     text = human_table([cell(holders=[HOLDER], proofs={"disagreement": "the hooks say so"})])
-    assert "iptables-nft ip nat POSTROUTING: -A POSTROUTING -j MASQUERADE (no packet reaches it); remove it: " in text
+    hidden = "no packet reaches it, and it holds conntrack all the same"
+    assert f"iptables-nft ip nat POSTROUTING: -A POSTROUTING -j MASQUERADE ({hidden}); remove it: " in text
     assert "iptables-nft -D 'a b'" in text
     assert "debian12: the hooks say so" in text
 

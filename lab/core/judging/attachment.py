@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from lab.core.conntrack import modules
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.facts import Facts
 from lab.core.holders import Holder, Recorded, held_families, holders
@@ -17,7 +19,13 @@ _OTHER_FAMILY = "ip6"
 # says nothing.
 _RULESETS = ("iptables-legacy-save", "iptables-nft-save", "ruleset.nft", "ruleset.json")
 _NOT_LOADED = "is not loaded"
-_NOTRACK = re.compile(r"--notrack\b|-j NOTRACK\b|\bnotrack(?: #|$)|\"notrack\"", re.MULTILINE)
+_NOTRACK = re.compile(r"-j CT --notrack\b|-j NOTRACK\b|\bnotrack(?: #|$)|\"notrack\"", re.MULTILINE)
+# What holds beside rulesets, and the module without which there is none. Older runs did not record these texts.
+_MORE_TEXTS: Mapping[str, str] = {"ip_vs": "ip_vs", "tc.filters": "act_ct", "ovs.flows": "openvswitch"}
+WITHOUT_HOOKS = frozenset({"tc.filters", "ovs.flows"})
+# The router's end of the path from the client: as the port of a bridge, what it takes in passes as a frame.
+_BRIDGED = re.compile(r"^/sys/class/net/lab-[\w.-]+/brport/", re.MULTILINE)
+_FRAMES_PASS_HOOKS = re.compile(r"^/proc/sys/net/bridge/bridge-nf-call-iptables: 1$", re.MULTILINE)
 _MAX_RULE = 120  # characters of a holder in a sentence
 
 
@@ -37,7 +45,42 @@ def recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
         modprobe_conf=None if conf is None else "".join(f"{line.partition(': ')[2]}\n" for line in conf.splitlines()),
         kernel_command_line=text("cmdline"),
         modules=text("modules"),
+        ip_vs=text("ip_vs"),
+        tc_filters=text("tc.filters"),
+        ovs_flows=text("ovs.flows"),
     )
+
+
+def load_held(found: tuple[Holder, ...], unseen: frozenset[str]) -> bool | None:
+    """Whether something holds the hooks of the load's family; None where only something that may, or that tracks what
+    passes it without hooks, or where a text is missing."""
+    if LOAD_FAMILY in held_families(found):
+        return True
+    return None if unseen or any(LOAD_FAMILY in one.families for one in found) else False
+
+
+def unseen_texts(snapshot: Snapshot | None) -> frozenset[str]:
+    """The further texts that were not recorded although their module is in use, by something other than a module."""
+    try:
+        loaded = {one.name: one for one in modules((snapshot and snapshot.texts.get("modules")) or "")}
+    except ValueError:
+        loaded = {}
+    built_in = set(((snapshot and snapshot.texts.get("sys_module")) or "").split()) - loaded.keys()
+
+    def in_use(name: str) -> bool:
+        module = loaded.get(name)
+        if module is None:
+            return name in built_in
+        return module.use_count is None or module.use_count > len(module.users)
+
+    texts = snapshot.texts if snapshot is not None else {}
+    return frozenset(item for item, module in _MORE_TEXTS.items() if item not in texts and in_use(module))
+
+
+def passed_by(snapshot: Snapshot | None) -> bool:
+    """Whether the load's packets cross a bridge, whose frames do not pass the hooks of ip."""
+    text = (snapshot.texts.get("bridge") if snapshot is not None else None) or ""
+    return _BRIDGED.search(text) is not None and _FRAMES_PASS_HOOKS.search(text) is None
 
 
 def has_notrack(snapshot: Snapshot | None) -> bool:
@@ -72,13 +115,14 @@ def found_holders(evidence: Evidence, snapshot: Snapshot | None) -> tuple[Holder
 def contradiction(evidence: Evidence) -> str | None:
     """What says that the load must have been tracked: the state, before the load and after it, or the kernel's hooks.
 
-    None where nothing says so, or where rules with notrack explain that nothing was. Hooks that came only during the
+    None where nothing says so, or where rules with notrack, or a bridge, explain that. Hooks that came only during the
     load are no contradiction.
     """
-    if any(has_notrack(snapshot) for snapshot in (evidence.before, evidence.after)):
+    snapshots = (evidence.before, evidence.after)
+    if any(has_notrack(snapshot) or passed_by(snapshot) for snapshot in snapshots):
         return None
-    states = [found_holders(evidence, snapshot) for snapshot in (evidence.before, evidence.after)]
-    held = [None if found is None else LOAD_FAMILY in held_families(found) for found in states]
+    states = [(found_holders(evidence, snapshot), unseen_texts(snapshot)) for snapshot in snapshots]
+    held = [None if found is None else load_held(found, unseen) for found, unseen in states]
     if all(held):
         return "the rulesets before and after the load hold conntrack, which would track it"
     if hooks_attached(evidence.after) and held[0] is not False:

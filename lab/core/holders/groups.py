@@ -1,0 +1,104 @@
+"""Holders as people read them: hundreds are grouped by where they are, with an example of each group."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Final
+
+from lab.core.holders.model import MAY_HOLD, NFT, PART_OF_FIREWALL, Holder
+
+MOST_GROUPS: Final = 8
+
+
+@dataclass(frozen=True)
+class Group:
+    """Holders of one place that are alike in what is said of them."""
+
+    place: str  # "iptables-legacy ip nat KUBE-SERVICES", without a chain where there are several
+    count: int
+    chains: int
+    example: Holder
+
+    @property
+    def size(self) -> str:
+        """How many they are, as words; empty for one."""
+        chains = f" in {self.chains:,} chains" if self.chains > 1 else ""
+        return f"{self.count:,} of them{chains}" if self.count > 1 else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of each of them beside its rule."""
+        return notes(self.example)
+
+    @property
+    def remove(self) -> tuple[str, ...]:
+        """The command that removes it; of several, none."""
+        return self.example.remove if self.count == 1 else ()
+
+
+def groups(found: Sequence[Holder], most: int = MOST_GROUPS) -> tuple[Group, ...]:
+    """The holders in groups, in the order of their first ones: each by itself while they are few, else by chain, by
+    table or by backend, whichever first gives at most `most` groups."""
+    if len(found) <= most:
+        return tuple(Group(_place(one.backend, one.family, one.table, one.chain), 1, 1, one) for one in found)
+    gathered: list[list[Holder]] = []
+    for level in _LEVELS:
+        by_place: dict[Hashable, list[Holder]] = {}
+        for one in found:
+            alike = (one.certain, one.part_of_firewall, one.owner, one.reachable, one.advice)
+            by_place.setdefault((level(one), alike), []).append(one)
+        gathered = list(by_place.values())
+        if len(gathered) <= most:
+            break
+    return tuple(map(_group, gathered))
+
+
+def _group(members: list[Holder]) -> Group:
+    first = members[0]
+    parts = [{getattr(one, name) for one in members} for name in ("backend", "family", "table", "chain")]
+    common: list[str] = []
+    for values in parts:
+        if len(values) > 1:
+            break
+        common.append(values.pop())
+    chains = len({(one.family, one.table, one.chain) for one in members})
+    return Group(_place(*common), len(members), chains, first)
+
+
+_LEVELS: Final[tuple[Callable[[Holder], Hashable], ...]] = (
+    lambda one: (one.backend, one.family, one.table, one.chain),
+    lambda one: (one.backend, one.family, one.table),
+    lambda one: one.backend,
+)
+
+
+def _place(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def notes(holder: Holder) -> tuple[str, ...]:
+    """What is to be known of a holder beside its rule and its removal."""
+    by_handle = holder.remove[:1] == (NFT,) and "handle" in holder.remove
+    chain = f"nft -a list chain {holder.family} {holder.table} {holder.chain}"
+    told = (
+        (holder.reachable is False, "no packet reaches it, and it holds conntrack all the same"),
+        (not holder.certain, MAY_HOLD),
+        (not holder.hooks, "tracks what passes it, without hooks"),
+        (holder.part_of_firewall, PART_OF_FIREWALL),
+        (bool(holder.advice), holder.advice),
+        (by_handle, f"the handle is this guest's: `{chain}` shows those of another machine"),
+    )
+    return tuple(text for applies, text in told if applies)
+
+
+# What is not in every document that names a holder.
+_UNSAID: Final[Mapping[str, Any]] = {
+    **{field.name: field.default for field in fields(Holder) if field.default is not MISSING},
+    **{"kind": "", "handle": None, "number": None, "depends_on": (), "families": ()},
+}
+
+
+def stored_holder(values: Mapping[str, Any]) -> Holder:
+    """A holder of a stored result; older ones lack what was not known then. Raises KeyError for what all have."""
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    whole = {**_UNSAID, **given}
+    return Holder(**{field.name: whole[field.name] for field in fields(Holder)})

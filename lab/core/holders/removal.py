@@ -1,0 +1,135 @@
+"""The commands that remove what holds conntrack: one for each holder, or a few for all of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, Holder, NamedObject, Rule, Table
+from lab.core.holders.quoting import restored_word
+
+_PROGRAMS: Final = {
+    (LEGACY, "ip"): "iptables-legacy",
+    (LEGACY, "ip6"): "ip6tables-legacy",
+    (IPTABLES_NFT, "ip"): "iptables-nft",
+    (IPTABLES_NFT, "ip6"): "ip6tables-nft",
+}
+
+# iptables -D does not find a rule with one of these again by its words (seen with 1.8.9 and 1.8.11, both backends).
+_REMOVED_BY_NUMBER: Final = frozenset({"-m connlimit"})
+
+
+def _by_number(rule: Rule) -> bool:
+    return any(dependency.what in _REMOVED_BY_NUMBER for dependency in rule.depends_on)
+
+
+def rule_removal(table: Table, rule: Rule) -> tuple[str, ...]:
+    """The command that removes a rule; () for one without a handle, or in a table that has an owner."""
+    if table.owner is not None:
+        return ()
+    if rule.number is not None:  # by its words where possible: numbers shift with every rule that goes
+        which = (str(rule.number),) if _by_number(rule) else rule.spec
+        return (_PROGRAMS[table.backend, table.family], "-t", table.name, "-D", rule.chain, *which)
+    if rule.handle is None:
+        return ()
+    return (NFT, "delete", "rule", table.family, table.name, rule.chain, "handle", str(rule.handle))
+
+
+def removal_place(rule: Rule) -> int:
+    """By what rules are sorted for removal: those that go by their number first, the last of them before the others,
+    so that the numbers stay right."""
+    return -(rule.number or 0) if _by_number(rule) and rule.spec else 1
+
+
+class ObjectRemovals:
+    """The commands that remove a table's objects, in their order: what one takes along, no later one deletes again."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._rules: dict[str, list[Rule]] = {}  # by the set that they look into
+        for rule in table.rules:
+            for name in rule.looks_into if not rule.depends_on else ():
+                self._rules.setdefault(name, []).append(rule)
+        self._maps: dict[str, list[str]] = {}  # by the kind of object that their elements name
+        for one in table.objects:
+            if one.values:
+                self._maps.setdefault(one.values, []).append(one.name)
+        self._gone: set[tuple[str, ...]] = set()
+
+    def next(self, item: NamedObject) -> tuple[str, ...]:
+        """An object goes with what uses it, in one transaction; the rules that hold conntrack are gone by then.
+
+        A set is used by rules, an object by the maps that name it.
+        """
+        table = self._table
+        rules = self._rules.get(item.name, [])
+        if table.owner is not None or any(rule.handle is None for rule in rules):
+            return ()
+        maps = self._maps.pop(item.kind, [])
+        users = [
+            *(rule_removal(table, rule)[1:] for rule in rules),
+            *(("delete", "map", table.family, table.name, name) for name in maps),
+        ]
+        users = [user for user in users if user not in self._gone]
+        self._gone.update(users)
+        delete = ("delete", *item.kind.split(), table.family, table.name, item.name)
+        return (NFT, *(word for user in users for word in (*user, ";")), *delete)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A command that removes many holders at once, all or none of each table."""
+
+    argv: tuple[str, ...]  # with `text` in a file whose path comes last; complete by itself where `text` is None
+    text: str | None
+
+
+def batched(found: Sequence[Holder]) -> tuple[Batch, ...]:
+    """The removals of the holders as few commands, in their order: a restore of iptables, a transaction of nft.
+
+    A thousand rules take as long as one. Holders without a command have none here either; commands that neither
+    program can read from a file (a module's, a word with a line end) stay by themselves, each once.
+    """
+    kept: dict[tuple[str, ...], None] = {}
+    lines: list[tuple[str, tuple[str, ...], str]] = []  # program, argv, line
+    for holder in found:
+        if not holder.remove:
+            continue
+        line = _line(holder.remove)
+        if line is None and holder.remove in kept:
+            continue
+        kept[holder.remove] = None
+        lines.append((holder.remove[0] if line is not None else "", holder.remove, line or ""))
+    return tuple(batch for program, run in groupby(lines, key=lambda one: one[0]) for batch in _batches(program, run))
+
+
+def _batches(program: str, run: Iterator[tuple[str, tuple[str, ...], str]]) -> Iterator[Batch]:
+    if not program:
+        yield from (Batch(argv, None) for _, argv, _ in run)
+    elif program == NFT:
+        yield Batch((NFT, "-f"), "".join(f"{line}\n" for _, _, line in run))
+    else:
+        parts: list[str] = []
+        for table, rules in groupby(run, key=lambda one: one[1][2]):
+            parts += [f"*{table}", *(line for *_, line in rules), "COMMIT"]
+        yield Batch((_RESTORE[program], "--noflush"), "".join(f"{part}\n" for part in parts))
+
+
+_RESTORE: Final[Mapping[str, str]] = {
+    "iptables-legacy": "iptables-legacy-restore",
+    "ip6tables-legacy": "ip6tables-legacy-restore",
+    "iptables-nft": "iptables-nft-restore",
+    "ip6tables-nft": "ip6tables-nft-restore",
+}
+
+
+def _line(remove: tuple[str, ...]) -> str | None:
+    """A command as a line of the file that its program reads; None where it reads no such line."""
+    if remove[0] == NFT:
+        return " ".join(remove[1:])
+    if remove[0] not in _RESTORE:
+        return None
+    try:
+        return " ".join(map(restored_word, remove[3:]))
+    except ValueError:
+        return None
