@@ -89,6 +89,7 @@ class Measured:
     open_peak: int | None = None  # most connections open at once
     newcomers: Mapping[str, int] | None = field(default=None, hash=False)
     memory: Memory = NO_MEMORY
+    load_entries: int | None = None  # the most entries that the load's own connections had; None: unknown
 
     @property
     def all_held(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lab.core import by_hand, kmsg
 from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
+from lab.core.plan import RemoveStep
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
 from lab.core.timeline import Panel
@@ -364,11 +365,12 @@ def _command(step: Json) -> str:
     return by_hand.commands(make(step)) if make is not None else " ".join(f"{name}={step[name]}" for name in step)
 
 
-_STEPS: Mapping[str, Callable[[Json], Step]] = {
+_STEPS: Mapping[str, Callable[[Json], Step | RemoveStep]] = {
     "run": lambda step: RunStep(tuple(step["argv"]), bool(step.get("refused"))),
     "file": lambda step: FileStep(step["path"], step["text"]),
     "sysctl": lambda step: SysctlStep(tuple((name, str(value)) for name, value in step["values"].items())),
     "unload": lambda step: UnloadStep(tuple(step["modules"])),
+    "remove": lambda step: RemoveStep(tuple(step["argv"]), ()),
 }
 
 

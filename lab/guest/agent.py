@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
 
-from lab.guest import machine, shell, topology
+from lab.guest import machine, peer, shell, topology
 from lab.guest.apply import apply_steps
 from lab.guest.channel import Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
@@ -46,6 +46,7 @@ class Agent:
             "load": self._load,
             "check": self._check,
             "release": self._release,
+            "peer": lambda request, reply: peer.try_peers(),
             "kernel_log": self._kernel_log,
             "shell": self._shell,
         }

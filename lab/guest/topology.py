@@ -88,8 +88,8 @@ def build(name: str) -> Dict[str, Any]:
             _await_up(end)
         sysctls = {"router": set_existing({"net.ipv4.ip_forward": 1})}
         _require_all_set(sysctls["router"])
-        for role in ENDS:
-            with _inside(role):
+        for role, end in ENDS.items():
+            with inside(end.namespace):
                 sysctls[role] = set_existing(_limits())
     except BaseException:
         remove(name)
@@ -110,9 +110,12 @@ def remove(name: str) -> None:
 def enter(name: str, role: str) -> None:
     """Move this process (this thread of it) to where "client" or "server" stands; raises TopologyError."""
     end = ENDS[role]
-    if _is_loopback(name):
-        return
-    path = _NAMESPACES_FOLDER + end.namespace
+    if not _is_loopback(name):
+        _enter(end.namespace)
+
+
+def _enter(namespace: str) -> None:
+    path = _NAMESPACES_FOLDER + namespace
     try:
         _set_namespace(path)
     except OSError as error:
@@ -229,11 +232,11 @@ def _require_all_set(outcome: Dict[str, Dict[str, Any]]) -> None:
 
 
 @contextmanager
-def _inside(role: str) -> Iterator[None]:
-    """Within a namespace for a while; what is done there is done by this process."""
+def inside(namespace: str) -> Iterator[None]:
+    """Within a namespace for a while; what is done there is done by this process. Raises TopologyError."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        enter(NETNS, role)
+        _enter(namespace)
         try:
             yield
         finally:
@@ -259,7 +262,7 @@ def _set_namespace_of(fd: int) -> None:
 
 
 def _untrack(role: str) -> Dict[str, Any]:
-    with _inside(role):
+    with inside(ENDS[role].namespace):
         if not _tracks():
             return {"tracked": False, "commands": []}
         outcomes: List[Dict[str, Any]] = []

@@ -1,0 +1,47 @@
+"""What a machine's evidence showed, as far as mitigations need it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.core.evidence import Evidence
+from lab.core.finding import Finding
+from lab.core.holders import Holder
+from lab.core.mitigation.ruleset import ListedRule, listed_rules
+from lab.core.proofs import Proofs, holders_in, prove
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a machine's evidence showed. None is unknown."""
+
+    finding: Finding
+    proofs: Proofs | None
+    held_before: tuple[Holder, ...] | None = None  # what held conntrack before the load
+    rules_before: tuple[ListedRule, ...] | None = None
+    peer: Mapping[str, Any] | None = field(default=None, hash=False)  # lab/core/mitigation/peer.py reads it
+
+    @property
+    def held_by(self) -> tuple[Holder, ...]:
+        """What was found to hold conntrack, at the end."""
+        return self.proofs.held_by if self.proofs is not None else ()
+
+    @property
+    def loss(self) -> tuple[int, int] | None:
+        """How many connections of the load were not held, newcomers included, and of how many."""
+        measured = self.finding.measured
+        if measured.connections is None or measured.wanted is None:
+            return None
+        late = measured.newcomers or {}
+        total = measured.wanted + late.get("connections", 0)
+        return total - measured.connections["held"] - late.get("held", 0), total
+
+
+def judged(evidence: Evidence, finding: Finding) -> Judged:
+    """What the evidence shows beside its finding."""
+    before = evidence.before
+    return Judged(
+        finding, prove(evidence, finding), holders_in(evidence, before), listed_rules(before), peer=evidence.peer
+    )

@@ -1,0 +1,185 @@
+"""Other hosts, to see who still gets through: network namespaces beside this one, and connections in, out and between.
+
+    eth0 in lab-peer-a 198.18.77.2 --- 198.18.77.1 lab-pa | here | lab-pb 198.18.78.1 --- 198.18.78.2 eth0 in lab-peer-b
+
+The addresses are of RFC 2544, for measuring networks: rules name those of RFC 5737 as examples, and these are nobody's.
+The second peer is made where this machine forwards. Neither namespaces nor veth load a module of conntrack.
+"""
+
+import errno
+import os
+import select
+import socket
+import time
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from lab.guest.apply import loaded_modules, run_command
+from lab.guest.files import error_name, read_text
+from lab.guest.machine import set_existing
+from lab.guest.topology import TopologyError, inside
+
+# what firewalls often let in, and one that they seldom do
+PORTS = (22, 80, 443, 7799)
+CONNECT_SECONDS = 2.0
+_COMMAND_SECONDS = 5.0
+_UP_SECONDS = 1.0
+_MAX = "net.netfilter.nf_conntrack_max"
+_ROOM = 10000  # entries, so that a full table hides nothing of what the rules do
+_FORWARDS = "/proc/sys/net/ipv4/ip_forward"
+
+
+class Peer(NamedTuple):
+    """A namespace, and the pair of interfaces that leads there."""
+
+    namespace: str
+    interface: str  # the end that is here
+    here: str
+    address: str
+
+
+PEERS = (
+    Peer("lab-peer-a", "lab-pa", "198.18.77.1", "198.18.77.2"),
+    Peer("lab-peer-b", "lab-pb", "198.18.78.1", "198.18.78.2"),
+)
+
+
+class _Attempt(NamedTuple):
+    way: str
+    port: int
+    client: socket.socket
+
+
+def try_peers() -> Dict[str, Any]:
+    """Make the peers, try TCP connections all at once, and take everything away again.
+
+    Returns `attempts` (way, port, whether it worked), `forwards`, `modules_loaded`, and `error`: why there are none.
+    """
+    modules = set(loaded_modules())
+    forwards = (read_text(_FORWARDS)[0] or "").strip() == "1"
+    peers = PEERS if forwards else PEERS[:1]
+    told: Dict[str, Any] = {"attempts": [], "forwards": forwards, "error": None}
+    taken = _taken(peers)
+    if taken:
+        return dict(told, error="this machine has {} already".format(", ".join(taken)), modules_loaded=[])
+    limit = _with_room()
+    try:
+        for peer in peers:
+            _make(peer)
+        told["attempts"] = _attempts(peers)
+    except (OSError, TopologyError) as error:
+        told["error"] = str(error)
+    finally:
+        for peer in peers:
+            _remove(peer)
+        if limit is not None:
+            set_existing({_MAX: limit})
+    told["modules_loaded"] = sorted(set(loaded_modules()) - modules)
+    return told
+
+
+def _taken(peers: Tuple[Peer, ...]) -> List[str]:
+    """Names that somebody else has: what is theirs is not removed."""
+    interfaces = [name for _, name in socket.if_nameindex()]
+    namespaces = [peer.namespace for peer in peers if os.path.exists("/var/run/netns/" + peer.namespace)]
+    return [peer.interface for peer in peers if peer.interface in interfaces] + namespaces
+
+
+def _with_room() -> Optional[str]:
+    """Let more entries into the table; returns the max that was, or None where it was left."""
+    before = read_text("/proc/sys/net/netfilter/nf_conntrack_max")[0]
+    count = read_text("/proc/sys/net/netfilter/nf_conntrack_count")[0]
+    if before is None or count is None or int(before) == 0 or int(before) >= int(count) + _ROOM:
+        return None
+    set_existing({_MAX: int(count) + _ROOM})
+    return before.strip()
+
+
+def _make(peer: Peer) -> None:
+    there = ["ip", "-n", peer.namespace]
+    _run(["ip", "netns", "add", peer.namespace])
+    _run(["ip", "link", "add", peer.interface, "type", "veth", "peer", "name", "eth0", "netns", peer.namespace])
+    _run(["ip", "address", "add", peer.here + "/24", "dev", peer.interface])
+    _run([*there, "address", "add", peer.address + "/24", "dev", "eth0"])
+    _run([*there, "link", "set", "dev", "eth0", "up"])
+    _run(["ip", "link", "set", "dev", peer.interface, "up"])
+    _run([*there, "route", "add", "default", "via", peer.here])
+    deadline = time.monotonic() + _UP_SECONDS
+    while (read_text("/sys/class/net/{}/operstate".format(peer.interface))[0] or "").strip() != "up":
+        if time.monotonic() > deadline:
+            raise OSError(errno.ENETDOWN, "{} is not up".format(peer.interface))
+        time.sleep(0.01)
+
+
+def _remove(peer: Peer) -> None:
+    """What is not there is no error. The interface goes first: a namespace is taken apart in the background."""
+    run_command(["ip", "link", "delete", "dev", peer.interface], _COMMAND_SECONDS)
+    run_command(["ip", "netns", "delete", peer.namespace], _COMMAND_SECONDS)
+
+
+def _run(argv: List[str]) -> None:
+    outcome = run_command(argv, _COMMAND_SECONDS)
+    if outcome["exit_status"] != 0:
+        said = (outcome["stderr"].strip() or "nothing").replace("\n", "; ")
+        raise OSError("`{}` ended with {}: {}".format(" ".join(argv), outcome["exit_status"], said))
+
+
+def _attempts(peers: Tuple[Peer, ...]) -> List[Dict[str, Any]]:
+    first, last = peers[0], peers[-1]
+    listeners: List[socket.socket] = []
+    begun: List[_Attempt] = []
+    try:
+        listeners.extend(_listeners(first.here))
+        for peer in peers:
+            with inside(peer.namespace):
+                listeners.extend(_listeners(peer.address))
+        begun.extend(_begin("out", first.address))
+        with inside(first.namespace):
+            begun.extend(_begin("in", first.here))
+            if last is not first:
+                begun.extend(_begin("forwarded", last.address))
+        worked = _await(begun)
+        return [{"way": one.way, "port": one.port, "worked": one in worked} for one in begun]
+    finally:
+        for sock in [*listeners, *(one.client for one in begun)]:
+            sock.close()
+
+
+def _listeners(address: str) -> Iterator[socket.socket]:
+    """What somebody listens on already needs no listener of ours."""
+    for port in PORTS:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, port))
+            sock.listen(8)
+        except OSError as error:
+            sock.close()
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(error.errno, "cannot listen on {}:{}: {}".format(address, port, error_name(error)))
+        else:
+            yield sock
+
+
+def _begin(way: str, address: str) -> Iterator[_Attempt]:
+    for port in PORTS:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        yield _Attempt(way, port, sock)  # first, so that it is closed whatever connect says
+        sock.connect_ex((address, port))
+
+
+def _await(begun: List[_Attempt]) -> List[_Attempt]:
+    """Those whose connect ended well in time."""
+    waiting = {one.client.fileno(): one for one in begun}
+    worked: List[_Attempt] = []
+    poll = select.poll()
+    for fd in waiting:
+        poll.register(fd, select.POLLOUT)
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while waiting and time.monotonic() < deadline:
+        for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            poll.unregister(fd)
+            one = waiting.pop(fd)
+            if one.client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                worked.append(one)
+    return worked
