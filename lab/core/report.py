@@ -14,6 +14,7 @@ from typing import Any
 
 from lab.core import by_hand, kmsg
 from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
+from lab.core.mitigation import removal_words
 from lab.core.plan import RemoveStep
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
@@ -61,12 +62,13 @@ class StepView:
 
 @dataclass(frozen=True)
 class HolderView:
-    """What holds conntrack, where it is, and what removes it."""
+    """What holds conntrack, where it is, and what removes it, or why it should stay."""
 
     place: str
     rule: str
     note: str
     remove: str
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class MitigationView:
     outcome: str
     reason: str
     commands: tuple[str, ...]
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -335,14 +338,14 @@ def _count(value: int | None) -> str:
 def _holder(holder: Json) -> HolderView:
     place = " ".join(str(holder[key]) for key in ("backend", "family", "table", "chain") if holder[key])
     note = "no packet reaches it, and it holds conntrack all the same" if holder["reachable"] is False else ""
-    return HolderView(place, str(holder["rule"]), note, shlex.join(holder["remove"]))
+    return HolderView(place, str(holder["rule"]), note, *removal_words(holder))
 
 
 def _mitigation(found: Json | None) -> MitigationView | None:
     if not found:
         return None
     commands = tuple(shlex.join(argv) for argv in found["commands"])
-    return MitigationView(str(found["outcome"]), str(found["reason"]), commands)
+    return MitigationView(str(found["outcome"]), str(found["reason"]), commands, tuple(found.get("advice", ())))
 
 
 def _steps(plan: Json | None, outcomes: Sequence[Json]) -> Iterable[StepView]:

@@ -68,7 +68,9 @@ def _reason(cell: CellView) -> str:
         because = f": {_quoted(cell.because)}" if cell.because else ""
         lines.append(f"- expected {words(cell.expected)}{because}")
     lines += [f"- held by {words(one.place)}: {_quoted(one.rule)}" for one in cell.holders or ()]
-    lines += [f"- mitigated: {words(cell.mitigation.outcome)}"] if cell.mitigation else []
+    if cell.mitigation:
+        lines.append(f"- mitigated: {words(cell.mitigation.outcome)}: {_quoted(cell.mitigation.reason)}")
+        lines += [f"- {words(line)}" for line in cell.mitigation.advice]
     lines += [f"- {words(cell.disagreement)}"] if cell.disagreement else []
     return "\n".join(lines)
 

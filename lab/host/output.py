@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.core.mitigation import removal_words
 from lab.core.result import mark
 from lab.core.text import aligned, printable
 
@@ -45,8 +46,10 @@ def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = Non
 def _holder(holder: Json) -> str:
     place = " ".join(str(holder[key]) for key in ("backend", "family", "table", "chain") if holder[key])
     hidden = " (no packet reaches it)" if holder["reachable"] is False else ""
-    mend = f"; remove it: {shlex.join(holder['remove'])}" if holder["remove"] else ""
-    return f"  {place}: {holder['rule']}{hidden}{mend}"
+    command, note = removal_words(holder)
+    parts = [f"; remove it: {command}"] if command else []
+    parts += [f"; {note}"] if note else []
+    return f"  {place}: {holder['rule']}{hidden}{''.join(parts)}"
 
 
 def _mitigation(cell: Json) -> list[str]:
@@ -54,7 +57,8 @@ def _mitigation(cell: Json) -> list[str]:
     if not found:
         return []
     commands = (f"    {shlex.join(argv)}" for argv in found["commands"])
-    return [f"  mitigated: {found['outcome']} ({found['reason']})", *commands]
+    advice = (f"    {line}" for line in found.get("advice", ()))
+    return [f"  mitigated: {found['outcome']} ({found['reason']})", *commands, *advice]
 
 
 def markdown_table(cells: Sequence[Json]) -> str:

@@ -11,22 +11,19 @@ from lab.core.mitigation.removal import Removal, deleted_by_handle
 FIREWALL = "part of a firewall: removing it cuts replies to this host's own connections"
 _INSTEAD = (
     "instead of removing a part of a firewall: raise nf_conntrack_max above what the load needs",
-    "or keep the load's packets out of conntrack with notrack (`-t raw -j CT --notrack`; in nft a chain of priority raw), "
-    "and accept their answers by port",
+    "or keep the load's packets out of conntrack with notrack (`-t raw -j CT --notrack`, or in nft a chain of "
+    "priority raw), and accept their answers by port",
     "or replace the whole ruleset, its policy and the rules that drop, by one that needs no connection tracking",
 )
 _MOST_PLACES = 10  # of which how to find them is told
 
 
-def removal_words(holder: Mapping[str, Any]) -> str:
-    """Of a holder in a result: how it is removed, or why it should not be; empty when nothing is known that does."""
+def removal_words(holder: Mapping[str, Any]) -> tuple[str, str]:
+    """Of a holder in a result: the command that removes it, if any is known and harmless, and what to know of that."""
     if holder.get("part_of_firewall"):
-        return FIREWALL
-    if not holder["remove"]:
-        return ""
+        return "", FIREWALL
     found = next(deleted_by_handle(tuple(holder["remove"])), None)
-    where = f" (the handle is the guest's: {_find(*found[:3])})" if found is not None else ""
-    return f"remove it: {shlex.join(holder['remove'])}{where}"
+    return shlex.join(holder["remove"]), f"the handle is the guest's; {_find(*found[:3])}" if found is not None else ""
 
 
 def advice(removal: Removal) -> tuple[str, ...]:

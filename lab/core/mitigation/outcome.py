@@ -21,8 +21,8 @@ from lab.core.significance import LEVEL, shares_test
 
 # Each outcome, and when it is that.
 OUTCOMES: Mapping[str, str] = {
-    "fixes": "nothing is lost, no entry of the load is in the table or conntrack's hooks are known to be gone, and every "
-    "connection with other hosts that worked before works",
+    "fixes": "nothing is lost, the load is proved to have no entry, or the hooks to be gone, and every connection with "
+    "other hosts that worked before works",
     "hides": "nothing is lost any more, but conntrack is still attached, or connections are still tracked",
     "better": "fewer connections are lost, or tracked, than before, by more than chance, but some still are",
     "no effect": "connections are lost as before, or tracked as before where none was lost",
@@ -187,7 +187,8 @@ def _unproved(both: Compared) -> Verdict | None:
     """Unknown is never "no": that nothing was seen to be tracked proves nothing."""
     measured, proofs = both.second.finding.measured, both.second.proofs
     detached = measured.absent or (proofs is not None and proofs.hooks is False)
-    if measured.load_entries == 0 or detached:
+    # a table that was empty in every sample had none of the load's entries either
+    if 0 in (measured.load_entries, measured.entries_peak) or detached:
         return None
     missing = "neither the load's entries nor the kernel's hooks could be read"
     return "unknown", f"nothing is seen to be tracked, but {missing}: {_first_line(both.second)}"

@@ -38,19 +38,12 @@ class Reach:
         """As in a result's `mitigation.peer`; null where nothing was tried in either machine."""
         if self.before is None and self.after is None:
             return None
-        ways = dict.fromkeys([*(self.before or {}), *(self.after or {})])
-        return {
-            "attempts": [
-                {
-                    "way": way,
-                    "port": port,
-                    "before": _get(self.before, (way, port)),
-                    "after": _get(self.after, (way, port)),
-                }
-                for way, port in ways
-            ],
-            "cut": [f"{way} {port}" for way, port in self.cut],
-        }
+        before, after = self.before or {}, self.after or {}
+        attempts = [
+            {"way": way, "port": port, "before": before.get((way, port)), "after": after.get((way, port))}
+            for way, port in dict.fromkeys([*before, *after])
+        ]
+        return {"attempts": attempts, "cut": [f"{way} {port}" for way, port in self.cut]}
 
 
 def reach(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Reach:
@@ -65,10 +58,6 @@ def shown(ways: tuple[Way, ...]) -> str:
         ports = ", ".join(str(port) for name, port in ways if name == way)
         parts += [f"{words} (TCP ports {ports})"] if ports else []
     return " and ".join(parts)
-
-
-def _get(found: Mapping[Way, bool] | None, way: Way) -> bool | None:
-    return None if found is None else found.get(way)
 
 
 def _attempts(told: Mapping[str, Any] | None) -> Mapping[Way, bool] | None:
