@@ -124,16 +124,12 @@ def _changed(both: Compared) -> Verdict | None:
 
 
 def _worse(both: Compared) -> Verdict | None:
-    if not both.is_worse:
+    parts = [f"more is lost than before: {_numbers(both)}"] if both.is_worse else []
+    if both.reach.cut:
+        parts.append(f"connections that worked before do not any more: {shown(both.reach.cut)}")
+    if not parts:
         return None
-    return "worse", f"more is lost than before: {_numbers(both)}; {_first_line(both.second)}{_attachment(both.second)}"
-
-
-def _cut(both: Compared) -> Verdict | None:
-    if not both.reach.cut:
-        return None
-    words = f"connections that worked before do not any more: {shown(both.reach.cut)}"
-    return "worse", f"{words}; {_first_line(both.second)}{_attachment(both.second)}"
+    return "worse", f"{'; '.join(parts)}; {_first_line(both.second)}{_attachment(both.second)}"
 
 
 def _lost(both: Compared) -> Verdict | None:
@@ -157,7 +153,8 @@ def _tracked(both: Compared) -> Verdict | None:
     entries = both.second.finding.measured.load_entries
     if both.second.finding.name not in _TRACKING and not entries:
         return None
-    said = f"{_first_line(both.second)}{_attachment(both.second)}"
+    unseen = "" if _sayers(both.second, True) else "; what holds conntrack now is not known"
+    said = f"{_first_line(both.second)}{unseen or _attachment(both.second)}"
     if both.first.loss is None or both.first.loss[0]:
         return "hides", f"nothing is lost, but connections are still tracked: {said}"
     before, wanted = both.first.finding.measured.load_entries, both.second.finding.measured.wanted
@@ -214,7 +211,6 @@ RULES: tuple[Callable[[Compared], Verdict | None], ...] = (
     _came_back,
     _changed,
     _worse,
-    _cut,
     _lost,
     _tracked,
     _attached,
