@@ -7,9 +7,11 @@ The second peer is made where this machine forwards. Neither namespaces nor veth
 """
 
 import errno
+import fcntl
 import os
 import select
 import socket
+import struct
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -23,6 +25,7 @@ PORTS = (22, 80, 443, 7799)
 CONNECT_SECONDS = 2.0
 _COMMAND_SECONDS = 5.0
 _UP_SECONDS = 1.0
+_SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40  # linux/sockios.h, linux/if.h
 _MAX = "net.netfilter.nf_conntrack_max"
 _ROOM = 10000  # entries, so that a full table hides nothing of what the rules do
 _FORWARDS = "/proc/sys/net/ipv4/ip_forward"
@@ -104,10 +107,18 @@ def _make(peer: Peer) -> None:
     _run(["ip", "link", "set", "dev", peer.interface, "up"])
     _run([*there, "route", "add", "default", "via", peer.here])
     deadline = time.monotonic() + _UP_SECONDS
-    while (read_text("/sys/class/net/{}/operstate".format(peer.interface))[0] or "").strip() != "up":
+    while not _is_running(peer.interface):
         if time.monotonic() > deadline:
             raise OSError(errno.ENETDOWN, "{} is not up".format(peer.interface))
         time.sleep(0.01)
+
+
+def _is_running(interface: str) -> bool:
+    """Whether both ends of the pair are up (netdevice(7)); until then what is sent is dropped."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH14x", interface.encode("ascii"), 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+    return bool(flags & _IFF_RUNNING)
 
 
 def _remove(peer: Peer) -> None:

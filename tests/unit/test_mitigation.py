@@ -372,6 +372,19 @@ class Case:
     words: str
 
 
+def unbegun(one: Judged, untried: int) -> Judged:
+    """The same with a load that began only some of its connections, of which a tenth was held."""
+    begun = 1000 - untried
+    share = {**counts(begun * 9 // 10, begun), "untried": untried}
+    return replace(one, finding=replace(one.finding, measured=replace(one.finding.measured, connections=share)))
+
+
+def unaccepted(one: Judged) -> Judged:
+    """The same with a load that connected, but whose other side never accepted."""
+    share = {**(one.finding.measured.connections or {}), "accepted": 0}
+    return replace(one, finding=replace(one.finding, measured=replace(one.finding.measured, connections=share)))
+
+
 ALL_WORK = reached(**{"in": True, "out": True, "forwarded": True})
 NO_REPLIES = reached(**{"in": True, "out": False, "forwarded": True})
 LATE = {"connections": 50, "held": 0}
@@ -408,6 +421,15 @@ CASES = {
     "one lost where none was": Case(TRACKED, judged("other-loss", False, False, lost=1), "unknown", "may be chance"),
     "lost to another reason in both": Case(
         judged("other-loss", True, True, (RULE,)), judged("other-loss", False, False), "unknown", "another reason than"
+    ),
+    "what was never begun tells nothing": Case(
+        unbegun(judged("table-full", True, True, (RULE,), lost=900), 0),
+        unbegun(judged("table-full", True, True, lost=900), 990),
+        "no effect",
+        "900 of 1000, then 9 of 10",
+    ),
+    "held, but never accepted": Case(
+        FULL, unaccepted(judged("other-loss", False, False, lost=0)), "worse", "900 of 1000, then 1000 of 1000"
     ),
     "newcomers are lost": Case(
         judged("tracked", True, True, (RULE,), newcomers={"connections": 50, "held": 50}),

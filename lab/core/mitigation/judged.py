@@ -30,13 +30,15 @@ class Judged:
 
     @property
     def loss(self) -> tuple[int, int] | None:
-        """How many connections of the load were not held, newcomers included, and of how many."""
-        measured = self.finding.measured
-        if measured.connections is None or measured.wanted is None:
+        """How many of the connections that were begun did not last to the load's end, newcomers included, and of how
+        many. One that the other side never accepted was not held either; one that was never begun tells nothing.
+        """
+        counts = self.finding.measured.connections
+        if counts is None:
             return None
-        late = measured.newcomers or {}
-        total = measured.wanted + late.get("connections", 0)
-        return total - measured.connections["held"] - late.get("held", 0), total
+        late = self.finding.measured.newcomers or {"connections": 0, "held": 0}
+        begun = counts["attempted"] + late["connections"]
+        return begun - min(counts["held"], counts["accepted"]) - late["held"], begun
 
 
 def judged(evidence: Evidence, finding: Finding) -> Judged:

@@ -185,7 +185,8 @@ def _unproved(both: Compared) -> Verdict | None:
     measured, proofs = both.second.finding.measured, both.second.proofs
     detached = measured.absent or (proofs is not None and proofs.hooks is False)
     # a table that was empty in every sample had none of the load's entries either
-    if 0 in (measured.load_entries, measured.entries_peak) or detached:
+    proved = detached or 0 in (measured.load_entries, measured.entries_peak)
+    if proved and both.second.finding.name == "untracked":
         return None
     missing = "neither the load's entries nor the kernel's hooks could be read"
     return "unknown", f"nothing is seen to be tracked, but {missing}: {_first_line(both.second)}"
