@@ -46,7 +46,7 @@ class Agent:
             "load": self._load,
             "check": self._check,
             "release": self._release,
-            "peer": lambda request, reply: peer.try_peers(),
+            "peer": self._peer,
             "kernel_log": self._kernel_log,
             "shell": self._shell,
         }
@@ -125,6 +125,10 @@ class Agent:
     def _release(self, request: Dict[str, Any], reply: Reply) -> Any:
         self.close()
         return {}
+
+    def _peer(self, request: Dict[str, Any], reply: Reply) -> Any:
+        self._release(request, reply)  # what a load of thousands sends again would be in the way
+        return peer.try_peers()
 
     def _kernel_log(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is None:

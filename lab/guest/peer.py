@@ -22,7 +22,8 @@ from lab.guest.topology import TopologyError, inside
 
 # what firewalls often let in, and one that they seldom do
 PORTS = (22, 80, 443, 7799)
-CONNECT_SECONDS = 2.0
+_ROUND_SECONDS = 1.8  # a SYN is sent again after one second
+_ROUNDS = 2  # a machine that was busy for a moment cuts nobody off
 _COMMAND_SECONDS = 5.0
 _UP_SECONDS = 1.0
 _SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40  # linux/sockios.h, linux/if.h
@@ -44,12 +45,6 @@ PEERS = (
     Peer("lab-peer-a", "lab-pa", "198.18.77.1", "198.18.77.2"),
     Peer("lab-peer-b", "lab-pb", "198.18.78.1", "198.18.78.2"),
 )
-
-
-class _Attempt(NamedTuple):
-    way: str
-    port: int
-    client: socket.socket
 
 
 def try_peers() -> Dict[str, Any]:
@@ -135,23 +130,41 @@ def _run(argv: List[str]) -> None:
 
 
 def _attempts(peers: Tuple[Peer, ...]) -> List[Dict[str, Any]]:
-    first, last = peers[0], peers[-1]
     listeners: List[socket.socket] = []
-    begun: List[_Attempt] = []
     try:
-        listeners.extend(_listeners(first.here))
+        listeners.extend(_listeners(peers[0].here))
         for peer in peers:
             with inside(peer.namespace):
                 listeners.extend(_listeners(peer.address))
-        begun.extend(_begin("out", first.address))
-        with inside(first.namespace):
-            begun.extend(_begin("in", first.here))
-            if last is not first:
-                begun.extend(_begin("forwarded", last.address))
-        worked = _await(begun)
-        return [{"way": one.way, "port": one.port, "worked": one in worked} for one in begun]
+        ways = ("out", "in", "forwarded")[: len(peers) + 1]
+        worked = {(way, port): False for way in ways for port in PORTS}
+        for _ in range(_ROUNDS):
+            for way, port in _round(peers, [one for one in worked if not worked[one]]):
+                worked[way, port] = True
+        return [{"way": way, "port": port, "worked": did} for (way, port), did in worked.items()]
     finally:
-        for sock in [*listeners, *(one.client for one in begun)]:
+        for sock in listeners:
+            sock.close()
+
+
+def _round(peers: Tuple[Peer, ...], wanted: List[Tuple[str, int]]) -> List[Tuple[str, int]]:
+    """Those of the wanted ways and ports that a connection came through."""
+    targets = {"out": peers[0].address, "in": peers[0].here, "forwarded": peers[-1].address}
+    begun: Dict[int, Tuple[str, int]] = {}
+    sockets: List[socket.socket] = []
+    try:
+        for way, port in wanted:
+            if way == "out":
+                sockets.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            else:
+                with inside(peers[0].namespace):
+                    sockets.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            sockets[-1].setblocking(False)
+            sockets[-1].connect_ex((targets[way], port))
+            begun[sockets[-1].fileno()] = (way, port)
+        return [begun[fd] for fd in _connected(sockets)]
+    finally:
+        for sock in sockets:
             sock.close()
 
 
@@ -171,26 +184,17 @@ def _listeners(address: str) -> Iterator[socket.socket]:
             yield sock
 
 
-def _begin(way: str, address: str) -> Iterator[_Attempt]:
-    for port in PORTS:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        yield _Attempt(way, port, sock)  # first, so that it is closed whatever connect says
-        sock.connect_ex((address, port))
-
-
-def _await(begun: List[_Attempt]) -> List[_Attempt]:
-    """Those whose connect ended well in time."""
-    waiting = {one.client.fileno(): one for one in begun}
-    worked: List[_Attempt] = []
+def _connected(sockets: List[socket.socket]) -> List[int]:
+    """The descriptors of those whose connect ended well in time."""
+    waiting = {sock.fileno(): sock for sock in sockets}
+    worked: List[int] = []
     poll = select.poll()
     for fd in waiting:
         poll.register(fd, select.POLLOUT)
-    deadline = time.monotonic() + CONNECT_SECONDS
+    deadline = time.monotonic() + _ROUND_SECONDS
     while waiting and time.monotonic() < deadline:
         for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             poll.unregister(fd)
-            one = waiting.pop(fd)
-            if one.client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                worked.append(one)
+            if waiting.pop(fd).getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                worked.append(fd)
     return worked
