@@ -14,7 +14,7 @@ from typing import Any
 
 from lab.core import by_hand, kmsg
 from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
-from lab.core.mitigation import removal_words
+from lab.core.mitigation import command_words, removal_words
 from lab.core.plan import RemoveStep
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
@@ -344,7 +344,7 @@ def _holder(holder: Json) -> HolderView:
 def _mitigation(found: Json | None) -> MitigationView | None:
     if not found:
         return None
-    commands = tuple(shlex.join(argv) for argv in found["commands"])
+    commands = tuple(command_words(argv) for argv in found["commands"])
     return MitigationView(str(found["outcome"]), str(found["reason"]), commands, tuple(found.get("advice", ())))
 
 

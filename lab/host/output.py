@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.core.mitigation import removal_words
+from lab.core.mitigation import command_words, removal_words
 from lab.core.result import mark
 from lab.core.text import aligned, printable
 
@@ -56,7 +55,7 @@ def _mitigation(cell: Json) -> list[str]:
     found = cell.get("mitigation")  # older results have no such key
     if not found:
         return []
-    commands = (f"    {shlex.join(argv)}" for argv in found["commands"])
+    commands = (f"    {command_words(argv)}" for argv in found["commands"])
     advice = (f"    {line}" for line in found.get("advice", ()))
     return [f"  mitigated: {found['outcome']} ({found['reason']})", *commands, *advice]
 

@@ -21,6 +21,7 @@ from lab.core.mitigation import (
     Judged,
     Mitigation,
     called_for,
+    command_words,
     mitigated,
     outcome,
     planned_commands,
@@ -560,6 +561,15 @@ def test_a_handle_is_told_to_be_the_guests() -> None:
     by_number = outcome(judged("tracked", held_by=(LIMIT, OTHER)), None, ()).advice
     assert any("nft -a list chain ip t c" in line for line in by_number)
     assert any("iptables-legacy -t filter -S INPUT" in line for line in by_number)
+
+
+def test_of_a_command_with_hundreds_of_rules_people_read_the_ends() -> None:
+    assert command_words(RULE.remove) == " ".join(RULE.remove)
+    text = command_words(("sh", "-c", "first " + "-D c rule\n" * 1000 + " last"))
+    assert text.startswith("sh -c 'first -D c rule")
+    assert text.endswith(" last'")
+    assert "[9,419 characters, which mitigation/plan.json has]" in text
+    assert len(text) < 700
 
 
 def test_a_guest_may_say_anything_of_its_peers() -> None:

@@ -4,7 +4,7 @@ A cell names its holders with the command that removes each. That is tried in a 
 commands, then the same load. What both machines showed makes the outcome.
 """
 
-from lab.core.mitigation.advice import FIREWALL, removal_words
+from lab.core.mitigation.advice import FIREWALL, command_words, removal_words
 from lab.core.mitigation.judged import Judged, judged
 from lab.core.mitigation.outcome import OUTCOMES, Mitigation, called_for, outcome
 from lab.core.mitigation.removal import Commands, Removal, mitigated, planned_commands, removal_of
@@ -17,6 +17,7 @@ __all__ = [
     "Mitigation",
     "Removal",
     "called_for",
+    "command_words",
     "judged",
     "mitigated",
     "outcome",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lab.core.mitigation.removal import Removal, deleted_by_handle
@@ -16,6 +16,7 @@ _INSTEAD = (
     "or replace the whole ruleset, its policy and the rules that drop, by one that needs no connection tracking",
 )
 _MOST_PLACES = 10  # of which how to find them is told
+_MOST_CHARACTERS = 600  # of a command, in what people read
 
 
 def removal_words(holder: Mapping[str, Any]) -> tuple[str, str]:
@@ -24,6 +25,16 @@ def removal_words(holder: Mapping[str, Any]) -> tuple[str, str]:
         return "", FIREWALL
     found = next(deleted_by_handle(tuple(holder["remove"])), None)
     return shlex.join(holder["remove"]), f"the handle is the guest's; {_find(*found[:3])}" if found is not None else ""
+
+
+def command_words(argv: Sequence[str]) -> str:
+    """A command that was run, as what one types; the middle of one with hundreds of rules is left out."""
+    text = shlex.join(argv)
+    left_out = len(text) - _MOST_CHARACTERS
+    if left_out <= 0:
+        return text
+    half = _MOST_CHARACTERS // 2
+    return f"{text[:half]} [{left_out:,} characters, which mitigation/plan.json has] {text[-half:]}"
 
 
 def advice(removal: Removal) -> tuple[str, ...]:
