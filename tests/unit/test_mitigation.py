@@ -94,6 +94,13 @@ class FirewallHolder(Holder):
 FIREWALL_RULE = FirewallHolder(**{**vars(OTHER), "rule": "ct state established accept"})
 
 
+@dataclass(frozen=True)
+class Counted(Measured):
+    """Numbers with so many entries of the load, however they were counted."""
+
+    load_entries: int | None = None
+
+
 def counts(lost: int, of: int = 1000) -> Mapping[str, int]:
     held = of - lost
     return {"attempted": of, "held": held, "failed": 0, "lost": 0, "accepted": held, "stalled": lost, "untried": 0}
@@ -122,7 +129,7 @@ def judged(
     cause = "timeout" if finding == "other-loss" else None
     if lost is None:
         lost = 900 if finding in ("table-full", "other-loss") else 0
-    measured = Measured(wanted=1000, connections=counts(lost), load_entries=entries, newcomers=newcomers)
+    measured = Counted(wanted=1000, connections=counts(lost), load_entries=entries, newcomers=newcomers)
     listed = (LISTED,) * (RULE in held_by) + (LISTED_OTHER,) * (OTHER in held_by)
     return Judged(
         Finding(finding, said, cause, measured),

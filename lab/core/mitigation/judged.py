@@ -36,9 +36,11 @@ class Judged:
         counts = self.finding.measured.connections
         if counts is None:
             return None
-        late = self.finding.measured.newcomers or {"connections": 0, "held": 0}
-        begun = counts["attempted"] + late["connections"]
-        return begun - min(counts["held"], counts["accepted"]) - late["held"], begun
+        begun, lasted = counts["attempted"], min(counts["held"], counts["accepted"])
+        if (late := self.finding.measured.newcomers) is not None:
+            begun += late["connections"]
+            lasted += min(late["held"], late.get("accepted", late["held"]))
+        return begun - lasted, begun
 
 
 def judged(evidence: Evidence, finding: Finding) -> Judged:
