@@ -59,7 +59,7 @@ def prove(evidence: Evidence, finding: Finding) -> Proofs:
     """The proofs of a cell. A recorded text that cannot be read is a proof that cannot say."""
     snapshot = evidence.after or evidence.before
     listed = _hooks_attached(snapshot)
-    found = holders_in(evidence, snapshot)
+    found = found_holders(evidence, snapshot)
     held = None if found is None else LOAD_FAMILY in held_families(found)
     behaviour = _BEHAVIOUR.get(finding.name)
     notrack = _has_notrack(snapshot)
@@ -104,7 +104,7 @@ def _hooks_attached(snapshot: Snapshot | None) -> bool | None:
     return None if families is None else LOAD_FAMILY in families
 
 
-def holders_in(evidence: Evidence, snapshot: Snapshot | None) -> tuple[Holder, ...] | None:
+def found_holders(evidence: Evidence, snapshot: Snapshot | None) -> tuple[Holder, ...] | None:
     """What held conntrack in one of the evidence's states; None where its rulesets were not recorded."""
     if snapshot is None or evidence.kernel_release is None:
         return None

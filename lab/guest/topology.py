@@ -88,8 +88,8 @@ def build(name: str) -> Dict[str, Any]:
             _await_up(end)
         sysctls = {"router": set_existing({"net.ipv4.ip_forward": 1})}
         _require_all_set(sysctls["router"])
-        for role, end in ENDS.items():
-            with inside(end.namespace):
+        for role in ENDS:
+            with _inside(role):
                 sysctls[role] = set_existing(_limits())
     except BaseException:
         remove(name)
@@ -110,16 +110,27 @@ def remove(name: str) -> None:
 def enter(name: str, role: str) -> None:
     """Move this process (this thread of it) to where "client" or "server" stands; raises TopologyError."""
     end = ENDS[role]
-    if not _is_loopback(name):
-        _enter(end.namespace)
-
-
-def _enter(namespace: str) -> None:
-    path = _NAMESPACES_FOLDER + namespace
+    if _is_loopback(name):
+        return
+    path = _NAMESPACES_FOLDER + end.namespace
     try:
         _set_namespace(path)
     except OSError as error:
         raise TopologyError("{} cannot be entered: {}".format(path, error_name(error)))
+
+
+@contextmanager
+def in_namespace(namespace: str) -> Iterator[None]:
+    """Within a named namespace for a while; what is done there is done by this thread. Raises OSError."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _set_namespace(_NAMESPACES_FOLDER + namespace)
+        try:
+            yield
+        finally:
+            _set_namespace_of(home)
+    finally:
+        os.close(home)
 
 
 def server_address(name: str) -> str:
@@ -232,11 +243,11 @@ def _require_all_set(outcome: Dict[str, Dict[str, Any]]) -> None:
 
 
 @contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """Within a namespace for a while; what is done there is done by this process. Raises TopologyError."""
+def _inside(role: str) -> Iterator[None]:
+    """Within a namespace for a while; what is done there is done by this process."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _enter(namespace)
+        enter(NETNS, role)
         try:
             yield
         finally:
@@ -262,7 +273,7 @@ def _set_namespace_of(fd: int) -> None:
 
 
 def _untrack(role: str) -> Dict[str, Any]:
-    with inside(ENDS[role].namespace):
+    with _inside(role):
         if not _tracks():
             return {"tracked": False, "commands": []}
         outcomes: List[Dict[str, Any]] = []

@@ -10,7 +10,7 @@ from lab.core.evidence import Evidence
 from lab.core.finding import Finding
 from lab.core.holders import Holder
 from lab.core.mitigation.ruleset import ListedRule, listed_rules
-from lab.core.proofs import Proofs, holders_in, prove
+from lab.core.proofs import Proofs, found_holders, prove
 
 
 @dataclass(frozen=True)
@@ -47,5 +47,5 @@ def judged(evidence: Evidence, finding: Finding) -> Judged:
     """What the evidence shows beside its finding."""
     before = evidence.before
     return Judged(
-        finding, prove(evidence, finding), holders_in(evidence, before), listed_rules(before), peer=evidence.peer
+        finding, prove(evidence, finding), found_holders(evidence, before), listed_rules(before), peer=evidence.peer
     )
