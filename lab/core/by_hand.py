@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from lab.core.plan import CellPlan, open_at_once
+from lab.core.plan import CellPlan, RemoveStep, open_at_once
 from lab.core.scenario import FileStep, LoadSpec, RunStep, Step, SysctlStep, UnloadStep
 
 ROUTED = "netns"
@@ -121,7 +121,7 @@ def end(client, peer):
 }
 
 
-def commands(step: Step) -> str:
+def commands(step: Step | RemoveStep) -> str:
     """A step, its placeholders filled in, as what one types."""
     match step:
         case RunStep(argv, refused):
@@ -132,6 +132,8 @@ def commands(step: Step) -> str:
             return "\n".join(_sysctl(name, value) for name, value in values)
         case UnloadStep(modules):
             return _unload(modules)
+        case RemoveStep(argv, _):
+            return shlex.join(argv)
 
 
 def settings(plan: CellPlan) -> str:

@@ -68,6 +68,7 @@ class Evidence:
     facts: Facts = UNKNOWN_MACHINE
     lost: str | None = None  # why the machine was lost, in the last of its tries
     skipped: str | None = None  # why this machine cannot have the scenario
+    peer: Json | None = field(default=None, hash=False)  # which connections with other hosts worked, after the load
 
     @property
     def kernel_release(self) -> str | None:

@@ -93,11 +93,30 @@ class Overrides:
 
 
 @dataclass(frozen=True)
+class ExpectedRule:
+    """The rule that must be at a place: a number in iptables' chain, or a handle of nftables."""
+
+    listing: tuple[str, ...]  # argv that prints the chain
+    chain: str
+    number: int | None
+    handle: int | None
+    rule: str
+
+
+@dataclass(frozen=True)
+class RemoveStep:
+    """Run a program that removes rules by their places, if those rules are there and no others."""
+
+    argv: tuple[str, ...]
+    expected: tuple[ExpectedRule, ...]
+
+
+@dataclass(frozen=True)
 class PlannedStep:
     """A step with every placeholder filled in; `key` is where the file has it."""
 
     key: str
-    step: Step
+    step: Step | RemoveStep
 
 
 @dataclass(frozen=True)
@@ -285,6 +304,9 @@ def step_request(planned: PlannedStep) -> dict[str, object]:
             what = {"kind": "sysctl", "values": dict(values)}
         case UnloadStep(modules):
             what = {"kind": "unload", "modules": list(modules)}
+        case RemoveStep(argv, expected):
+            rules = [{**vars(one), "listing": list(one.listing)} for one in expected]
+            what = {"kind": "remove", "argv": list(argv), "expected": rules}
     return {"key": planned.key, **what}
 
 
@@ -328,8 +350,10 @@ def describe_outcome(plan: CellPlan, outcome: Mapping[str, object]) -> str:
     return _printable(f"{step}: {', '.join(parts)}{wanted}{f': {complaint}' if complaint else ''}")
 
 
-def _describe_step(step: Step) -> tuple[str, ...]:
+def _describe_step(step: Step | RemoveStep) -> tuple[str, ...]:
     match step:
+        case RemoveStep(argv, _):
+            return (f"run {shlex.join(argv)}",)
         case RunStep(argv, refused):
             return (f"run {shlex.join(argv)}{' (must be refused)' if refused else ''}",)
         case FileStep(path, text):

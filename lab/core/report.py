@@ -15,6 +15,8 @@ from typing import Any
 from lab.core import by_hand, kmsg
 from lab.core.holders import groups, stored_holder
 from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
+from lab.core.mitigation import command_words
+from lab.core.plan import RemoveStep
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
 from lab.core.timeline import Panel
@@ -61,7 +63,7 @@ class StepView:
 
 @dataclass(frozen=True)
 class HolderView:
-    """What holds conntrack, where it is, and what removes it."""
+    """What holds conntrack, where it is, what to know of it, and what removes it, where it should be removed."""
 
     place: str
     rule: str
@@ -76,6 +78,7 @@ class MitigationView:
     outcome: str
     reason: str
     commands: tuple[str, ...]
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -341,8 +344,8 @@ def _holders(found: Sequence[Json]) -> Iterable[HolderView]:
 def _mitigation(found: Json | None) -> MitigationView | None:
     if not found:
         return None
-    commands = tuple(shlex.join(argv) for argv in found["commands"])
-    return MitigationView(str(found["outcome"]), str(found["reason"]), commands)
+    commands = tuple(command_words(argv) for argv in found["commands"])
+    return MitigationView(str(found["outcome"]), str(found["reason"]), commands, tuple(found.get("advice", ())))
 
 
 def _steps(plan: Json | None, outcomes: Sequence[Json]) -> Iterable[StepView]:
@@ -365,11 +368,12 @@ def _command(step: Json) -> str:
     return by_hand.commands(make(step)) if make is not None else " ".join(f"{name}={step[name]}" for name in step)
 
 
-_STEPS: Mapping[str, Callable[[Json], Step]] = {
+_STEPS: Mapping[str, Callable[[Json], Step | RemoveStep]] = {
     "run": lambda step: RunStep(tuple(step["argv"]), bool(step.get("refused"))),
     "file": lambda step: FileStep(step["path"], step["text"]),
     "sysctl": lambda step: SysctlStep(tuple((name, str(value)) for name, value in step["values"].items())),
     "unload": lambda step: UnloadStep(tuple(step["modules"])),
+    "remove": lambda step: RemoveStep(tuple(step["argv"]), ()),
 }
 
 

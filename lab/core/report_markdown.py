@@ -70,7 +70,9 @@ def _reason(cell: CellView) -> str:
     for one in cell.holders or ():
         note = f" ({words(one.note)})" if one.note else ""
         lines.append(f"- held by {words(one.place)}: {_quoted(one.rule)}{note}")
-    lines += [f"- mitigated: {words(cell.mitigation.outcome)}"] if cell.mitigation else []
+    if cell.mitigation:
+        lines.append(f"- mitigated: {words(cell.mitigation.outcome)}: {_quoted(cell.mitigation.reason)}")
+        lines += [f"- {words(line)}" for line in cell.mitigation.advice]
     lines += [f"- {words(cell.disagreement)}"] if cell.disagreement else []
     return "\n".join(lines)
 

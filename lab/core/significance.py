@@ -11,6 +11,8 @@ from itertools import accumulate, groupby
 LEVEL = 0.05
 # up to so many values together the rank test counts every arrangement; beyond, it takes the normal approximation
 MOST_COUNTED = 50
+# up to so many values together Fisher's test takes milliseconds
+MOST_EXACT = 2000
 
 
 def fisher(hits: int, size: int, other_hits: int, other_size: int) -> Fraction:
@@ -25,6 +27,22 @@ def fisher(hits: int, size: int, other_hits: int, other_size: int) -> Fraction:
         ways.append(ways[-1] * (size - count) * (total - count) // ((count + 1) * (other_size - total + count + 1)))
     seen = ways[hits - least]
     return Fraction(sum(way for way in ways if way <= seen), math.comb(both, total))
+
+
+def shares_test(hits: int, size: int, other_hits: int, other_size: int) -> float:
+    """Fisher's test for samples of any size: beyond MOST_EXACT values together the normal approximation of the
+    difference of two shares, with the correction for continuity. 1 where a sample is empty.
+    """
+    if not (size and other_size):
+        return 1.0
+    if size + other_size <= MOST_EXACT:
+        return float(fisher(hits, size, other_hits, other_size))
+    share = (hits + other_hits) / (size + other_size)
+    deviation = math.sqrt(share * (1 - share) * (1 / size + 1 / other_size))
+    if not deviation:
+        return 1.0
+    distance = abs(hits / size - other_hits / other_size) - (1 / size + 1 / other_size) / 2
+    return math.erfc(max(0.0, distance) / deviation / math.sqrt(2))
 
 
 def smallest_p(size: int, other_size: int) -> Fraction:

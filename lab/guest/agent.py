@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
 
-from lab.guest import machine, shell, topology
+from lab.guest import machine, peer, shell, topology
 from lab.guest.apply import apply_steps
 from lab.guest.channel import Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
@@ -46,6 +46,7 @@ class Agent:
             "load": self._load,
             "check": self._check,
             "release": self._release,
+            "peer": self._peer,
             "kernel_log": self._kernel_log,
             "shell": self._shell,
         }
@@ -132,6 +133,10 @@ class Agent:
     def _release(self, request: Dict[str, Any], reply: Reply) -> Any:
         self.close()
         return {}
+
+    def _peer(self, request: Dict[str, Any], reply: Reply) -> Any:
+        self._release(request, reply)  # what a load of thousands sends again would be in the way
+        return peer.try_peers()
 
     def _kernel_log(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is None:

@@ -7,7 +7,8 @@ import subprocess
 import time
 from typing import IO, Any, Callable, Dict, List, NamedTuple, Sequence
 
-from lab.guest.files import as_path, error_name, sysctl_path, write_text
+from lab.guest.files import MAX_TEXT_BYTES, as_path, error_name, sysctl_path, write_text
+from lab.guest.removal import mismatch
 
 STEP_SECONDS = 60.0
 _BUSY_SECONDS = 2.0
@@ -43,7 +44,7 @@ def _as_wanted(outcome: Outcome, refused: bool) -> bool:
     return bool(outcome["exit_status"] == 0)
 
 
-def run_command(argv: List[str], seconds: float) -> Outcome:
+def run_command(argv: List[str], seconds: float, limit: int = _MAX_OUTPUT) -> Outcome:
     """Run a program to its end: exit status (shell's numbers for a missing one or a signal), bounded output."""
     try:
         process = start_command(argv)
@@ -51,7 +52,7 @@ def run_command(argv: List[str], seconds: float) -> Outcome:
         status = 127 if isinstance(error, FileNotFoundError) else 126
         stderr = "{}: {}".format(argv[0], getattr(error, "strerror", None) or error)
         return {"argv": argv, "exit_status": status, "ended_by_itself": False, "stdout": "", "stderr": stderr}
-    ended = finish_command(process, seconds, _MAX_OUTPUT)
+    ended = finish_command(process, seconds, limit)
     late = [] if ended.by_itself else ["killed: it had not ended after {:g} s".format(seconds)]
     return {
         "argv": argv,
@@ -195,6 +196,22 @@ def _remove(module: str) -> Outcome:
         time.sleep(0.05)
 
 
+def _remove_rules(step: Dict[str, Any]) -> Outcome:
+    """Run the step's program if at every place that it names the expected rule is there, and nothing else."""
+    listings: Dict[Any, Outcome] = {}
+    for expected in step["expected"]:
+        listing = tuple(expected["listing"])
+        if listing not in listings:
+            listings[listing] = run_command(list(listing), STEP_SECONDS, MAX_TEXT_BYTES)
+        listed = listings[listing]
+        if listed["exit_status"] != 0:
+            return dict(listed, stdout="")
+        another = mismatch(listed["stdout"], expected)
+        if another is not None:
+            return {"argv": step["argv"], "exit_status": 1, "stdout": "", "stderr": another}
+    return _run(step)
+
+
 def loaded_modules() -> List[str]:
     """The names in /proc/modules; empty on a kernel without modules."""
     try:
@@ -213,4 +230,5 @@ _KINDS: Dict[str, Callable[[Dict[str, Any]], Outcome]] = {
     "file": _file,
     "sysctl": _sysctl,
     "unload": _unload,
+    "remove": _remove_rules,
 }

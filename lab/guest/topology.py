@@ -119,6 +119,20 @@ def enter(name: str, role: str) -> None:
         raise TopologyError("{} cannot be entered: {}".format(path, error_name(error)))
 
 
+@contextmanager
+def in_namespace(namespace: str) -> Iterator[None]:
+    """Within a named namespace for a while; what is done there is done by this thread. Raises OSError."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _set_namespace(_NAMESPACES_FOLDER + namespace)
+        try:
+            yield
+        finally:
+            _set_namespace_of(home)
+    finally:
+        os.close(home)
+
+
 def server_address(name: str) -> str:
     """The address that the server listens on and the client connects to."""
     return _LOOPBACK_ADDRESS if _is_loopback(name) else ENDS[SERVER].address

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.core.holders import Group, groups, stored_holder
+from lab.core.mitigation import command_words
 from lab.core.result import mark
 from lab.core.text import aligned, printable
 
@@ -58,8 +59,9 @@ def _mitigation(cell: Json) -> list[str]:
     found = cell.get("mitigation")  # older results have no such key
     if not found:
         return []
-    commands = (f"    {shlex.join(argv)}" for argv in found["commands"])
-    return [f"  mitigated: {found['outcome']} ({found['reason']})", *commands]
+    commands = (f"    {command_words(argv)}" for argv in found["commands"])
+    advice = (f"    {line}" for line in found.get("advice", ()))
+    return [f"  mitigated: {found['outcome']} ({found['reason']})", *commands, *advice]
 
 
 def markdown_table(cells: Sequence[Json]) -> str:

@@ -55,6 +55,7 @@ class Recording:
     load: Mapping[str, Any] | None = None
     kernel_log: str | None = None
     kernel_log_holes: Mapping[str, Any] | None = None
+    peer: Mapping[str, Any] | None = None  # which connections with other hosts worked
     console: str = ""
     logs: Mapping[str, str] = field(default_factory=dict)  # what the programs that made the machine printed
     lost: str | None = None
@@ -78,10 +79,12 @@ async def record(
     recording: Recording,
     on_progress: OnProgress,
     kernel_config: str | None = None,
+    with_peer: bool = False,
 ) -> None:
     """Run the plan in the machine, filling `recording` as it goes. Raises GuestLost.
 
-    `kernel_config` is what is known of the kernel's configuration from outside, for machines that do not have it.
+    `with_peer` tries connections with other hosts when all else is recorded. `kernel_config` is what is known of the
+    kernel's configuration from outside, for machines that do not have it.
     """
     await reach_state(machine, plan, deadlines, recording, on_progress, kernel_config)
     if recording.skipped is not None:
@@ -99,6 +102,9 @@ async def record(
         recording.kernel_log = _text(log, "text")
         # an agent that does not tell of holes leaves it unknown whether there are any
         recording.kernel_log_holes = {name: log[name] for name in ("overwritten", "truncated") if name in log} or None
+    if with_peer and recording.load is not None:
+        with recording.stage("collect"):
+            recording.peer = await _try_peers(machine, deadlines)
 
 
 async def reach_state(
@@ -190,6 +196,14 @@ async def _load(
             marks=[LOAD_BEGINS, LOAD_ENDS],
             **request["load"],
         )
+
+
+async def _try_peers(machine: Machine, deadlines: Deadlines) -> Mapping[str, Any]:
+    """What worked, or why nothing could be tried: the evidence is whole without it."""
+    try:
+        return await machine.call("peer", deadline_seconds=deadlines.collect)
+    except GuestLost as lost:
+        return {"attempts": None, "error": str(lost)[:1000]}
 
 
 async def _check_load(machine: Machine, deadlines: Deadlines, recording: Recording) -> None:

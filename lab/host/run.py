@@ -18,7 +18,6 @@ from lab.core.facts import Facts
 from lab.core.finding import Finding, judge
 from lab.core.mitigation import Judged, Mitigation
 from lab.core.plan import CellPlan
-from lab.core.proofs import prove
 from lab.core.result import Try, cell_result
 from lab.core.scenario import Scenario, parse_scenario
 from lab.host import store
@@ -96,8 +95,8 @@ class Runner:
     async def _mitigate(self, job: Job, folder: Path) -> bool:
         """Try the removal in a second machine, if there is any; returns whether there was one."""
         first = _read(folder).judged
-        removal = mitigation.commands(first.held_by)
-        if not (mitigation.called_for(first) and removal):
+        removal = mitigation.removal_of(first)
+        if not (mitigation.called_for(first) and removal.steps):
             return False
         second = replace(job, plan=mitigation.mitigated(job.plan, removal), is_mitigation=True)
         (folder / MITIGATION).mkdir()
@@ -137,6 +136,7 @@ class Runner:
                         recording,
                         lambda seen: self._tell(job, seen),
                         job.kernel_config,
+                        with_peer=job.mitigate,
                     )
                     if kept is not None:
                         await machine.keep(kept)
@@ -205,7 +205,7 @@ def _read(folder: Path) -> _Read:
         finding = Finding("inconclusive", f"the evidence cannot be read: {error}")
         return _Read(Judged(finding, None), Evidence().facts, None)
     finding = judge(evidence)
-    return _Read(Judged(finding, prove(evidence, finding)), evidence.facts, evidence.samples)
+    return _Read(mitigation.judged(evidence, finding), evidence.facts, evidence.samples)
 
 
 def _write_result(

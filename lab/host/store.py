@@ -119,7 +119,7 @@ def write_recording(folder: Path, recording: Recording, plan: CellPlan, scenario
     evidence = folder / "evidence"
     evidence.mkdir()
     write_json(evidence / "steps.json", {"reached": recording.reached, "steps": recording.steps})
-    for name in ("machine", "topology", "settings", "load", "kernel_log_holes"):
+    for name in ("machine", "topology", "settings", "load", "kernel_log_holes", "peer"):
         if (content := getattr(recording, name)) is not None:
             write_json(evidence / f"{name}.json", content)
     (evidence / "samples.jsonl").write_text("".join(f"{line}\n" for line in recording.samples), encoding="utf-8")
@@ -157,6 +157,7 @@ def read_evidence(folder: Path) -> Evidence:
         facts=read_facts(folder),
         lost=_read_why(evidence, "lost"),
         skipped=_read_why(evidence, "skipped"),
+        peer=_read_json(evidence / "peer.json"),
     )
 
 

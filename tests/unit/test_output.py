@@ -107,6 +107,22 @@ def test_holders_and_disagreements_are_told() -> None:
     assert "debian12: the hooks say so" in text
 
 
+def test_a_removal_that_is_not_to_be_done_as_it_stands_says_so() -> None:
+    kept = {**HOLDER, "part_of_firewall": True}
+    text = human_table([cell(holders=[kept])])
+    assert "remove it" not in text
+    assert "part of a firewall: removing it cuts replies to this host's own connections" in text
+    by_handle = {**HOLDER, "backend": "nft", "remove": ["nft", *"delete rule inet t in handle 7".split()]}
+    text = human_table([cell(holders=[by_handle])])
+    assert "remove it: nft delete rule inet t in handle 7" in text
+    assert "the handle is this guest's: `nft -a list chain " in text
+
+
+def test_advice_is_told_after_the_commands() -> None:
+    text = human_table([cell(holders=[HOLDER], mitigation={**MITIGATION, "advice": ["raise the max"]})])
+    assert text.endswith("\n    modprobe -r x\n    raise the max")
+
+
 MITIGATION = {
     "outcome": "fixes",
     "reason": "all 2000 were held",

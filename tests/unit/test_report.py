@@ -188,6 +188,7 @@ def test_the_state_as_commands_and_how_they_ended() -> None:
         {"key": "state[2]", "kind": "sysctl", "values": {"net.ipv4.tcp_syncookies": 0}},
         {"key": "state[3]", "kind": "file", "path": "/etc/x", "text": "y\n"},
         {"key": "state[4]", "kind": "unload", "modules": ["nf_nat"]},
+        {"key": "mitigation[0]", "kind": "remove", "argv": ["iptables", "-D", "a b", "2"], "expected": []},
     ]
     outcomes = ({"exit_status": 0, "stdout": "x" * 3000}, {"exit_status": 1, "stderr": "no\n", "as_wanted": False})
     (cell,) = made(result(), plan={"steps": steps}, outcomes=outcomes).cells
@@ -196,11 +197,12 @@ def test_the_state_as_commands_and_how_they_ended() -> None:
     assert first.output.endswith("\n... (3,000 characters)") and len(first.output) < 2100
     assert second.command == "modprobe 'a b'  # must fail"
     assert (second.ended, second.output) == ("exit status 1, which was not wanted", "no")
-    assert [step.ended for step in rest] == ["not reached"] * 3
+    assert [step.ended for step in rest] == ["not reached"] * 4
     assert [step.command.splitlines()[0] for step in rest] == [
         "sysctl -w net.ipv4.tcp_syncookies=0",
         "cat > /etc/x << 'EOF'",
         "sleep 1  # what was flushed is freed in the background",
+        "iptables -D 'a b' 2",
     ]
 
 

@@ -202,6 +202,53 @@ async def test_where_nothing_is_to_be_removed_there_is_one_machine_and_a_reason(
     assert judge_run(ran.run)[0]["mitigation"] is None, "that it was asked for is in the manifest alone"
 
 
+async def test_what_is_removed_is_what_held_conntrack_before_the_load(tmp_path: Path) -> None:
+    """A rule that came during the load is not in the state in which the removal runs."""
+    folder = tmp_path / "more"
+    shutil.copytree(recorded(PRESENT), folder)
+    after = folder / "evidence" / "after" / "iptables-nft-save.txt"
+    rule = "-A POSTROUTING -o eth0 -j MASQUERADE\n"
+    assert rule in after.read_text()
+    after.write_text(after.read_text().replace(rule, f"-A POSTROUTING -j MASQUERADE\n{rule}"))
+    ran = await run(tmp_path / "results", PRESENT, InTurn(folder, recorded(FLUSHED)))
+    assert ran.result["mitigation"]["commands"] == [REMOVAL]
+
+
+PEERS = {"in": True, "out": True}
+
+
+def with_peers(tmp_path: Path, cell: str, **worked: bool) -> Path:
+    """A copy of a recorded cell that tells of other hosts as well."""
+    folder = tmp_path / f"peers of {cell}"
+    shutil.copytree(recorded(cell), folder)
+    attempts = [{"way": way, "port": 22, "worked": one} for way, one in worked.items()]
+    (folder / "evidence" / "peer.json").write_text(json.dumps({"attempts": attempts, "error": None}))
+    return folder
+
+
+@pytest.mark.parametrize(("after", "outcome"), [({}, "fixes"), ({"out": False}, "worse")])
+async def test_other_hosts_are_tried_in_both_machines(tmp_path: Path, after: dict[str, bool], outcome: str) -> None:
+    folders = (with_peers(tmp_path, PRESENT, **PEERS), with_peers(tmp_path, FLUSHED, **{**PEERS, **after}))
+    ran = await run(tmp_path / "results", PRESENT, InTurn(*folders))
+    found = ran.result["mitigation"]
+    assert (found["outcome"], found["peer"]["cut"]) == (outcome, ["out 22"] if after else [])
+    assert read_evidence(ran.cell).peer == read_evidence(folders[0]).peer
+    assert read_evidence(ran.inner).peer == read_evidence(folders[1]).peer
+    assert judge_run(ran.run)[0]["mitigation"] == found
+
+
+async def test_without_a_mitigation_no_other_host_is_tried(tmp_path: Path) -> None:
+    ran = await run(tmp_path / "results", PRESENT, InTurn(with_peers(tmp_path, PRESENT, **PEERS)), mitigate=False)
+    assert read_evidence(ran.cell).peer is None
+
+
+async def test_a_machine_that_cannot_try_other_hosts_is_not_lost(tmp_path: Path) -> None:
+    ran = await run(tmp_path, PRESENT, InTurn(recorded(PRESENT), recorded(FLUSHED)))
+    assert [one["lost"] for one in ran.result["tries"]] == [None]
+    assert (read_evidence(ran.cell).peer or {})["attempts"] is None
+    assert (ran.result["mitigation"]["outcome"], ran.result["mitigation"]["peer"]) == ("fixes", None)
+
+
 # -- second machines that are lost, or say nothing --------------------------------------------------------------------
 
 

@@ -15,12 +15,14 @@ from lab.core import significance
 from lab.core.significance import (
     LEVEL,
     MOST_COUNTED,
+    MOST_EXACT,
     fisher,
     holm,
     median,
     outcome_factor,
     outcomes_test,
     rank_test,
+    shares_test,
     smallest_p,
 )
 
@@ -199,3 +201,24 @@ def test_holm_in_numbers() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.02]) == [0.02]
+
+
+# -- shares of samples of any size ------------------------------------------------------------------------------------
+
+
+def test_shares_of_small_samples_are_compared_exactly() -> None:
+    assert shares_test(900, 1000, 850, 1000) == float(fisher(900, 1000, 850, 1000))
+    assert shares_test(0, 0, 3, 3) == shares_test(3, 3, 0, 0) == 1.0
+
+
+@pytest.mark.parametrize(("hits", "other"), [(500, 500), (500, 540), (500, 560), (20, 40), (0, 6)])
+def test_beyond_them_the_approximation_is_close(hits: int, other: int) -> None:
+    size = MOST_EXACT // 2 + 1
+    assert shares_test(hits, size, other, size) == pytest.approx(float(fisher(hits, size, other, size)), abs=0.02)
+
+
+def test_shares_of_large_samples() -> None:
+    assert shares_test(19_900, 20_000, 19_910, 20_000) > LEVEL
+    assert shares_test(19_900, 20_000, 19_000, 20_000) < 1e-9
+    assert shares_test(0, 20_000, 0, 20_000) == shares_test(20_000, 20_000, 20_000, 20_000) == 1.0
+    assert shares_test(0, 10**6, 1, 10**6) > LEVEL

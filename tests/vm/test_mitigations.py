@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab.core.plan import ExpectedRule, PlannedStep, RemoveStep
 from lab.host.run import judge_run
 from tests.vm.conftest import Guests, Ran
 
@@ -26,6 +27,9 @@ CONNLIMIT = ("--append", "INPUT", *"--protocol tcp --match connlimit --connlimit
 NOTRACK = tuple(
     ("--table", "raw", "--append", chain, "--jump", "CT", "--notrack") for chain in ("PREROUTING", "OUTPUT")
 )
+
+LISTENING = "grep -q :1E61 /proc/net/tcp"  # port 7777, of the load
+UNTIL = ("sh", "-c", f"until iptables-legacy -C {shlex.join(STATE[1:])}; do sleep 0.05; done")
 
 ALWAYS_ON = """
 [[state]]
@@ -60,6 +64,17 @@ def file(text: str) -> str:
 
 def steps(*argvs: tuple[str, ...]) -> str:
     return "".join(f"[[state]]\nrun = {list(argv)}\n" for argv in argvs)
+
+
+def in_background(script: str) -> tuple[str, ...]:
+    """A step that leaves a shell running."""
+    return ("sh", "-c", f"setsid sh -c {shlex.quote(script)} >/dev/null 2>&1 </dev/null &")
+
+
+def many(backend: str) -> str:
+    """Steps that make 300 rules, each of which holds conntrack."""
+    rules = "".join(f"-A c -d 10.0.0.{one % 256} -m mark --mark {one} -m state --state NEW\n" for one in range(300))
+    return file(f"*filter\n:c - [0:0]\n{rules}COMMIT\n") + steps((f"{backend}-restore", "/root/file"))
 
 
 def mitigate(guests: Guests, text: str, **chosen: str) -> Ran:
@@ -138,7 +153,27 @@ STATES = {
     "tracked, and room for all": State(steps((LEGACY, *MASQUERADE)), "tracked", 1, "fixes", most=5000),
     "lost to a rule, too": State(
         steps((LEGACY, *MASQUERADE), (LEGACY, *"--append INPUT --protocol tcp --dport 7778 --jump DROP".split())),
-        *("other-loss", 1, "no effect", "not attached any more", 5000),
+        *("other-loss", 1, "unknown", "another reason than the table", 5000),
+    ),
+    "a rule that comes with the load shifts the numbers": State(
+        steps(
+            (LEGACY, *CONNLIMIT),
+            in_background(f"until {LISTENING}; do sleep 0.05; done; {LEGACY} -I INPUT -p icmp -j ACCEPT"),
+        ),
+        *("table-full", 1, "fixes"),
+    ),
+    "a rule that comes back": State(
+        steps(
+            in_background(f"while :; do {LEGACY} -C {shlex.join(STATE[1:])} || {LEGACY} {shlex.join(STATE)}; done"),
+            UNTIL,
+        ),
+        *("table-full", 1, "no effect", "came back, held again by `-A INPUT"),
+    ),
+    "hundreds of rules, legacy": State(many(LEGACY), *("table-full", 1, "fixes")),
+    "hundreds of rules, nft": State(many(NFT), *("table-full", 1, "fixes")),
+    "hundreds of rules by handle": State(
+        ruleset("table ip t {\nchain c {\n" + "".join(f"ct mark {one} accept\n" for one in range(300)) + "}\n}\n"),
+        *("table-full", 1, "fixes"),
     ),
     "notrack for another protocol": State(
         steps(
@@ -162,6 +197,60 @@ def test_what_the_removal_does_to_a_state(guests: Guests, name: str) -> None:
     assert state.words in found["reason"]
     assert len(found["commands"]) == state.commands or state.commands is None
     assert judge_run(ran.run)[0] == ran.result
+
+
+def test_a_part_of_a_firewall_is_no_fix(guests: Guests) -> None:
+    """On loopback nothing is missed without it, for what the host sends there is accepted by its interface."""
+    rules = (
+        ("--append", "INPUT", "--in-interface", "lo", "--jump", "ACCEPT"),
+        ("--append", "INPUT", "--match", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "--jump", "ACCEPT"),
+        ("--append", "INPUT", "--protocol", "tcp", "--dport", "22", "--jump", "ACCEPT"),
+        ("--policy", "INPUT", "DROP"),
+    )
+    state = steps(*((LEGACY, *rule) for rule in rules))
+    ran = mitigate(guests, HEAD.format(name="firewall") + state + LOAD.format(most=100))
+    found = told(ran)
+    assert found["outcome"] in ("worse", "unknown"), found["reason"]
+    if found["outcome"] == "worse":
+        ways = {(one["way"], one["port"]): (one["before"], one["after"]) for one in found["peer"]["attempts"]}
+        assert ways["in", 22] == (True, True)
+        assert ways["in", 80] == (False, False)
+        assert ways["out", 443] == (True, False)
+        assert "out 443" in found["peer"]["cut"]
+    else:
+        assert [one["backend"] for one in found["kept"]] == [LEGACY]
+        assert (found["commands"], found["finding"]) == ([], None)
+
+
+def test_a_router_goes_on_forwarding(guests: Guests) -> None:
+    state = steps((LEGACY, *CONNLIMIT)) + '[[state]]\nsysctl = { "net.ipv4.ip_forward" = 1 }\n'
+    ran = mitigate(guests, HEAD.format(name="router") + state + LOAD.format(most=100))
+    found = told(ran)
+    assert found["outcome"] == "fixes", found["reason"]
+    assert {(one["way"], one["before"], one["after"]) for one in found["peer"]["attempts"]} == {
+        (way, True, True) for way in ("in", "out", "forwarded")
+    }
+
+
+@pytest.mark.parametrize("backend", [LEGACY, "nft"])
+def test_another_rule_at_the_place_is_left_alone(guests: Guests, backend: str) -> None:
+    by_number = ExpectedRule((LEGACY, "-t", "filter", "-S", "INPUT"), "INPUT", 1, None, "-A INPUT -p icmp -j DROP")
+    by_handle = ExpectedRule(("nft", "-s", "-a", "list", "chain", "ip", "t", "c"), "c", None, 2, "ct state new")
+    made = {
+        LEGACY: (steps((LEGACY, *STATE)), RemoveStep((LEGACY, "-D", "INPUT", "1"), (by_number,))),
+        "nft": (
+            ruleset("table ip t {\nchain c {\nct state invalid counter drop\n}\n}\n"),
+            RemoveStep(tuple("nft delete rule ip t c handle 2".split()), (by_handle,)),
+        ),
+    }
+    state, removal = made[backend]
+    (job,) = guests.jobs(HEAD.format(name="another") + state + LOAD.format(most=100))
+    plan = replace(job.plan, steps=(*job.plan.steps, PlannedStep("mitigation[0]", removal)))
+    ran = asyncio.run(guests.run_async(replace(job, plan=plan)))
+    assert ran.result["finding"] == "state-refused"
+    assert "the rule at that place is another one" in ran.result["reason"]
+    assert ran.result["reason"].rstrip().endswith(("ACCEPT`", "drop`")), "what is there is named"
+    assert len(ran.result["holders"]) == 1
 
 
 @pytest.mark.parametrize("backend", [LEGACY, NFT])

@@ -31,8 +31,8 @@ class Group:
 
     @property
     def remove(self) -> tuple[str, ...]:
-        """The command that removes it; of several, none."""
-        return self.example.remove if self.count == 1 else ()
+        """The command that removes it; of several none, and none of what should stay."""
+        return self.example.remove if self.count == 1 and not self.example.part_of_firewall else ()
 
 
 def groups(found: Sequence[Holder], most: int = MOST_GROUPS) -> tuple[Group, ...]:

@@ -72,6 +72,7 @@ class ReplayMachine:
             "topology": lambda on_event: self._recorded("topology"),
             "untrack_ends": lambda on_event: self._recorded("topology")["untracked_ends"],
             "check": lambda on_event: {"crash": None},
+            "peer": lambda on_event: self._recorded("peer"),
             "kernel_log": self._kernel_log,
         }
 
