@@ -179,7 +179,7 @@ def parse_scenario(text: str, path: str) -> Scenario:
     Raises ScenarioError with a line for each problem.
     """
     problems: list[_Problem] = []
-    root = _Table(_parse_toml(text, path), "", problems)
+    root = _Table(parse_toml(text, path), "", problems)
     version = _read_version(root)
     if version > SCENARIO_VERSION:  # other keys may mean anything there
         raise _error(path, problems)
@@ -272,7 +272,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 # -- the parts of a file ----------------------------------------------------------------------------------------------
 
 
-def _parse_toml(text: str, path: str) -> dict[str, object]:
+def parse_toml(text: str, path: str) -> dict[str, object]:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise ScenarioError(f"{path}: the file is empty", hint=f"begin with version = {SCENARIO_VERSION}")
