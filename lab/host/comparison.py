@@ -13,8 +13,8 @@ from lab.core.errors import LabError, ScenarioError
 from lab.core.expectation import FINDING_EVIDENCE
 from lab.core.result import RESULT_VERSION
 from lab.core.scenario import scenario_digest, scenario_meaning
-from lab.host.run import stored_scenario
 from lab.host.plain_files import read_json
+from lab.host.run import stored_scenario
 from lab.host.store import check_run
 
 MANIFEST, RESULTS = "manifest.json", "results.json"
@@ -42,12 +42,15 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def compare_runs(base: Path, new: Path, matches: Sequence[str] = ()) -> Comparison:
+def compare_runs(
+    base: Path, new: Path, matches: Sequence[str] = (), *, subset: bool = False, strict: bool = False
+) -> Comparison:
     """Compare two runs by their folders. Raises ScenarioError for what cannot be read or cannot be compared."""
     ours, theirs = load_run(base), load_run(new)
     differing = {cell["scenario"] for cell in ours.cells} & {cell["scenario"] for cell in theirs.cells}
     differing = {name for name in differing if _digests(ours, name) != _digests(theirs, name)}
-    return compare(_with_meanings(base, ours, differing), _with_meanings(new, theirs, differing), matches)
+    ours, theirs = _with_meanings(base, ours, differing), _with_meanings(new, theirs, differing)
+    return compare(ours, theirs, matches, subset=subset, strict=strict)
 
 
 def load_run(folder: Path) -> Run:

@@ -10,8 +10,8 @@ from pathlib import Path
 from lab.core.matrix import matrix_page
 from lab.core.pages import MADE_BY, scenario_index, scenario_page
 from lab.host import reference
+from lab.host.plain_files import write_aside
 from lab.host.scenario_files import load_scenario
-from lab.host.store import write_aside
 
 _SCENARIOS = Path("docs/scenarios")
 _MATRIX = Path("docs/matrix.md")

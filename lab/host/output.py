@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.core.result import mark
-from lab.core.text import aligned, printable
+from lab.core.text import aligned, printable, shortened
 
 Json = Mapping[str, Any]
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
 _HEADER = ("", "cell", "kernel", "finding", "expected", "held", "entries/max", "drops", "message", "seconds")
+_MOST_NAME = 60  # characters of a name in a table's column
+_MOST_LINE = 500
 _OCCUPANCY = "entries over time"
 
 
@@ -30,8 +32,12 @@ def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = Non
     for cell in cells:
         if mark(cell) not in ("ok", "-"):
             lines += ["", f"{cell['cell']}: {mark(cell)}", *(f"  {line}" for line in str(cell["reason"]).splitlines())]
-            if cell["because"]:
+            if cell["because"] and cell["expected"]:
                 lines.append(f"  expected {cell['expected']}: {cell['because']}")
+        elif mark(cell) == "-" and (cell["because"] or cell["finding"] == "state-refused"):
+            # nothing was expected of it, so the exit status is silent
+            lines += ["", f"{cell['cell']}: {cell['finding']}, and not judged"]
+            lines += [f"  {line}" for line in (*str(cell["reason"]).splitlines(), cell["because"]) if line]
         if cell["holders"] and cell["finding"] not in ("untracked", "state-refused"):
             lines += ["", f"{cell['cell']}: what holds conntrack", *map(_holder, cell["holders"])]
             lines += _mitigation(cell)
@@ -46,7 +52,7 @@ def _holder(holder: Json) -> str:
     place = " ".join(str(holder[key]) for key in ("backend", "family", "table", "chain") if holder[key])
     hidden = " (no packet reaches it)" if holder["reachable"] is False else ""
     mend = f"; remove it: {shlex.join(holder['remove'])}" if holder["remove"] else ""
-    return f"  {place}: {holder['rule']}{hidden}{mend}"
+    return f"  {shortened(place, _MOST_LINE)}: {shortened(str(holder['rule']), _MOST_LINE)}{hidden}{mend}"
 
 
 def _mitigation(cell: Json) -> list[str]:
@@ -68,7 +74,7 @@ def one_line(cell: Json) -> str:
     lost = len(cell["tries"]) - 1
     again = f" (after {lost} lost machine{'s' if lost > 1 else ''})" if lost > 0 else ""
     tried = f"; mitigated: {cell['mitigation']['outcome']}" if cell.get("mitigation") else ""
-    reason = str(cell["reason"]).splitlines()[0]
+    reason = shortened(next(iter(str(cell["reason"]).splitlines()), ""), _MOST_LINE)
     return printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {reason}{tried}")
 
 
@@ -79,7 +85,7 @@ def _row(cell: Json) -> tuple[str, ...]:
     return (
         mark(cell),
         str(cell["cell"]),
-        _shown(cell["kernel_release"]),
+        shortened(_shown(cell["kernel_release"]), _MOST_NAME),
         str(cell["finding"]),
         _shown(cell["expected"], "-"),
         f"{connections['held']}/{wanted}" if connections else "-",

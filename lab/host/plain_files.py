@@ -11,8 +11,9 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lab.core.errors import ScenarioError
 
@@ -35,10 +36,13 @@ class Damaged(ScenarioError):
 
     def __init__(self, path: Path, what: str, hint: str = _HINT) -> None:
         super().__init__(f"{path}: is damaged: {what}", hint=hint)
-        self.what = what
+        self.path, self.what = path, what
+
+    def __reduce__(self) -> tuple[type[Damaged], tuple[Path, str, str]]:
+        return Damaged, (self.path, self.what, self.hint)  # it comes out of the process in which a cell is judged
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """A regular file, open to be read. Raises FileNotFoundError, and Damaged for what is no regular file."""
     try:
         # O_NONBLOCK: a FIFO without a writer opens at once; for a regular file it means nothing

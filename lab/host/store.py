@@ -85,6 +85,16 @@ class RunFolder:
 
 
 @contextlib.contextmanager
+def unless_failed() -> Iterator[None]:
+    """For what is written while something may have failed already: an error on its way tells more than the next."""
+    try:
+        yield
+    except OSError as error:
+        if error.__context__ is None:
+            raise
+
+
+@contextlib.contextmanager
 def create_run(results: Path) -> Iterator[RunFolder]:
     """A new run's folder, which `latest` points to from now on; locked while the block runs.
 
@@ -184,7 +194,7 @@ def _read_why(evidence: Path, name: str) -> str | None:
     return None if content is None else str(content[name])
 
 
-def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
+def samples_csv(samples: tuple[Sample, ...]) -> str:
     """The samples as a table: times, connections, entries, and every counter column that this kernel has."""
     counters = list(dict.fromkeys(name for sample in samples for name in sample.counters or {} if name != "entries"))
     buffer = io.StringIO()
@@ -194,7 +204,7 @@ def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
     for sample in samples:
         row = [sample.seconds, *(getattr(sample, name) for name in counts), sample.entries, sample.table_max]
         writer.writerow(["" if value is None else value for value in [*row, *map(sample.counter, counters)]])
-    write_aside(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

@@ -52,7 +52,10 @@ def test_steps_run_in_order_until_one_does_not_do_what_it_should(tmp_path: Path)
     [
         (run("false", refused=True), True),
         (run("true", refused=True), False),
-        (run("sh", "-c", "kill -9 $$", refused=True), True),
+        (run("sh", "-c", "kill -9 $$", refused=True), False),
+        (run("sh", "-c", "kill -SEGV $$; sleep 9", refused=True), False),
+        (run("sh", "-c", "sh -c 'kill -SEGV $$'; exit $?", refused=True), False),
+        (run("sh", "-c", "exit 255", refused=True), True),
         (run("/nonexistent/program", refused=True), False),
         (run("sleep", "60", refused=True, deadline_seconds=0.1), False),
     ],
