@@ -90,6 +90,13 @@ class SavedState:
             return False
 
 
+def recorded_state(state: SavedState) -> str:
+    """What state.json says of the other files, by which `SavedState.complete` knows them."""
+    sizes = {path.name: path.stat().st_size for path in (state.memory, state.devices, state.console)}
+    digests = {path.name: sha256_of(path) for path in (state.devices, state.console)}
+    return json.dumps({"sizes": sizes, "sha256s": digests, "saved_at": time.time()})
+
+
 class QemuMachine:
     """A machine restored from a saved state."""
 
@@ -241,10 +248,7 @@ class QemuProvisioner:
                 async with self._booted(spec, state.memory, console, self._deadlines.boot) as process:
                     await _migrate(process, devices.fileno(), "migrate", _SAVE_SECONDS)
             state.console.write_text(console.text())
-            sizes = {path.name: path.stat().st_size for path in (state.memory, state.devices, state.console)}
-            digests = {path.name: sha256_of(path) for path in (state.devices, state.console)}
-            recorded = {"sizes": sizes, "sha256s": digests, "saved_at": time.time()}
-            (partial / "state.json").write_text(json.dumps(recorded))
+            (partial / "state.json").write_text(recorded_state(state))
             state.memory.chmod(0o444)
         prune_saved_states(KEPT_STATES)
 
