@@ -280,7 +280,10 @@ def stored_scenario(folder: Path) -> Scenario:
             f"{path}: cannot be read: {getattr(error, 'what', error)}",
             hint="the judge needs it: copy it from scenarios/ if it is unchanged, or run the cell again",
         ) from error
-    return parse_scenario(text, f"{plan['scenario']}.toml")
+    try:
+        return parse_scenario(text, f"{plan['scenario']}.toml")
+    except ScenarioError as error:
+        raise Damaged(path, str(error), "restore it, or run the cell again") from error
 
 
 def _expected(folder: Path, plan: Mapping[str, Any], facts: Facts) -> tuple[Expectation | None, str | None]:

@@ -119,6 +119,8 @@ def no_file(chance: random.Random, run: Path) -> str:
 def no_folder(chance: random.Random, run: Path) -> str:
     """A file, or a link to elsewhere, in a folder's place."""
     folders = sorted(path for path in run.rglob("*") if path.is_dir() and not path.is_symlink())
+    if not folders:
+        return "nothing"
     path = chance.choice(folders)
     shutil.rmtree(path)
     if chance.random() < 0.5:

@@ -4,6 +4,7 @@ elsewhere. LAB_FUZZ_ROUNDS=500 makes it long.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -104,3 +105,31 @@ def test_no_command_falls_over_damaged_results_of_an_older_lab(
         status = cli.main(argv)
         err = capsys.readouterr().err
         assert status in STATUSES[argv[0]] and "Traceback" not in err, (argv[0], done, status, err)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("evidence/steps.json", {"reached": True, "steps": [{"number": [1], "exit_status": 0}]}, None),
+        ("evidence/steps.json", {"reached": True, "steps": [{"number": {}}, 7, None]}, None),
+        ("evidence/load.json", {"seconds": 10**400}, None),
+        ("evidence/samples.jsonl", "[" * 5000, None),
+        ("result.json", {"first_drop_seconds": 10**400}, "first_drop_seconds is missing or wrong"),
+        ("result.json", {"tries": 7}, "tries is missing or wrong"),
+        ("plan.json", {"steps": [{"kind": "run"}]}, "a result or plan is damaged"),
+    ],
+)
+def test_what_one_guest_said_denies_nobody_the_report(
+    name: str, damage: object, words: str | None, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    path = run / "cells" / CELLS[1] / name
+    if isinstance(damage, str):
+        path.write_text(damage)
+    else:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **dict(damage)}))  # type: ignore[call-overload]
+    status = cli.main(["report", str(run), "--format", "md"])
+    err = capsys.readouterr().err
+    assert (status, "Traceback" in err) == (2 if words else 0, False), err
+    assert words is None or (words in err and str(run) in err)

@@ -72,7 +72,7 @@ def _is_report(path: Path) -> bool:
 def _report(stored: StoredRun) -> Report:
     try:
         return report(stored.name, stored.manifest, stored.cells, stored.summaries)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ScenarioError(
             f"{stored.folder}: a result or plan is damaged: {error!r}", hint=f"lab judge {stored.folder}"
         ) from error

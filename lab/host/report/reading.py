@@ -16,7 +16,7 @@ from lab.core.errors import LabError, ScenarioError
 from lab.core.evidence import parse_samples
 from lab.core.report import Recorded, readable
 from lab.core.scenario import parse_toml
-from lab.core.timeline import Panel, message_seconds, panels
+from lab.core.timeline import MOST, Panel, message_seconds, panels
 from lab.host import store
 from lab.host.plain_files import Damaged, read_json, read_text
 
@@ -141,7 +141,9 @@ def _checked(result: object, where: str) -> Json:
     """A result with all that is read of it. Raises ScenarioError that names what is not as it must be."""
     content: Json = result if isinstance(result, dict) else {}
     for name, kind in _KEYS.items():
-        if name not in content or not isinstance(content[name], kind):
+        value = content.get(name)
+        is_absurd = isinstance(value, int | float) and not -MOST <= value <= MOST
+        if name not in content or not isinstance(value, kind) or is_absurd:
             raise ScenarioError(f"{where}: is damaged: {name} is missing or wrong", hint="lab judge makes it anew")
     checked: Json = readable(content)
     return checked
@@ -155,7 +157,7 @@ def _panels(folder: Path, result: Json, plan: Json | None, log: Sequence[kmsg.Re
     try:
         samples = parse_samples(read_text(path).splitlines()) if path.exists() else ()
         drawn = panels(samples, result, load, message_seconds(log, result["first_drop_seconds"]))
-    except (OSError, Damaged, ValueError, TypeError, KeyError, OverflowError) as error:
+    except (OSError, Damaged, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         return (), f"The samples cannot be read: {readable(str(error))}"
     return drawn, "" if drawn else "No load was sampled, so there is nothing to draw."
 
