@@ -27,7 +27,6 @@ Json = Mapping[str, Any]
 
 # the least by which medians must differ, as a share of the larger one, for numbers to be called different
 LEAST_SHARE = 0.1
-_MOST_NAMED = 5
 _NO_FINDING = ("inconclusive", "skipped")
 # findings that cannot be told to be the same or not: exit status 3 where none changed
 _UNTOLD = ("unclear", "not-comparable")
@@ -219,7 +218,7 @@ class Comparison:
             ("no-finding", "without a finding in both"),
         )
         told = [f"{self.verdicts[name]} {text}" for name, text in words if self.verdicts[name] or name == "changed"]
-        lacks = f"; NEW lacks {_named_cells(self.missing)}" if self.missing else ""
+        lacks = f"; NEW lacks {plural(len(self.missing), 'cell')} of BASE" if self.missing else ""
         return f"of {plural(len(self.cells), 'cell')} {', '.join(told)}{lacks}"
 
     def to_json(self) -> dict[str, Any]:
@@ -245,12 +244,6 @@ class Comparison:
                 "least": {number.name: number.least for number in NUMBERS},
             },
         }
-
-
-def _named_cells(names: Sequence[str]) -> str:
-    """`2 cells of BASE: a@x, b@x`, the first few by their names."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{plural(len(names), 'cell')} of BASE: {', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def compare(

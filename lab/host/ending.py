@@ -76,9 +76,6 @@ def status_of(command: Callable[[], int], say: Say) -> int:
                 sys.stdout.flush()
     except SystemExit:
         raise
-    except KeyboardInterrupt:
-        say("interrupted: what had finished is kept")
-        return EXIT_INTERRUPTED
     except BaseException as error:
         return _status_of_error(error, say)
 
@@ -94,6 +91,7 @@ def _status_of_error(error: BaseException, say: Say) -> int:
     if isinstance(first, OSError):
         return complain(host_failed(first), say)
     if isinstance(first, KeyboardInterrupt | SystemExit):
+        say("interrupted: what had finished is kept")
         return EXIT_INTERRUPTED
     return _fault(first, say)
 

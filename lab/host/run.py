@@ -73,7 +73,7 @@ class Runner:
                     await slots.acquire()
                     group.create_task(self._one(job, slots))
         except* OSError as group:
-            ran = f"{len(self.results)} of {plural(len(jobs), 'cell')} had ended, and are kept in {self.run.path}"
+            ran = f"{len(self.results)} of {plural(len(jobs), 'cell')} had ended, kept in {self.run.path}"
             raise host_failed(first_error(group, OSError), ran) from group
         finally:
             self.results.sort(key=lambda result: order[result["cell"]])

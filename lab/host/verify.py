@@ -16,6 +16,7 @@ from typing import Any
 from lab.core.errors import LabError, ScenarioError
 from lab.core.scenario import parse_scenario, scenario_digest
 from lab.core.sums import SUMS
+from lab.core.text import plural
 from lab.host import boxes, images, kernels
 from lab.host.plain_files import Damaged, is_folder, read_json, read_text, sha256_of
 from lab.host.report import PAGE
@@ -74,7 +75,7 @@ def verdict(states: Mapping[str, int], files: int) -> str:
     counts = {f"differ{'s' if differing == 1 else ''}": differing, "could not be verified": unknown}
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     word = {0: "verified", 1: "DIFFERS", 3: "not verified"}[exit_status(states)]
-    return f"{word}: {files} files are as recorded{f'; {told}' if told else ''}"
+    return f"{word}: {plural(files, 'file')} {'is' if files == 1 else 'are'} as recorded{f'; {told}' if told else ''}"
 
 
 def exit_status(states: Mapping[str, int]) -> int:
