@@ -18,7 +18,7 @@ from lab.core.differences import (
 from lab.core.errors import ScenarioError
 from lab.core.matching import TargetPair, match_targets, named
 from lab.core.significance import LEVEL, holm, median, outcome_factor, outcomes_test, rank_test, smallest_p
-from lab.core.text import printable
+from lab.core.text import plural, printable
 
 # 1 - first version of what --format json prints.
 COMPARE_VERSION = 1
@@ -184,6 +184,8 @@ class Comparison:
     only_new: tuple[str, ...]
     unfinished: tuple[str, ...]  # a sentence for each run that did not end and lacks cells of the other
     differences: tuple[Difference, ...]
+    missing: tuple[str, ...] = ()  # cells of BASE that NEW lacks and ought to have
+    strict: bool = False  # what cannot be told is as bad as a change
 
     @property
     def verdicts(self) -> Mapping[str, int]:
@@ -192,15 +194,18 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """changed, unclear or same."""
+        """changed, unclear, incomplete (nothing else is wrong, but NEW lacks cells), or same."""
         if self.verdicts["changed"]:
             return "changed"
-        return "unclear" if self.unfinished or any(self.verdicts[name] for name in _UNTOLD) else "same"
+        if self.unfinished or any(self.verdicts[name] for name in _UNTOLD):
+            return "unclear"
+        return "incomplete" if self.missing else "same"
 
     @property
     def exit_status(self) -> int:
-        """1 a finding changed, 3 none did, but something could not be told, else 0."""
-        return {"changed": 1, "unclear": 3, "same": 0}[self.verdict]
+        """1 a finding changed, 3 none did, but something could not be told (1 where that is strict), else 0."""
+        untold = 1 if self.strict else 3
+        return {"changed": 1, "unclear": untold, "incomplete": untold, "same": 0}[self.verdict]
 
     @property
     def summary(self) -> str:
@@ -213,8 +218,8 @@ class Comparison:
             ("no-finding", "without a finding in both"),
         )
         told = [f"{self.verdicts[name]} {text}" for name, text in words if self.verdicts[name] or name == "changed"]
-        count = len(self.cells)
-        return f"of {count} cell{'s' if count != 1 else ''} {', '.join(told)}"
+        lacks = f"; NEW lacks {plural(len(self.missing), 'cell')} of BASE" if self.missing else ""
+        return f"of {plural(len(self.cells), 'cell')} {', '.join(told)}{lacks}"
 
     def to_json(self) -> dict[str, Any]:
         """What --format json prints."""
@@ -230,6 +235,7 @@ class Comparison:
             "cells": [cell.to_json() for cell in self.cells],
             "only_base": list(self.only_base),
             "only_new": list(self.only_new),
+            "missing": list(self.missing),
             "unfinished": list(self.unfinished),
             "method": {
                 "level": LEVEL,
@@ -240,8 +246,11 @@ class Comparison:
         }
 
 
-def compare(base: Run, new: Run, matches: Sequence[str] = ()) -> Comparison:
-    """Compare two runs. `matches` are `TARGET=TARGET` texts: these targets, and no others.
+def compare(
+    base: Run, new: Run, matches: Sequence[str] = (), *, subset: bool = False, strict: bool = False
+) -> Comparison:
+    """Compare two runs. `matches` are `TARGET=TARGET` texts: these targets, and no others. With `subset` NEW is meant
+    to have fewer cells than BASE; otherwise those that it lacks are missing.
 
     Raises ScenarioError where the runs have nothing in common, or nothing that can be compared.
     """
@@ -270,6 +279,8 @@ def compare(base: Run, new: Run, matches: Sequence[str] = ()) -> Comparison:
         only_new=only_new,
         unfinished=(*_unfinished("BASE", base, only_new), *_unfinished("NEW", new, only_base)),
         differences=(*_of_targets(base, new, targets), *manifest_differences(base.manifest, new.manifest)),
+        missing=() if subset else only_base,
+        strict=strict,
     )
 
 

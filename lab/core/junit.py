@@ -8,7 +8,7 @@ target, which names the scenario's file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -24,9 +24,13 @@ def junit(cells: Sequence[Json], name: str, facts: RunFacts = _NO_FACTS) -> str:
 
     Each case's `system-out` says where its evidence lies.
     """
+    return suites_of([case(cell, facts.folder) for cell in cells], name, facts)
+
+
+def suites_of(cases: Iterable[Case], name: str, facts: RunFacts = _NO_FACTS) -> str:
+    """JUnit XML of test cases, a suite for each scenario on each target."""
     groups: dict[tuple[str, str], list[Case]] = {}
-    for cell in cells:
-        one = case(cell, facts.folder)
+    for one in cases:
         groups.setdefault((one.scenario, one.target), []).append(one)
     totals = _counts([one for group in groups.values() for one in group])
     totals.pop("skipped")  # the root has no such attribute in junit-10.xsd

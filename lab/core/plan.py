@@ -32,6 +32,7 @@ from lab.core.scenario import (
     scenario_digest,
     substitute,
 )
+from lab.core.text import shortened
 
 # 1 - first version of plan.json.
 PLAN_VERSION = 1
@@ -42,11 +43,16 @@ GUEST_KIB_PER_CONNECTION = 10
 FILES_PER_CONNECTION = 2
 SPARE_FILES = 1024
 
+# of a run: each is a folder, and a line of every table
+MAX_REPEAT = 10_000
+MAX_CELLS = 100_000
+
 MAX_SYSCTL = "net.netfilter.nf_conntrack_max"
 # the sysctl nf_conntrack_buckets is read-only up to 4.9, the parameter is writable on every kernel
 BUCKETS_PARAMETER = "/sys/module/nf_conntrack/parameters/hashsize"
 
 # A target's name that is longer, or has other characters, is cut and told apart by its digest.
+_MAX_STEP = 300  # of a step's own words, in the line that tells what became of it
 _MAX_COMPLAINT = 300  # of what a step printed, in the line that tells of it
 _MAX_TARGET_FOLDER = 60  # with the longest variant a folder's name stays under 255 bytes
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
@@ -228,10 +234,15 @@ def select_variants(scenarios: Sequence[Scenario], chosen: Mapping[str, Sequence
 
 def cells(chosen: Iterable[Variant], targets: Sequence[str], repeat: int = 1) -> tuple[Cell, ...]:
     """Every variant on every target, `repeat` times; a target's cells stand together, as they share a machine."""
-    if repeat < 1:
-        raise ScenarioError(f"--repeat: is {repeat}, must be at least 1", hint="--repeat 1")
+    if not 1 <= repeat <= MAX_REPEAT:
+        raise ScenarioError(f"--repeat: is {repeat}, must be 1 to {MAX_REPEAT}", hint="--repeat 1")
     counts = range(1, repeat + 1)
     ordered = tuple(chosen)
+    if (count := len(targets) * len(ordered) * repeat) > MAX_CELLS:
+        raise ScenarioError(
+            f"these are {count} cells, a run has at most {MAX_CELLS}",
+            hint="choose fewer scenarios, or a lower --repeat",
+        )
     return tuple(Cell(variant, target, count) for target in targets for variant in ordered for count in counts)
 
 
@@ -342,7 +353,11 @@ def describe_outcome(plan: CellPlan, outcome: Mapping[str, object]) -> str:
     number, seconds = outcome.get("number"), outcome.get("seconds")
     known = isinstance(number, int) and 0 <= number < len(plan.steps)
     planned = plan.steps[number] if known and isinstance(number, int) else None
-    step = f"{planned.key}: {_describe_step(planned.step)[0]}" if planned else "a step that was not planned"
+    step = (
+        shortened(f"{planned.key}: {_describe_step(planned.step)[0]}", _MAX_STEP)
+        if planned
+        else "a step that was not planned"
+    )
     parts = [f"exit status {outcome.get('exit_status')!r:.20}"]
     parts += [f"{seconds:.1f} s"] if isinstance(seconds, float) else []
     complaint = " ".join(str(outcome.get("stderr") or "")[:_MAX_COMPLAINT].split())

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.errors import ScenarioError
-from lab.core.plan import Cell, Overrides, variants
+from lab.core.plan import MAX_REPEAT, Cell, Overrides, variants
 from lab.core.scenario import Scenario
 
 Json = Mapping[str, Any]
 
 _MOST_NAMES = 5
+_REPEAT = re.compile(r"-r(\d{1,5})$")
 # keys of a plan that name the cell, and do not tell the guest anything
 _NAMES_OF_PLAN = frozenset({"schema_version", "cell", "target", "scenario_digest"})
 # what was done where an older manifest does not tell
@@ -34,7 +36,7 @@ def _is_count(value: object) -> bool:
 
 # what each option may be
 _OPTIONS: Mapping[str, Callable[[object], bool]] = {
-    "repeat": _is_count,
+    "repeat": lambda value: _is_count(value) and value <= MAX_REPEAT,  # type: ignore[operator]
     "parallel": lambda value: value is None or _is_count(value),
     "keep_failed": lambda value: isinstance(value, bool),
     "accelerator": lambda value: isinstance(value, str),
@@ -105,15 +107,19 @@ def cells_of(
     names: Iterable[str], scenarios: Sequence[Scenario], targets: Iterable[str], repeats: int
 ) -> dict[str, Cell]:
     """The cells with these names, in their order; a name that no variant, target and repeat give is left out."""
+    told = tuple(names)
+    # no more than are named: a number in a file that somebody sent may be any
+    counts = {int(match[1]) for name in told if (match := _REPEAT.search(name)) is not None}
     every = (
         Cell(variant, target, repeat)
         for scenario in scenarios
         for variant in variants(scenario)
         for target in targets
-        for repeat in range(1, repeats + 1)
+        for repeat in sorted({1, *counts})
+        if repeat <= repeats
     )
     found = {cell.name: cell for cell in every}
-    return {name: found[name] for name in names if name in found}
+    return {name: found[name] for name in told if name in found}
 
 
 def plan_changes(old: Json, new: Json) -> list[str]:

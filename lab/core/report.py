@@ -349,7 +349,7 @@ def _mitigation(found: Json | None) -> MitigationView | None:
 
 
 def _steps(plan: Json | None, outcomes: Sequence[Json]) -> Iterable[StepView]:
-    ended = {one.get("number", index): one for index, one in enumerate(outcomes)}
+    ended = {_step_number(one, index): one for index, one in enumerate(outcomes)}
     for number, step in enumerate((plan or {}).get("steps", ())):
         outcome = ended.get(number)
         if outcome is None:
@@ -360,6 +360,12 @@ def _steps(plan: Json | None, outcomes: Sequence[Json]) -> Iterable[StepView]:
         said = "".join(str(outcome.get(name) or "") for name in ("stdout", "stderr")).strip()
         cut = f"\n... ({len(said):,} characters)" if len(said) > _MOST_OUTPUT else ""
         yield StepView(_command(step), words + refused, said[:_MOST_OUTPUT] + cut)
+
+
+def _step_number(outcome: Json, index: int) -> int:
+    """Of which step an outcome is: as the guest said, where that is a number."""
+    number = outcome.get("number")
+    return number if isinstance(number, int) and not isinstance(number, bool) else index
 
 
 def _command(step: Json) -> str:

@@ -12,9 +12,14 @@ from lab.core.finding import Finding, Measured
 from lab.core.judging.attribution import LoadEntries
 from lab.core.mitigation import Mitigation
 from lab.core.proofs import Proofs
+from lab.core.text import shortened
 
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1
+
+# of what a guest said: the evidence has all of it, a table has no room
+_MOST_NAME = 200
+_MOST_REASON = 8000
 
 Json = Mapping[str, Any]
 
@@ -29,7 +34,8 @@ class Try:
 
     def to_json(self) -> dict[str, Any]:
         """As in a result's `tries`."""
-        return {"number": self.number, "lost": self.lost, "stages_seconds": dict(self.stages_seconds)}
+        lost = shortened(self.lost, _MOST_REASON) if self.lost is not None else None
+        return {"number": self.number, "lost": lost, "stages_seconds": dict(self.stages_seconds)}
 
 
 def cell_result(
@@ -40,8 +46,12 @@ def cell_result(
     facts: Facts,
     tries: Sequence[Try],
     mitigation: Mitigation | None = None,
+    not_judged: str | None = None,
 ) -> dict[str, Any]:
-    """The content of a cell's result.json; `as_expected` is null where nothing was expected."""
+    """The content of a cell's result.json; `as_expected` is null where nothing was expected.
+
+    `not_judged` is why an expectation does not count here; it then stands as `because`, beside no `expected`.
+    """
     measured = finding.measured
     return {
         "schema_version": RESULT_VERSION,
@@ -52,13 +62,13 @@ def cell_result(
         "axes": plan["axes"],
         "target": plan["target"],
         "repeat": plan["repeat"],
-        "kernel_release": facts.kernel_release,
-        "versions": dict(facts.versions),
+        "kernel_release": shortened(facts.kernel_release, _MOST_NAME) if facts.kernel_release is not None else None,
+        "versions": {name: shortened(text, _MOST_NAME) for name, text in facts.versions.items()},
         "finding": finding.name,
-        "reason": finding.reason,
+        "reason": shortened(finding.reason, _MOST_REASON),
         "cause": finding.cause,
         "expected": expected.finding if expected else None,
-        "because": expected.because if expected else None,
+        "because": expected.because if expected else not_judged,
         "as_expected": finding.name == expected.finding if expected else None,
         "losses": [asdict(loss) for loss in finding.losses],
         "message_logged": measured.message_logged,
@@ -77,7 +87,7 @@ def cell_result(
         "connections": dict(measured.connections) if measured.connections is not None else None,
         "open_peak": measured.open_peak,
         "newcomers": dict(measured.newcomers) if measured.newcomers is not None else None,
-        "errors": dict(measured.errors),
+        "errors": {shortened(str(name), _MOST_NAME): count for name, count in measured.errors.items()},
         "first_drop_seconds": measured.first_drop_seconds,
         "memory": asdict(measured.memory),
         "holders": proofs.holders_json() if proofs is not None and proofs.holders_known else None,

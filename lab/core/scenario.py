@@ -48,6 +48,9 @@ MAX_HOLD_SECONDS = 3600.0
 # Where client and server are: both on loopback, or in namespaces of their own with the machine as the router between.
 TOPOLOGIES = ("loopback", "netns")
 
+# Kinds of load that a topology lacks: these floods are raw packets between two ends of one loopback device.
+_LOADS_LACKING: Mapping[str, tuple[str, ...]] = {"netns": ("half-open", "udp")}
+
 # The kernel's timeouts under short names; the same from 3.10 to 7.2.
 TIMEOUT_SYSCTLS: Mapping[str, str] = {
     "generic": "net.netfilter.nf_conntrack_generic_timeout",
@@ -82,6 +85,12 @@ _AXIS_TEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _MODULE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SYSCTL = re.compile(r"[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)+")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
+# of TOML: texts and comments, in which a dot parts no key; and what stands between keys
+_NO_KEYS = re.compile(
+    r'"""(?:[^\\]|\\.)*?"""' r"|'''.*?'''" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'" r"|#[^\n]*", re.DOTALL
+)
+_BETWEEN_KEYS = re.compile(r"[\n,={}\[\]]")
+_MAX_KEY_PARTS = 32
 _TEMPLATE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 
 Axes = Mapping[str, AxisValue]
@@ -179,7 +188,7 @@ def parse_scenario(text: str, path: str) -> Scenario:
     Raises ScenarioError with a line for each problem.
     """
     problems: list[_Problem] = []
-    root = _Table(_parse_toml(text, path), "", problems)
+    root = _Table(parse_toml(text, path), "", problems)
     version = _read_version(root)
     if version > SCENARIO_VERSION:  # other keys may mean anything there
         raise _error(path, problems)
@@ -197,6 +206,7 @@ def parse_scenario(text: str, path: str) -> Scenario:
         load=_read_load(root.table("load")),
         expectations=_read_expectations(root.tables("expect"), matrix),
     )
+    _check_load_fits(root, scenario)
     root.finish()
     if problems:
         raise _error(path, problems)
@@ -272,10 +282,17 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 # -- the parts of a file ----------------------------------------------------------------------------------------------
 
 
-def _parse_toml(text: str, path: str) -> dict[str, object]:
+def parse_toml(text: str, path: str) -> dict[str, object]:
+    """The document in a scenario's text, not checked yet. Raises ScenarioError for what is no TOML."""
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise ScenarioError(f"{path}: the file is empty", hint=f"begin with version = {SCENARIO_VERSION}")
+    if any(part.count(".") >= _MAX_KEY_PARTS for part in _BETWEEN_KEYS.split(_NO_KEYS.sub("", text))):
+        # the reader's time grows with the square of a key's parts
+        hint = "no key of a scenario has more than three: look for a text without quotes"
+        raise ScenarioError(
+            f"{path}: not TOML that a scenario has: a key of more than {_MAX_KEY_PARTS} parts", hint=hint
+        )
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -500,6 +517,16 @@ def _read_load(table: _Table) -> LoadSpec:
             table.problem(name, f"means nothing to a load of the kind {kind!r}", f"use it with {_quoted(kinds)}")
     table.finish()
     return load
+
+
+def _check_load_fits(root: _Table, scenario: Scenario) -> None:
+    """Note a load that the machine's topology lacks: in a guest it would be refused only after the boot."""
+    topology, kind = scenario.machine.topology, scenario.load.kind
+    lacking = _LOADS_LACKING.get(topology or "", ())
+    if kind in lacking:
+        kinds = _quoted(known for known in LOAD_KINDS if known not in lacking)
+        what = f"is the text {json.dumps(kind)}, and machine.topology is {topology!r}, over which no such load runs"
+        root.table("load").problem("kind", what, f"use one of {kinds}, or leave machine.topology out")
 
 
 def _read_requires(table: _Table) -> Requirement:

@@ -22,6 +22,11 @@ def shortened(text: str, width: int, gap: str = "…") -> str:
     return f"{text[: kept - kept // 2]}{gap}{text[len(text) - kept // 2 :]}"
 
 
+def plural(count: int, noun: str, more: str = "") -> str:
+    """`1 cell`, `2 cells`, `0 cells`; `more` is the plural of a noun that does not take an s."""
+    return f"{count} {noun if count == 1 else more or f'{noun}s'}"
+
+
 def columns(rows: Sequence[Sequence[str]]) -> list[int]:
     """The width of each column: of its longest text. All rows have as many texts."""
     return [max(map(len, column)) for column in zip(*rows, strict=True)]

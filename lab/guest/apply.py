@@ -17,6 +17,7 @@ _LOOK_SECONDS = 0.1
 STEP_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {"PATH": STEP_PATH, "HOME": "/root", "LC_ALL": "C", "TERM": "dumb"}
 _MAX_OUTPUT = 65536
+_SIGNAL_STATUS = range(129, 193)  # as a shell tells that a signal ended a program: 128 and the signal, 1 to 64
 
 Outcome = Dict[str, Any]
 
@@ -25,7 +26,7 @@ def apply_steps(steps: List[Dict[str, Any]], on_outcome: Callable[[Outcome], Non
     """Apply the steps until one does not do what it should; True when all did.
 
     A step does what it should when it succeeds, or, marked `refused`, when it ends with a failure: a program that
-    is not there or hangs was not refused anything.
+    is not there, hangs, or is ended by a signal was not refused anything.
     """
     for number, step in enumerate(steps):
         started = time.monotonic()
@@ -40,7 +41,8 @@ def apply_steps(steps: List[Dict[str, Any]], on_outcome: Callable[[Outcome], Non
 
 def _as_wanted(outcome: Outcome, refused: bool) -> bool:
     if refused:
-        return outcome["exit_status"] != 0 and bool(outcome.get("ended_by_itself", True))
+        ended_by_itself = bool(outcome.get("ended_by_itself", True)) and outcome["exit_status"] not in _SIGNAL_STATUS
+        return outcome["exit_status"] != 0 and ended_by_itself
     return bool(outcome["exit_status"] == 0)
 
 

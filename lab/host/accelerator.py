@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lab.core.errors import GuestLost, PrerequisiteError
 from lab.host.cache import cache_root, make_folder
+from lab.host.plain_files import write_aside
 from lab.host.provision.qemu_command import KVM, TCG, Accelerator
 from lab.host.qemu_binary import QemuBinary
-from lab.host.store import write_aside
 
 KVM_DEVICE = Path("/dev/kvm")
 CHOICES = ("auto", "kvm", "tcg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from lab.core.ci import RunFacts, run_facts
 from lab.core.errors import LabError
 from lab.core.junit import junit
 from lab.core.ktap import ktap
-from lab.host.store import read_manifest, write_aside
+from lab.host.plain_files import write_aside
+from lab.host.store import read_manifest
 
 Json = Mapping[str, Any]
 _SUITES = "conntrack-lab"
@@ -41,9 +43,13 @@ class CiFiles:
         if not self.paths:
             return
         facts = run_facts(read_manifest(run) or {}, str(run))
+        self.write_texts({name: partial(FORMATS[name], cells, facts) for name in self.paths})
+
+    def write_texts(self, made: Mapping[str, Callable[[], str]]) -> None:
+        """The same with texts of another origin, by their options' names."""
         for name, path in self.paths.items():
             try:
-                _write(path, FORMATS[name](cells, facts))
+                _write(path, made[name]())
             except OSError as error:
                 hint = "name another file; lab judge writes it without running anything again"
                 raise LabError(f"--{name} {path}: cannot be written: {error.strerror}", hint=hint) from error

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import lab
-from lab.core.errors import GuestLost, LabError
+from lab.core.compare_junit import comparison_junit
+from lab.core.errors import LabError
 from lab.core.github import run_summary
 from lab.core.occupancy import ASCII, BLOCKS
 from lab.core.result import exit_status, results_document
-from lab.core.text import printable
-from lab.host import boxes, compare_output, completion, github, images, listing, output, replay, verify
+from lab.core.text import plural, printable
+from lab.host import boxes, compare_output, completion, ending, github, images, listing, output, replay, verify
 from lab.host.ci import FORMATS, CiFiles
 from lab.host.commands import (
     BOX_BOOT_SECONDS,
@@ -34,9 +35,11 @@ from lab.host.commands import (
     open_shell,
     plan_run,
     run_cells,
+    too_small,
 )
 from lab.host.comparison import compare_runs
 from lab.host.doctor import report
+from lab.host.ending import EXIT_WRONG
 from lab.host.progress import Loudness, Reporter
 from lab.host.provision import leftovers
 from lab.host.provision.machine import Deadlines
@@ -49,35 +52,21 @@ from lab.host.schemas import SCHEMAS, schema_text
 from lab.host.store import stored_seconds
 from lab.host.targets import TARGETS, expand_targets
 
-EXIT_WRONG = 2
-EXIT_INTERRUPTED = 130
 DEFAULT_TARGET = "debian12"
-_LOST_HINT = "try again; lab doctor says what this host lacks, and lab run keeps what the machine's console showed"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status."""
+    """Run one command; returns its exit status (lab/host/ending.py)."""
     parser = _parser()
     if completion.asked():
         completion.answer(parser)
+    return ending.status_of(lambda: _command_of(parser, argv), _say)
+
+
+def _command_of(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     options = parser.parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
-    try:
-        return command(options)
-    except KeyboardInterrupt:
-        _say("interrupted: what had finished is kept")
-        return EXIT_INTERRUPTED
-    except LabError as error:
-        return _complain(error)
-    except BaseExceptionGroup as group:
-        errors, bugs = group.split(LabError)
-        if bugs is not None or errors is None:
-            raise
-        return _complain(_first(errors))
-    except BrokenPipeError:
-        # whoever read our output has gone: what remains is for nobody
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_WRONG
+    return command(options)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -114,6 +103,8 @@ def _run_planned(
     planned: PlannedRun, wanted: RunOptions, options: argparse.Namespace
 ) -> tuple[Path, list[dict[str, Any]]]:
     """Run cells with progress on stderr; the run's folder and the results."""
+    for line in too_small(planned):
+        _say(line)
     expected = stored_seconds(wanted.output / "latest", [plan.cell for plan in planned.plans])
     reporter = Reporter(github.stream(sys.stderr), len(planned.plans), loudness=_loudness(options), expected=expected)
     wanted = replace(wanted, detail=reporter.detail)
@@ -151,7 +142,13 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    comparison = compare_runs(Path(options.base), Path(options.new), tuple(options.match or ()))
+    file = CiFiles({"junit": Path(options.junit)} if options.junit else {})
+    file.check()
+    matches = tuple(options.match or ())
+    comparison = compare_runs(
+        Path(options.base), Path(options.new), matches, subset=options.subset, strict=options.strict
+    )
+    file.write_texts({"junit": partial(comparison_junit, comparison, "conntrack-lab compare")})
     if options.format == "json":
         print(github.printed_json(json.dumps(comparison.to_json(), indent=1)))
     else:
@@ -262,9 +259,18 @@ def _image_list(options: argparse.Namespace) -> int:
     for box in boxes.list_boxes():
         print(_cached(f"vagrant:{box.name}", box.kernel_release, box.size_bytes, boxes.is_current(box), box.file))
     states = saved_states()
-    size_mb = sum(file.stat().st_blocks * 512 for folder in states for file in folder.iterdir()) / 10**6
-    print(f"{len(states)} saved states of booted machines: {size_mb:.0f} MB (lab image remove --saved-states)")
+    print(f"{plural(len(states), 'saved state')} of booted machines: {_size_mb(states):.0f} MB", end=" ")
+    print("(lab image remove --saved-states)")
     return 0
+
+
+def _size_mb(folders: Sequence[Path]) -> float:
+    """What folders take; what goes meanwhile counts nothing."""
+    total_bytes = 0
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            total_bytes += sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+    return total_bytes / 10**6
 
 
 def _cached(name: str, kernel_release: str, size_bytes: int, current: bool, place: Path) -> str:
@@ -284,7 +290,7 @@ def _image_key(options: argparse.Namespace) -> int:
 
 def _image_remove(options: argparse.Namespace) -> int:
     if options.saved_states:
-        print(f"removed {prune_saved_states(keep=0)} saved states")
+        print(f"removed {plural(prune_saved_states(keep=0), 'saved state')}")
     for name in options.names:
         for folder in (*images.remove(name), *boxes.remove(name)):
             print(f"removed {folder}")
@@ -299,7 +305,8 @@ def _schema(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     if options.clean:
         print(
-            f"removed {leftovers.clean(_voice(options))} machines of labs that were killed, or that --keep-failed kept"
+            f"removed {plural(leftovers.clean(_voice(options)), 'machine')} of labs that were killed, or that "
+            "--keep-failed kept"
         )
         return 0
     checks = _async(check_host(_voice(options), options.again))
@@ -401,19 +408,6 @@ def _async(work: Any) -> Any:
         raise KeyboardInterrupt from None
 
 
-def _first(group: BaseExceptionGroup[LabError]) -> LabError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _complain(error: LabError) -> int:
-    _say(f"lab: {error}")
-    hint = error.hint or (_LOST_HINT if isinstance(error, GuestLost) else "")
-    if hint:
-        _say(f"  mend: {hint}")
-    return EXIT_WRONG
-
-
 def _loudness(options: argparse.Namespace) -> Loudness:
     if options.quiet:
         return Loudness.QUIET
@@ -435,7 +429,7 @@ def _hush(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         # what a guest or a file said may be in it
         safe = "\n".join(map(printable, text.split("\n")))
         print(github.printed(safe), file=sys.stderr, flush=True)
@@ -588,6 +582,11 @@ def _compare_parser(commands: Any) -> None:
     parser.add_argument("new", metavar="NEW", help="the same of the run that is compared with it")
     help_of_match = "compare these targets, and no others; for what has no family in common"
     parser.add_argument("--match", action="append", metavar="TARGET=TARGET", help=help_of_match)
+    parser.add_argument(
+        "--subset", action="store_true", help="NEW is meant to lack cells of BASE: none of them is missing"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 1, not 3, where something cannot be told")
+    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
     parser.add_argument("--format", choices=("human", "json", "md"), default="human")
 
 

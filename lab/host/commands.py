@@ -15,6 +15,7 @@ from typing import Any
 
 import lab
 from lab.core.errors import LabError, ScenarioError
+from lab.core.filling import NEEDS_FULL, cannot_fill
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
 from lab.core.scenario import MachineSpec as MachineWish
 from lab.core.scenario import Scenario, scenario_digest
@@ -30,7 +31,7 @@ from lab.host.qemu_binary import QemuBinary, find_qemu
 from lab.host.recording import Progress, Recording, reach_state
 from lab.host.run import KEPT_MACHINE, Job, Runner
 from lab.host.scenario_files import load_scenarios, scenario_directories
-from lab.host.store import create_run, read_plan
+from lab.host.store import create_run, read_plan, unless_failed
 from lab.host.targets import TARGETS, TargetSpec, expand_targets, parse_target
 
 MANIFEST_VERSION = 1
@@ -134,6 +135,19 @@ def plan_run(options: RunOptions) -> PlannedRun:
     return PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned), texts)
 
 
+def too_small(planned: PlannedRun) -> list[str]:
+    """A line for each scenario that is expected to fill its table, and cannot with the load that was asked for."""
+    scenarios = {scenario.name: scenario for scenario in planned.scenarios}
+    lines = []
+    for plan in {plan.scenario: plan for plan in planned.plans}.values():
+        scenario = scenarios[plan.scenario]
+        why = cannot_fill(scenario, plan.load.connections, plan.load.newcomers, plan.conntrack.max)
+        needs = [name for name in NEEDS_FULL if any(one.finding == name for one in scenario.expectations)]
+        if why and needs:
+            lines.append(f"{plan.scenario}: {why}, so it is not judged where it expects {' or '.join(needs)}")
+    return lines
+
+
 def _check_together(options: RunOptions, provisioner: str) -> None:
     """Raises ScenarioError for options that contradict each other."""
     if options.kernel is not None and provisioner != "qemu":
@@ -167,7 +181,8 @@ async def run_cells(planned: PlannedRun, options: RunOptions, services: Services
             await runner.run_all(jobs, parallel)
         finally:
             complete = len(runner.results) == len(jobs)
-            folder.write_json("manifest.json", {**manifest, "ended_at": _now(), "complete": complete})
+            with unless_failed():
+                folder.write_json("manifest.json", {**manifest, "ended_at": _now(), "complete": complete})
         return folder.path, runner.results
 
 

@@ -25,6 +25,7 @@ _WORDS = {
 _HEADER = ("cell", "finding", "repeats", "message", "held", "drops", "first drop")
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _MOST_VALUE = 300
+_MOST_NAMED = 5
 _MOST_REASON = 1500
 _DIFFERS_MARK = " *"
 
@@ -34,7 +35,7 @@ def human(comparison: Comparison) -> str:
     runs = [f"{name}: {', '.join(_run(run))}" for name, run in _sides(comparison)]
     rows = [("", *_HEADER), *((_WORDS[cell.verdict], *_row(cell)) for cell in comparison.cells)]
     parts = [
-        [f"{comparison.verdict}: {comparison.summary}", *runs],
+        [f"{comparison.verdict}: {comparison.summary}{_named(comparison.missing, str)}", *runs],
         _with_head("what differs between the runs", _aligned(map(_difference, comparison.differences))),
         _aligned(rows),
         *(_why(cell) for cell in comparison.cells if cell.verdict != "same"),
@@ -54,8 +55,9 @@ def markdown(comparison: Comparison, limit: int = MOST_MARKDOWN, size: Callable[
     untold = [*of["unclear"], *of["not-comparable"]]
     only = [(name, "BASE") for name in comparison.only_base] + [(name, "NEW") for name in comparison.only_new]
     runs = [f"{name}: {', '.join(map(table_code, _run(run)))}" for name, run in _sides(comparison)]
+    missing = _named(comparison.missing, table_code)
     sections = [
-        Section(f"**{comparison.verdict}**: {comparison.summary}\n", ("; ".join(runs),)),
+        Section(f"**{comparison.verdict}**: {comparison.summary}{missing}\n", ("; ".join(runs),)),
         Section(_table_head(_HEADER), tuple(map(_markdown_row, of["changed"]))),
         Section("", comparison.unfinished),
         _folded("Why", [_markdown_why(cell) for cell in of["changed"]]),
@@ -161,6 +163,12 @@ def _expected(sample: Sample, finding: str) -> str:
 
 
 # -- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def _named(names: Sequence[str], shown: Callable[[str], str]) -> str:
+    """`: a@x, b@x and 3 more`, the first few by their names; nothing where there are none."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f": {', '.join(map(shown, names[:_MOST_NAMED]))}{more}" if names else ""
 
 
 def _sides(comparison: Comparison) -> tuple[tuple[str, Run], ...]:

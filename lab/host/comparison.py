@@ -13,8 +13,9 @@ from lab.core.errors import LabError, ScenarioError
 from lab.core.expectation import FINDING_EVIDENCE
 from lab.core.result import RESULT_VERSION
 from lab.core.scenario import scenario_digest, scenario_meaning
+from lab.host.plain_files import read_json
 from lab.host.run import stored_scenario
-from lab.host.store import check_version
+from lab.host.store import check_run
 
 MANIFEST, RESULTS = "manifest.json", "results.json"
 
@@ -41,18 +42,21 @@ _KEYS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def compare_runs(base: Path, new: Path, matches: Sequence[str] = ()) -> Comparison:
+def compare_runs(
+    base: Path, new: Path, matches: Sequence[str] = (), *, subset: bool = False, strict: bool = False
+) -> Comparison:
     """Compare two runs by their folders. Raises ScenarioError for what cannot be read or cannot be compared."""
     ours, theirs = load_run(base), load_run(new)
     differing = {cell["scenario"] for cell in ours.cells} & {cell["scenario"] for cell in theirs.cells}
     differing = {name for name in differing if _digests(ours, name) != _digests(theirs, name)}
-    return compare(_with_meanings(base, ours, differing), _with_meanings(new, theirs, differing), matches)
+    ours, theirs = _with_meanings(base, ours, differing), _with_meanings(new, theirs, differing)
+    return compare(ours, theirs, matches, subset=subset, strict=strict)
 
 
 def load_run(folder: Path) -> Run:
     """A stored run. Raises ScenarioError when it is none, is damaged, or was written by a newer lab."""
+    check_run(folder)
     manifest, results = _read(folder / MANIFEST), _read(folder / RESULTS)
-    check_version(folder)
     cells = results.get("cells")
     if not isinstance(cells, list) or not cells:
         raise ScenarioError(f"{folder / RESULTS}: has no cells", hint="name a run of which a cell has ended")
@@ -128,13 +132,8 @@ def _meaning(folder: Path, run: Run, name: str) -> Json | None:
 
 def _read(path: Path) -> Json:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except OSError as error:
         raise ScenarioError(
             f"{path}: cannot be read: {error.strerror}", hint="name a run's folder, as in results/latest"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise ScenarioError(f"{path}: is damaged: {error}", hint="name another run") from error
-    if not isinstance(content, dict):
-        raise ScenarioError(f"{path}: is damaged: no JSON object", hint="name another run")
-    return content

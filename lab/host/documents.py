@@ -1,4 +1,6 @@
-"""The documents that are made from other files: the scenarios' pages and their index, and the matrix."""
+"""The documents that are made from other files: the scenarios' pages and their index, the matrix, and a table of the
+kernels' page.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from lab.core.kernel_facts import with_facts
 from lab.core.matrix import matrix_page
 from lab.core.pages import MADE_BY, scenario_index, scenario_page
 from lab.host import reference
+from lab.host.plain_files import write_aside
 from lab.host.scenario_files import load_scenario
-from lab.host.store import write_aside
 
 _SCENARIOS = Path("docs/scenarios")
 _MATRIX = Path("docs/matrix.md")
+_KERNELS = Path("docs/kernels.md")  # written by hand, but for a table
 
 
 def documents(root: Path) -> Mapping[Path, str]:
@@ -25,6 +29,8 @@ def documents(root: Path) -> Mapping[Path, str]:
     made[_SCENARIOS / "README.md"] = scenario_index(scenarios, matrix=matrix is not None)
     if matrix is not None:
         made[_MATRIX] = matrix
+    if (root / _KERNELS).is_file():
+        made[_KERNELS] = with_facts((root / _KERNELS).read_text(encoding="utf-8"))
     return made
 
 

@@ -65,6 +65,8 @@ _BUILD_BYTES = 1_000_000_000
 _POLL_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 10.0
 _TAIL_LINES = 5
+_LINE_CHARACTERS = 300
+_ERROR_MARKS = ("E: ", "Err:", "error: ", "dpkg: error")
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _MERGED_USR_HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
@@ -518,12 +520,20 @@ def run_program(
             deadline.check()
             raise
     if status:
-        tail = "; ".join(line for line in lines[-_TAIL_LINES:] if line) or "it printed nothing"
+        tail = "; ".join(telling_lines(lines)) or "it printed nothing"
         raise PrerequisiteError(
             f"{deadline.what} failed (status {status}): {tail}",
             hint="lab doctor says whether this host lacks a program or space; then try again",
         )
     return lines
+
+
+def telling_lines(lines: Sequence[str]) -> list[str]:
+    """The few lines of a failed program that say why: apt's and mmdebstrap's errors, which come before the lines about
+    cleaning up; of a program that marks none, the last ones.
+    """
+    errors = dict.fromkeys(line.strip()[:_LINE_CHARACTERS] for line in lines if line.startswith(_ERROR_MARKS))
+    return list(errors)[:_TAIL_LINES] or [line[:_LINE_CHARACTERS] for line in lines[-_TAIL_LINES:] if line]
 
 
 @contextlib.contextmanager

@@ -10,11 +10,13 @@ from typing import Any
 from lab.core.holders import Group, groups, stored_holder
 from lab.core.mitigation import command_words
 from lab.core.result import mark
-from lab.core.text import aligned, printable
+from lab.core.text import aligned, printable, shortened
 
 Json = Mapping[str, Any]
 _MARKUP = re.compile(r"[\\`*_\[\]|~]")
 _HEADER = ("", "cell", "kernel", "finding", "expected", "held", "entries/max", "drops", "message", "seconds")
+_MOST_NAME = 60  # characters of a name in a table's column
+_MOST_LINE = 500
 _OCCUPANCY = "entries over time"
 
 
@@ -32,8 +34,12 @@ def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = Non
     for cell in cells:
         if mark(cell) not in ("ok", "-"):
             lines += ["", f"{cell['cell']}: {mark(cell)}", *(f"  {line}" for line in str(cell["reason"]).splitlines())]
-            if cell["because"]:
+            if cell["because"] and cell["expected"]:
                 lines.append(f"  expected {cell['expected']}: {cell['because']}")
+        elif mark(cell) == "-" and (cell["because"] or cell["finding"] == "state-refused"):
+            # nothing was expected of it, so the exit status is silent
+            lines += ["", f"{cell['cell']}: {cell['finding']}, and not judged"]
+            lines += [f"  {line}" for line in (*str(cell["reason"]).splitlines(), cell["because"]) if line]
         if cell["holders"] and cell["finding"] not in ("untracked", "state-refused"):
             lines += ["", f"{cell['cell']}: what holds conntrack", *_holders(cell["holders"])]
             lines += _mitigation(cell)
@@ -52,7 +58,7 @@ def _group(group: Group) -> str:
     size = f" ({group.size}, for example in {group.example.chain or group.example.table})" if group.size else ""
     more = f" ({'; '.join(group.notes)})" if group.notes else ""
     remove = f"; remove it: {shlex.join(group.remove)}" if group.remove else ""
-    return f"  {group.place}{size}: {group.example.rule}{more}{remove}"
+    return f"  {shortened(group.place, _MOST_LINE)}{size}: {shortened(group.example.rule, _MOST_LINE)}{more}{remove}"
 
 
 def _mitigation(cell: Json) -> list[str]:
@@ -75,7 +81,7 @@ def one_line(cell: Json) -> str:
     lost = len(cell["tries"]) - 1
     again = f" (after {lost} lost machine{'s' if lost > 1 else ''})" if lost > 0 else ""
     tried = f"; mitigated: {cell['mitigation']['outcome']}" if cell.get("mitigation") else ""
-    reason = str(cell["reason"]).splitlines()[0]
+    reason = shortened(next(iter(str(cell["reason"]).splitlines()), ""), _MOST_LINE)
     return printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {reason}{tried}")
 
 
@@ -86,7 +92,7 @@ def _row(cell: Json) -> tuple[str, ...]:
     return (
         mark(cell),
         str(cell["cell"]),
-        _shown(cell["kernel_release"]),
+        shortened(_shown(cell["kernel_release"]), _MOST_NAME),
         str(cell["finding"]),
         _shown(cell["expected"], "-"),
         f"{connections['held']}/{wanted}" if connections else "-",

@@ -13,7 +13,8 @@ from lab.core.errors import ScenarioError
 from lab.core.plan import folder_of_target
 from lab.core.sums import SUMS
 from lab.host.cache import cache_root
-from lab.host.store import check_version, json_text, write_aside
+from lab.host.plain_files import write_aside
+from lab.host.store import check_version, json_text
 from lab.host.sums import run_sums
 
 FOLDER = Path("results/reference")

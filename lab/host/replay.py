@@ -18,17 +18,17 @@ from lab.core.replay import Change, Recipe, cells_of, plan_changes, recipe, tool
 from lab.core.scenario import Scenario, parse_scenario, scenario_digest
 from lab.host import accelerator, boxes, images, kernels
 from lab.host.agent_package import agent_zipapp
-from lab.host.cache import sha256_of
 from lab.host.commands import PlannedRun, RunOptions
 from lab.host.comparison import load_run
 from lab.host.machines import Pinned
+from lab.host.plain_files import is_folder, read_text, sha256_of
 from lab.host.provision.host import require_disposable
 from lab.host.provision.machine import Deadlines
 from lab.host.provision.vagrant_commands import vagrant_version
 from lab.host.qemu_binary import find_qemu
 from lab.host.run import stored_scenario
 from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
-from lab.host.store import MANIFEST, check_version, read_manifest, read_plan
+from lab.host.store import MANIFEST, check_run, read_manifest, read_plan
 from lab.host.sums import CELLS
 from lab.host.targets import TARGETS, TargetSpec, parse_target
 
@@ -71,7 +71,7 @@ def prepare(run: Path, wish: RunOptions, say: Say) -> Replay:
     cache. Raises ScenarioError for a run that cannot be read at all.
     """
     folder = run.parent / run.readlink() if run.is_symlink() else run  # the new run will be the latest
-    check_version(folder)
+    check_run(folder)
     manifest = read_manifest(folder)
     if manifest is None:
         raise ScenarioError(f"{run}: has no {MANIFEST}", hint="name a run's folder, as in results/latest")
@@ -116,10 +116,10 @@ def _copies(folder: Path, results: Sequence[Json]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for cell in results:
         path = folder / CELLS / Path(cell["cell"]).name
-        if cell["scenario"] not in texts and path.is_dir():
+        if cell["scenario"] not in texts and is_folder(path):
             try:
                 if scenario_digest(stored_scenario(path)) == cell["scenario_digest"]:
-                    texts[cell["scenario"]] = (path / "scenario.toml").read_text(encoding="utf-8")
+                    texts[cell["scenario"]] = read_text(path / "scenario.toml")
             except (LabError, OSError, ValueError):
                 continue
     return texts

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lab.core import mitigation
 from lab.core.errors import GuestLost, ScenarioError
-from lab.core.evidence import Evidence, Sample
 from lab.core.expectation import Expectation, expected_for
 from lab.core.facts import Facts
-from lab.core.finding import Finding, judge
+from lab.core.filling import NEEDS_FULL, planned_cannot_fill
 from lab.core.mitigation import Judged, Mitigation
 from lab.core.plan import CellPlan
 from lab.core.result import Try, cell_result
-from lab.core.scenario import Scenario, parse_scenario
-from lab.host import store
+from lab.core.scenario import MAX_SCENARIO_BYTES, Scenario, parse_scenario
+from lab.core.text import plural
+from lab.host import apart, store
+from lab.host.ending import first_error, host_failed
+from lab.host.judging import Read, judged_apart
+from lab.host.plain_files import Damaged, is_folder, read_text, write_aside
 from lab.host.provision.machine import Deadlines, Machine, MachineSpec, Provisioner, Unsuitable
 from lab.host.recording import Progress, Recording, record
 
@@ -28,6 +33,7 @@ TRIES = 2
 KEPT_MACHINE = "machine"  # a cell's whole machine, as it was at the end
 MITIGATION = "mitigation"  # a cell's folder of its second machine, in which the holders are removed
 _RESULTS_EVERY_SECONDS = 1.0
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,13 @@ class Runner:
                     # the slot is taken here, so that cells start in their order
                     await slots.acquire()
                     group.create_task(self._one(job, slots))
+        except* OSError as group:
+            ran = f"{len(self.results)} of {plural(len(jobs), 'cell')} had ended, kept in {self.run.path}"
+            raise host_failed(first_error(group, OSError), ran) from group
         finally:
             self.results.sort(key=lambda result: order[result["cell"]])
-            self.run.write_results(self.results)
+            with store.unless_failed():
+                self.run.write_results(self.results)
 
     async def _one(self, job: Job, slots: asyncio.Semaphore) -> None:
         try:
@@ -85,23 +95,23 @@ class Runner:
         with self.run.cell(job.plan.cell) as folder:
             kept = folder / KEPT_MACHINE if job.keep_failed else None
             tries = await self._tries(job, folder, kept)
-            result = judge_folder(folder, tries, job.mitigate)
+            result = await _in_thread(judge_folder, folder, tries, job.mitigate)
             if kept is not None and result["as_expected"] is not False:  # kept only where something differs
                 await self.provisioner.discard(kept)
             if job.mitigate and await self._mitigate(job, folder):
-                result = judge_folder(folder, tries, job.mitigate)
+                result = await _in_thread(judge_folder, folder, tries, job.mitigate)
             return result
 
     async def _mitigate(self, job: Job, folder: Path) -> bool:
         """Try the removal in a second machine, if there is any; returns whether there was one."""
-        first = _read(folder).judged
+        first = (await _in_thread(judged_apart, folder)).judged
         removal = mitigation.removal_of(first)
         if not (mitigation.called_for(first) and removal.steps):
             return False
         second = replace(job, plan=mitigation.mitigated(job.plan, removal), is_mitigation=True)
         (folder / MITIGATION).mkdir()
         tries = await self._tries(second, folder / MITIGATION)
-        _judge_mitigation(folder / MITIGATION, tries)
+        await _in_thread(_judge_mitigation, folder / MITIGATION, tries)
         return True
 
     async def _tries(self, job: Job, folder: Path, kept: Path | None = None) -> list[Try]:
@@ -113,7 +123,7 @@ class Runner:
             tries.append(Try(len(tries) + 1, recording.lost, recording.stages_seconds))
             again = recording.lost is not None
             if job.is_mitigation and not again:  # what was inconclusive says nothing about the commands
-                again = _read(folder).judged.finding.name == "inconclusive"
+                again = (await _in_thread(judged_apart, folder)).judged.finding.name == "inconclusive"
             if not again or len(tries) == TRIES:
                 return tries
             store.set_aside(folder, len(tries))
@@ -171,58 +181,57 @@ class Runner:
         self.on_progress(job.plan, replace(seen, mitigation=job.is_mitigation))
 
 
+async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
+    """What a function returns that judges; others have their turn meanwhile. When this is cancelled, so is judging."""
+    work = asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        apart.end_busy()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # that it was interrupted is no news
+        raise
+
+
 def judge_folder(folder: Path, tries: Sequence[Try], mitigate: bool = False) -> dict[str, Any]:
     """Judge a cell by what lies in its folder, and write its result.json and samples.csv.
 
     `mitigate` is whether its holders were to be removed: then it is said, too, why there was no second machine.
     """
-    read = _read(folder)
+    read = judged_apart(folder)
     skipped = read.judged.finding.name == "skipped"
-    expected = None if skipped else _expected(folder, store.read_plan(folder), read.facts)
-    return _write_result(folder, read, tries, expected, _mitigation(folder, read.judged, mitigate))
+    expected, not_judged = (None, None) if skipped else _expected(folder, store.read_plan(folder), read.facts)
+    return _write_result(folder, read, tries, expected, _mitigation(folder, read.judged, mitigate), not_judged)
 
 
 def _judge_mitigation(folder: Path, tries: Sequence[Try]) -> Judged:
     """The same for the second machine of a cell, of which no scenario expects anything."""
-    read = _read(folder)
+    read = judged_apart(folder)
     _write_result(folder, read, tries, None, None)
     return read.judged
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a machine's evidence shows; `samples` are None where it cannot be read."""
-
-    judged: Judged
-    facts: Facts
-    samples: tuple[Sample, ...] | None
-
-
-def _read(folder: Path) -> _Read:
-    try:
-        evidence = store.read_evidence(folder)
-    except (ValueError, KeyError, TypeError) as error:
-        finding = Finding("inconclusive", f"the evidence cannot be read: {error}")
-        return _Read(Judged(finding, None), Evidence().facts, None)
-    finding = judge(evidence)
-    return _Read(mitigation.judged(evidence, finding), evidence.facts, evidence.samples)
-
-
 def _write_result(
-    folder: Path, read: _Read, tries: Sequence[Try], expected: Expectation | None, mitigated: Mitigation | None
+    folder: Path,
+    read: Read,
+    tries: Sequence[Try],
+    expected: Expectation | None,
+    mitigated: Mitigation | None,
+    not_judged: str | None = None,
 ) -> dict[str, Any]:
-    if read.samples is not None:
-        store.write_samples_csv(folder / "samples.csv", read.samples)
+    if read.samples_csv is not None:
+        write_aside(folder / "samples.csv", read.samples_csv)
     finding, proofs = read.judged.finding, read.judged.proofs
-    result = cell_result(store.read_plan(folder), finding, proofs, expected, read.facts, tries, mitigated)
-    store.write_aside(folder / "result.json", store.json_text(result))
+    result = cell_result(store.read_plan(folder), finding, proofs, expected, read.facts, tries, mitigated, not_judged)
+    write_aside(folder / "result.json", store.json_text(result))
     return result
 
 
 def _mitigation(folder: Path, first: Judged, wanted: bool) -> Mitigation | None:
     """What came of removing a cell's holders, from the evidence of both machines; None when that was not tried."""
     inner = folder / MITIGATION
-    tried = inner.is_dir()
+    tried = is_folder(inner)
     second = _judge_mitigation(inner, _stored_tries(inner)) if tried else None
     if not mitigation.called_for(first) or not (wanted or tried):
         return None
@@ -244,10 +253,21 @@ def judge_run(run: Path) -> list[dict[str, Any]]:
 
 def _stored_tries(cell: Path) -> list[Try]:
     stored = (store.read_result(cell) or {}).get("tries", [])
-    try:
-        return [Try(one["number"], one["lost"], one["stages_seconds"]) for one in stored]
-    except (KeyError, TypeError) as error:
-        raise ScenarioError(f"{cell}/result.json: is damaged: {error!r}", hint="remove it, and judge again") from error
+    path = cell / "result.json"
+    if not isinstance(stored, list) or not all(map(_is_try, stored)):
+        raise Damaged(path, "tries are not what the lab writes", "remove it, and judge again")
+    return [Try(one["number"], one["lost"], one["stages_seconds"]) for one in stored]
+
+
+def _is_try(one: object) -> bool:
+    if not isinstance(one, dict) or not isinstance(one.get("number"), int):
+        return False
+    seconds = one.get("stages_seconds")
+    return (
+        isinstance(one.get("lost", 0), str | None)
+        and isinstance(seconds, dict)
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in seconds.values())
+    )
 
 
 def stored_scenario(folder: Path) -> Scenario:
@@ -255,18 +275,28 @@ def stored_scenario(folder: Path) -> Scenario:
     path = folder / "scenario.toml"
     plan = store.read_plan(folder)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MAX_SCENARIO_BYTES)
+    except (OSError, Damaged) as error:
         raise ScenarioError(
-            f"{path}: cannot be read: {error}",
+            f"{path}: cannot be read: {getattr(error, 'what', error)}",
             hint="the judge needs it: copy it from scenarios/ if it is unchanged, or run the cell again",
         ) from error
-    return parse_scenario(text, f"{plan['scenario']}.toml")
-
-
-def _expected(folder: Path, plan: Mapping[str, Any], facts: Facts) -> Expectation | None:
-    """What the scenario expects of the cell; None where that depends on something that the machine never told."""
     try:
-        return expected_for(stored_scenario(folder), plan["axes"], facts)
+        return parse_scenario(text, f"{plan['scenario']}.toml")
+    except ScenarioError as error:
+        raise Damaged(path, str(error), "restore it, or run the cell again") from error
+
+
+def _expected(folder: Path, plan: Mapping[str, Any], facts: Facts) -> tuple[Expectation | None, str | None]:
+    """What the scenario expects of the cell; None where that depends on something that the machine never told, and
+    where the load is too small for it, with that as the second.
+    """
+    scenario = stored_scenario(folder)
+    try:
+        expected = expected_for(scenario, plan["axes"], facts)
     except ValueError:
-        return None
+        return None, None
+    why = planned_cannot_fill(scenario, plan)
+    if expected is None or expected.finding not in NEEDS_FULL or why is None:
+        return expected, None
+    return None, f"{expected.finding} is not expected here: {why}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lab.core.errors import LabError
 from lab.core.occupancy import UNKNOWN, Marks, sparkline
 from lab.host import store
 
@@ -21,5 +22,5 @@ def sparklines(run: Path, marks: Marks) -> dict[str, str]:
 def _sparkline(cell: Path, marks: Marks) -> str:
     try:
         return sparkline(store.read_samples(cell), marks)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, LabError, ValueError, RecursionError):
         return UNKNOWN

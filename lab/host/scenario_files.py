@@ -78,7 +78,10 @@ def load_scenario(path: Path) -> Scenario:
     except OSError as error:
         raise _unreadable(path, error) from error
     if len(data) > MAX_SCENARIO_BYTES:
-        raise ScenarioError(f"{path}: is larger than {MAX_SCENARIO_BYTES // 1024} KiB", hint="name a scenario file")
+        raise ScenarioError(
+            f"{path}: is larger than {MAX_SCENARIO_BYTES // 1024} KiB",
+            hint="a scenario is text of a few KiB: put long rule sets into a file of their own, or shorten them",
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

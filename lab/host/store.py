@@ -28,7 +28,7 @@ from lab.core.result import RESULT_VERSION, results_document
 from lab.core.sums import SUMS
 from lab.guest.observe import ITEM_NAMES
 from lab.host import sums
-from lab.host.cache import sha256_of
+from lab.host.plain_files import Damaged, check_plain, is_folder, read_json, read_text, sha256_of, write_aside
 from lab.host.recording import Recording
 
 MANIFEST, RESULTS = "manifest.json", "results.json"
@@ -38,6 +38,12 @@ _PARTIAL = ".partial-"
 _ERRORS = "errors.json"
 _SNAPSHOTS = ("before", "after")
 _MOST_SECONDS = 10**6  # beyond it, what a stored run says of a cell's time is no time
+# what is read of every cell's plan; all versions of it have these
+_PLAN_KEYS: Mapping[str, type] = {
+    **dict.fromkeys(("cell", "scenario", "scenario_digest", "variant", "target"), str),
+    **dict.fromkeys(("axes", "machine", "load"), dict),
+    "repeat": int,
+}
 # what write_recording writes
 _RECORDED = ("plan.json", "scenario.toml", "console.log", "kmsg.log", "vagrant.log", "host-changes.txt", "evidence")
 
@@ -79,6 +85,16 @@ class RunFolder:
 
 
 @contextlib.contextmanager
+def unless_failed() -> Iterator[None]:
+    """For what is written while something may have failed already: an error on its way tells more than the next."""
+    try:
+        yield
+    except OSError as error:
+        if error.__context__ is None:
+            raise
+
+
+@contextlib.contextmanager
 def create_run(results: Path) -> Iterator[RunFolder]:
     """A new run's folder, which `latest` points to from now on; locked while the block runs.
 
@@ -103,6 +119,8 @@ def create_run(results: Path) -> Iterator[RunFolder]:
 def remove_leftovers(results: Path) -> None:
     """Remove the half-written cells of runs whose lab is gone."""
     for partial in results.glob(f"*/cells/{_PARTIAL}*"):
+        if not is_folder(partial.parent):
+            continue
         with contextlib.suppress(BlockingIOError, OSError), _locked(partial.parent.parent):
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -177,7 +195,7 @@ def _read_why(evidence: Path, name: str) -> str | None:
     return None if content is None else str(content[name])
 
 
-def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
+def samples_csv(samples: tuple[Sample, ...]) -> str:
     """The samples as a table: times, connections, entries, and every counter column that this kernel has."""
     counters = list(dict.fromkeys(name for sample in samples for name in sample.counters or {} if name != "entries"))
     buffer = io.StringIO()
@@ -187,7 +205,7 @@ def write_samples_csv(path: Path, samples: tuple[Sample, ...]) -> None:
     for sample in samples:
         row = [sample.seconds, *(getattr(sample, name) for name in counts), sample.entries, sample.table_max]
         writer.writerow(["" if value is None else value for value in [*row, *map(sample.counter, counters)]])
-    path.write_text(buffer.getvalue(), encoding="ascii")
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager
@@ -198,7 +216,7 @@ def open_run(run: Path) -> Iterator[RunFolder]:
     Raises ScenarioError when it is no run's folder, when a newer lab or one that still runs has it, or when nothing
     can be written there.
     """
-    check_version(run)
+    check_run(run)
     if not cell_folders(run):
         raise ScenarioError(f"{run}: no cell of this run has ended", hint="for example results/latest")
     try:
@@ -214,9 +232,19 @@ def open_run(run: Path) -> Iterator[RunFolder]:
 def cell_folders(run: Path) -> tuple[Path, ...]:
     """The complete cells of a run, by name. Raises ScenarioError when `run` is no run's folder."""
     cells = run / "cells"
-    if not cells.is_dir():
+    if not is_folder(cells):
         raise ScenarioError(f"{run}: is no run's folder (it has no cells/)", hint="for example results/latest")
-    return tuple(sorted(path for path in cells.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    return tuple(sorted(path for path in cells.iterdir() if is_folder(path) and not path.name.startswith(".")))
+
+
+def check_run(run: Path) -> None:
+    """Return if there is a run that this lab can read. Raises ScenarioError for none, for one of a newer lab, and for
+    one that holds a link, a FIFO or a device: it may have been sent by somebody.
+    """
+    if not run.is_dir():
+        raise ScenarioError(f"{run}: there is no such run", hint="lab run makes them in results/")
+    check_plain(run)
+    check_version(run)
 
 
 def check_version(run: Path) -> None:
@@ -273,9 +301,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 def read_plan(folder: Path) -> dict[str, Any]:
     """A cell's plan. Raises ScenarioError when it is missing or damaged."""
-    plan = _read_json(folder / "plan.json")
+    path = folder / "plan.json"
+    plan = _read_json(path)
     if plan is None:
         raise ScenarioError(f"{folder}: has no plan.json", hint="restore it, or move the cell's folder away")
+    for name, kind in _PLAN_KEYS.items():
+        if not isinstance(plan.get(name), kind):
+            raise Damaged(path, f"{name} is {'missing' if name not in plan else 'of a wrong type'}")
     return plan
 
 
@@ -287,13 +319,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def json_text(content: Mapping[str, Any]) -> str:
     """How the lab writes JSON: indented, keys in their own order, one newline at the end."""
     return json.dumps(content, indent=1) + "\n"
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write `path` whole or not at all."""
-    partial = path.with_name(f"{_PARTIAL}{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _write_snapshot(folder: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
@@ -308,7 +333,7 @@ def _write_snapshot(folder: Path, items: Mapping[str, Mapping[str, Any]]) -> Non
 
 
 def _read_snapshot(folder: Path) -> Snapshot | None:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return None
     texts = {name: text for name in ITEM_NAMES if (text := _read_text(folder / f"{name}.txt")) is not None}
     return Snapshot(texts, _read_json(folder / _ERRORS) or {})
@@ -316,30 +341,22 @@ def _read_snapshot(folder: Path) -> Snapshot | None:
 
 def _read_text(path: Path) -> str | None:
     try:
-        # newline="": what the kernel printed is read back byte for byte
-        with path.open(encoding="utf-8", newline="") as file:
-            return file.read()
+        return read_text(path)
     except FileNotFoundError:
         return None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    text = _read_text(path)
-    if text is None:
-        return None
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ScenarioError(f"{path}: is damaged: {error}", hint="restore it, or leave the cell out") from error
-    if not isinstance(content, dict):
-        raise ScenarioError(f"{path}: is damaged: no JSON object", hint="restore it, or leave the cell out")
-    return content
+        return read_json(path)
+    except FileNotFoundError:
+        return None
 
 
 @contextlib.contextmanager
 def _locked(run: Path) -> Iterator[None]:
     """Hold a run's lock, which the kernel drops with its holder; raises BlockingIOError when another holds it."""
-    descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab.core.sums import SUMS, parse_sums, sums_text
-from lab.host.cache import sha256_of
+from lab.host.plain_files import Damaged, read_text, sha256_of
 
 CELLS = "cells"
 RUN_FILES = ("manifest.json", "results.json")
@@ -32,11 +32,11 @@ def files_below(folder: Path) -> Iterator[str]:
 def listed(folder: Path) -> dict[str, str] | None:
     """The digests that a folder's list has; None where there is no list. Raises ValueError for a damaged one."""
     try:
-        text = (folder / SUMS).read_text(encoding="utf-8")
+        text = read_text(folder / SUMS)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read: {error}") from error
+    except Damaged as error:
+        raise ValueError(error.what) from error
     return parse_sums(text)
 
 

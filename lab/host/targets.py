@@ -16,6 +16,7 @@ _GUEST_PACKAGES = (
     "iptables",
     "nftables",
     "conntrack",
+    "ipset",  # saved rules that look into a set (`-m set`) load only where it was made
     "kmod",
     "iproute2",
     "procps",

@@ -16,8 +16,9 @@ from typing import Any
 from lab.core.errors import LabError, ScenarioError
 from lab.core.scenario import parse_scenario, scenario_digest
 from lab.core.sums import SUMS
+from lab.core.text import plural
 from lab.host import boxes, images, kernels
-from lab.host.cache import sha256_of
+from lab.host.plain_files import Damaged, is_folder, read_json, read_text, sha256_of
 from lab.host.report import PAGE
 from lab.host.run import KEPT_MACHINE
 from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
@@ -50,10 +51,12 @@ def verify_run(run: Path) -> Iterator[Checked]:
     Raises ScenarioError for what is no run, or is of a newer lab. Damaged files are told, not raised.
     """
     cells = run / CELLS
-    if not (any((run / name).is_file() for name in RUN_FILES) or cells.is_dir()):
+    if not run.is_dir():
+        raise ScenarioError(f"{run}: there is no such run", hint="for example lab verify results/latest")
+    if not (any((run / name).is_file() for name in RUN_FILES) or is_folder(cells)):
         raise ScenarioError(f"{run}: is no run's folder", hint="for example lab verify results/latest")
     _check_new_enough(run)
-    folders = sorted(path for path in cells.iterdir() if path.is_dir()) if cells.is_dir() else []
+    folders = sorted(path for path in cells.iterdir() if is_folder(path)) if is_folder(cells) else []
     whole = [path for path in folders if not path.name.startswith(".")]
     yield from _run_files(run, [path.name for path in whole])
     for folder in whole:
@@ -72,7 +75,7 @@ def verdict(states: Mapping[str, int], files: int) -> str:
     counts = {f"differ{'s' if differing == 1 else ''}": differing, "could not be verified": unknown}
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     word = {0: "verified", 1: "DIFFERS", 3: "not verified"}[exit_status(states)]
-    return f"{word}: {files} files are as recorded{f'; {told}' if told else ''}"
+    return f"{word}: {plural(files, 'file')} {'is' if files == 1 else 'are'} as recorded{f'; {told}' if told else ''}"
 
 
 def exit_status(states: Mapping[str, int]) -> int:
@@ -152,8 +155,8 @@ def _problem(path: Path, expected: str) -> str | None:
         actual = sha256_of(path)
     except FileNotFoundError:
         return "is gone"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
+    except (OSError, Damaged) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return None if actual == expected else f"its SHA-256 is {actual}, {expected} was recorded"
 
 
@@ -193,7 +196,7 @@ def _results(run: Path, documents: _Documents, folders: set[str]) -> Iterator[Ch
     ended = documents.manifest.get("ended_at") is not None
     if not ended:
         yield Checked(UNKNOWN, MANIFEST, "the run did not end, or is still going on")
-    if not (run / CELLS).is_dir():
+    if not is_folder(run / CELLS):
         yield Checked(NOTE, CELLS, "the cells' folders are not kept here: the results stand without their evidence")
         return
     cells = documents.cells()
@@ -230,8 +233,8 @@ def _scenarios(run: Path, documents: _Documents, folders: list[Path]) -> Iterato
                 yield Checked(DIFFERS, f"{CELLS}/{folder.name}", f"its scenario_digest is not the manifest's of {name}")
         path = folder / "scenario.toml"
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            text = read_text(path)
+        except (OSError, Damaged):
             yield Checked(UNKNOWN, f"{CELLS}/{folder.name}", "keeps no scenario that can be read")
             continue
         if (name, text) not in texts:
@@ -333,7 +336,6 @@ def _cached_files(what: str, folder: Path, sha256s: Mapping[str, str]) -> Iterat
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except (OSError, Damaged):
         return None
-    return content if isinstance(content, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from lab.core.errors import GuestLost, LabError, ScenarioError
-from lab.host import cli, commands, images
+from lab.host import cli, commands, ending, images
 from lab.host.images import Image
 from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import TCG
@@ -77,7 +78,10 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "axis": (("run", "nat-present", "--set", "iptable=nft"), "--set iptable: no scenario", "iptables"),
     "value": (("run", "nat-present", "--set", "iptables=ntf"), "--set iptables=ntf: no scenario", "nft"),
     "no axis=value": (("run", "nat-present", "--set", "iptables"), "is not of the form axis=value", "iptables=nft"),
-    "repeat 0": (("run", "pristine", "--repeat", "0"), "--repeat: is 0, must be at least 1", "--repeat 1"),
+    "repeat 0": (("run", "pristine", "--repeat", "0"), "--repeat: is 0, must be 1 to 10000", "--repeat 1"),
+    "repeat of a billion": (("run", "pristine", "--repeat", "1000000000"), "must be 1 to 10000", "--repeat 1"),
+    "too many cells": (("run", "*", "--repeat", "10000"), " cells, a run has at most 100000", "fewer"),
+    "report of nothing": (("report", "/nonexistent"), "/nonexistent: there is no such run", "results/latest"),
     "repeat -1": (("run", "pristine", "--repeat", "-1"), "--repeat: is -1", "--repeat 1"),
     "connections 0": (("run", "pristine", "--connections", "0"), "--connections: is 0, must be 1", "--connections"),
     "connections -5": (("run", "pristine", "--connections", "-5"), "--connections: is -5", ""),
@@ -96,7 +100,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "timeouts without an end": (("run", "pristine", "--timeouts", "load=inf"), "--timeouts load=inf:", ""),
     "image of no target": (("image", "build", "debian99"), "unknown target 'debian99'", "did you mean debian"),
     "shell of several machines": (("shell", "nat-present"), "a shell needs one machine", "--set"),
-    "judge of nothing": (("judge", "/nonexistent"), "/nonexistent: is no run's folder", "results/latest"),
+    "judge of nothing": (("judge", "/nonexistent"), "/nonexistent: there is no such run", "results/"),
 }
 
 
@@ -391,7 +395,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
         (ScenarioError("it is wrong", "right it"), 2, "lab: it is wrong\n  mend: right it\n"),
         (LabError("no hint"), 2, "lab: no hint\n"),
         (ExceptionGroup("", [ExceptionGroup("", [GuestLost("deep", "dig")])]), 2, "lab: deep\n  mend: dig\n"),
-        (GuestLost("gone"), 2, f"lab: gone\n  mend: {cli._LOST_HINT}\n"),
+        (GuestLost("gone"), 2, f"lab: gone\n  mend: {ending._LOST_HINT}\n"),
         (GuestLost("gone\x1b[2J\nand away", "x"), 2, "lab: gone [2J\nand away\n  mend: x\n"),
     ],
 )
@@ -403,19 +407,42 @@ def test_how_a_command_ends(
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError(), ExceptionGroup("", [LabError("known"), ZeroDivisionError()])])
-def test_a_bug_is_shown_as_a_bug(lab: Lab, monkeypatch: pytest.MonkeyPatch, bug: Exception) -> None:
+def test_a_bug_is_shown_as_a_bug_and_never_as_a_finding(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, bug: Exception
+) -> None:
     monkeypatch.setattr(cli, "judge_run", failing(bug))
-    with pytest.raises(type(bug)):
-        lab("judge", "x")
+    status, out, err = lab("judge", "x")
+    assert (status, out) == (70, "")
+    assert err.startswith("lab: a fault of the lab itself: ZeroDivisionError")
+    assert "please report it" in err and "Traceback" not in err
+    monkeypatch.setenv("LAB_TRACEBACK", "1")
+    assert "ZeroDivisionError" in lab("judge", "x")[2].partition("Traceback")[2] or isinstance(bug, ExceptionGroup)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "hint"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/full/x"), "/full/x: No space left", "free some space"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files", "ulimit -n 1024"),
+        (ExceptionGroup("", [OSError(errno.EIO, "Input/output error")]), "Input/output error", "disk"),
+        (OSError("odd"), "lab: odd", "lab doctor"),
+    ],
+)
+def test_an_error_of_the_host_has_a_hint_and_status_2(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str, hint: str
+) -> None:
+    monkeypatch.setattr(cli, "judge_run", failing(error))
+    status, out, err = lab("judge", "x")
+    assert (status, out) == (2, "")
+    assert words in err and hint in err.partition("mend: ")[2]
 
 
 def test_an_output_that_nobody_reads_any_more(lab: Lab, recorded_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as broken:
-        monkeypatch.setattr(cli, "_formatted", failing(BrokenPipeError()))
         monkeypatch.setattr(sys, "stdout", broken)
-        assert cli.main(["judge", str(recorded_run)]) == 2
+        assert cli.main(["judge", str(recorded_run)]) == 141
         # what is written now goes nowhere, and the interpreter's last flush meets no closed pipe
         broken.write("more")
         broken.flush()

@@ -257,7 +257,12 @@ def test_cells_of_one_run_only_are_named_and_fail_nothing() -> None:
     gone, came = cell(variant="gone"), cell(variant="came")
     found = compare(run([cell(), gone]), run([cell(), came]))
     assert (found.only_base, found.only_new) == (("gone@debian12",), ("came@debian12",))
-    assert (found.unfinished, found.exit_status) == ((), 0)
+    assert (found.unfinished, found.missing, found.verdict, found.exit_status) == (
+        (),
+        ("gone@debian12",),
+        "incomplete",
+        3,
+    )
 
 
 def test_cells_that_a_run_did_not_come_to_cannot_be_told() -> None:

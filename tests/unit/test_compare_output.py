@@ -43,7 +43,8 @@ def compared() -> Comparison:
 def test_a_comparison_in_columns() -> None:
     lines = human(compared()).splitlines()
     assert lines[:3] == [
-        "changed: of 6 cells 1 changed, 1 did not, 1 cannot be told, 2 cannot be compared, 1 without a finding in both",
+        "changed: of 6 cells 1 changed, 1 did not, 1 cannot be told, 2 cannot be compared, 1 without a finding in both"
+        "; NEW lacks 1 cell of BASE: gone@debian12",
         "BASE: results/base, 2026-11-21T00:54:46+00:00, conntrack-lab 0.1.0",
         "NEW: results/new, 2026-11-21T00:54:46+00:00, conntrack-lab 0.1.0",
     ]

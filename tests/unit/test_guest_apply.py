@@ -52,11 +52,23 @@ def test_steps_run_in_order_until_one_does_not_do_what_it_should(tmp_path: Path)
     [
         (run("false", refused=True), True),
         (run("true", refused=True), False),
-        (run("sh", "-c", "kill -9 $$", refused=True), True),
+        (run("sh", "-c", "kill -9 $$", refused=True), False),
+        (run("sh", "-c", "kill -SEGV $$; sleep 9", refused=True), False),
+        (run("sh", "-c", "sh -c 'kill -SEGV $$'; exit $?", refused=True), False),
+        (run("sh", "-c", "exit 255", refused=True), True),
         (run("/nonexistent/program", refused=True), False),
         (run("sleep", "60", refused=True, deadline_seconds=0.1), False),
     ],
-    ids=["it fails", "it succeeds", "it is killed", "it is not there", "it hangs"],
+    ids=[
+        "it fails",
+        "it succeeds",
+        "it is killed",
+        "it crashes",
+        "what it started crashes",
+        "a status of its own",
+        "it is not there",
+        "it hangs",
+    ],
 )
 def test_a_step_that_should_be_refused(step: dict[str, Any], as_wanted: bool) -> None:
     reached, outcomes = steps(step)

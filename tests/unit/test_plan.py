@@ -169,7 +169,7 @@ def test_a_targets_cells_stand_together() -> None:
 
 @pytest.mark.parametrize("repeat", [0, -1])
 def test_no_repeats(repeat: int) -> None:
-    with pytest.raises(ScenarioError, match="must be at least 1"):
+    with pytest.raises(ScenarioError, match="must be 1 to 10000"):
         cells([Variant(plain("a"))], ["debian12"], repeat)
 
 

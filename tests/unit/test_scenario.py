@@ -745,3 +745,30 @@ def test_did_you_mean() -> None:
     assert did_you_mean("zzzz", known) == "known are: run, file"
     assert did_you_mean(5, known) == "known are: run, file"
     assert did_you_mean("x", []) == "none are known here"
+
+
+@pytest.mark.parametrize("kind", ["udp", "half-open"])
+def test_a_load_that_a_topology_lacks_is_refused_when_the_file_is_read(kind: str) -> None:
+    text = f'version = 1\nname = "x"\nsummary = "s"\n[machine]\ntopology = "{{}}"\n[load]\nkind = "{kind}"\n'
+    assert parse_scenario(text.format("loopback"), "x.toml").load.kind == kind
+    with pytest.raises(ScenarioError, match=f'load.kind: is the text "{kind}", and machine.topology') as caught:
+        parse_scenario(text.format("netns"), "x.toml")
+    assert '"hold", "churn"' in caught.value.hint
+
+
+@pytest.mark.parametrize("part", ["a", '"a"', "'a'", '""'])
+def test_a_key_of_many_parts_is_refused_at_once(part: str) -> None:
+    with pytest.raises(ScenarioError, match="a key of more than 32 parts"):
+        parse_scenario(f"{'.'.join([part] * 60_000)} = 1\n", "x.toml")
+    with pytest.raises(ScenarioError, match="a key of more than 32 parts"):
+        parse_scenario(f"x = {{ {'.'.join([part] * 60_000)} = 1 }}\n", "x.toml")
+
+
+def test_dots_in_texts_and_comments_part_no_key() -> None:
+    dots = "." * 200
+    text = (
+        f'# {dots} "\nversion = 1 # {dots}\nname = "x"\nsummary = "a {dots} \\" {dots}"\n'
+        f"[[state]]\nfile = {{ path = '/x{dots}', text = '''\n{dots}\"\n''' }}\n"
+        f'[[state]]\nfile = {{ path = "/y", text = """{dots}\n"quoted" {dots}""" }}\n'
+    )
+    assert len(parse_scenario(text, "x.toml").state) == 2

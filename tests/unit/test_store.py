@@ -18,7 +18,7 @@ from lab.core.evidence import Evidence, Sample
 from lab.core.facts import Facts
 from lab.core.result import RESULT_VERSION
 from lab.guest.observe import ITEM_NAMES
-from lab.host import store
+from lab.host import plain_files, store
 from lab.host.provision.replay import recorded_plan
 from lab.host.recording import Recording
 
@@ -128,14 +128,14 @@ def test_samples_as_a_table(tmp_path: Path) -> None:
         Sample(1.0, 8, 100, {"entries": 8, "drop": 3, "early_drop": 1}),
     )
     path = tmp_path / "samples.csv"
-    store.write_samples_csv(path, samples)
+    path.write_text(store.samples_csv(samples))
     assert path.read_text().splitlines() == [
         f"{COUNTS},entries,max,searched,drop,early_drop",
         "0.0,0,0,0,0,0,,,,,,,,",
         "0.5,9,5,1,2,6,5,2,1,7,100,0,2,",
         "1.0,0,0,0,0,0,,,,8,100,,3,1",
     ]
-    store.write_samples_csv(path, ())
+    path.write_text(store.samples_csv(()))
     assert path.read_text() == f"{COUNTS},entries,max\n"
 
 
@@ -162,14 +162,14 @@ def test_a_cell_whose_writing_was_interrupted_leaves_nothing(tmp_path: Path, err
 
 def test_a_file_is_whole_or_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "results.json"
-    store.write_aside(path, "old")
+    plain_files.write_aside(path, "old")
 
     def fail(self: Path, target: Path) -> None:
         raise OSError("no space")
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="no space"):
-        store.write_aside(path, "new")
+        plain_files.write_aside(path, "new")
     assert path.read_text() == "old"
 
 

@@ -217,8 +217,8 @@ def test_a_damaged_document_is_named(run: Path, name: str, text: str) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ScenarioError, match="is no run's folder"):
+    for path, words in ((tmp_path, "is no run's folder"), (tmp_path / "nowhere", "there is no such run")):
+        with pytest.raises(ScenarioError, match=words):
             list(verify_run(path))
 
 

@@ -6,7 +6,7 @@ the load, then whether the load was tracked, then what else was lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from lab.core.conntrack import conntrack_modules, modules
 from lab.core.evidence import Evidence, Snapshot
@@ -14,13 +14,11 @@ from lab.core.judging import attachment, wording
 from lab.core.judging.attribution import LoadEntries, Unattributed
 from lab.core.judging.losses import FULL_TABLE, UNDER_WAY, UNKNOWN, Loss
 from lab.core.judging.measured import MAX_SETTING, Measured
+from lab.core.steps import broken_step
+from lab.core.text import shortened
 
-# exit statuses that the guest's agent gives by itself, as a shell does
-BROKEN_STATUS: Mapping[int, str] = {
-    124: "did not end in time",
-    126: "cannot be executed",
-    127: "is not in this machine",
-}
+_MOST_COMMAND = 400  # characters of a command in a sentence
+_MOST_SAID = 2000  # of what it printed
 _MODULE_LISTS = ("modules", "modules_after")
 
 Losses = tuple[Loss, ...]
@@ -39,9 +37,10 @@ def _lost(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
 def _broken_step(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     """A program that is missing or does not end says nothing about the kernel, whatever the step expected of it."""
     for step in evidence.steps:
-        if step.get("exit_status") in BROKEN_STATUS:
+        why = broken_step(step)
+        if why is not None:
             what = " ".join(step.get("argv", [])) or step.get("key") or "a step"
-            return "inconclusive", f"`{what}` {BROKEN_STATUS[step['exit_status']]}", None
+            return "inconclusive", f"`{shortened(what, _MOST_COMMAND)}` {why}", None
     return None
 
 
@@ -49,8 +48,8 @@ def _refused(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     if evidence.reached is not False or not evidence.steps:
         return None
     step = evidence.steps[-1]
-    what = " ".join(step.get("argv", [])) or step.get("path") or step.get("key") or "a step"
-    said = (step.get("stderr") or step.get("stdout") or "").strip()
+    what = shortened(" ".join(step.get("argv", [])) or step.get("path") or step.get("key") or "a step", _MOST_COMMAND)
+    said = shortened((step.get("stderr") or step.get("stdout") or "").strip(), _MOST_SAID)
     if step.get("exit_status") == 0:
         return "state-refused", f"`{what}` should have been refused, but succeeded", None
     status = step.get("exit_status")

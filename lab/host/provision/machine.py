@@ -124,5 +124,5 @@ class ConsoleLog:
 
 
 def last_lines(text: str, count: int = 12) -> str:
-    """The last lines that hold anything, for an error message."""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
+    """The last lines that hold anything, for an error message: at most 500 characters of each."""
+    return "\n".join([line[:500] for line in text.splitlines() if line.strip()][-count:])

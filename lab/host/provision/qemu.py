@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.core.errors import GuestLost, PrerequisiteError
+from lab.core.errors import GuestLost, LabError, PrerequisiteError
 from lab.host.agent_package import agent_zipapp
 from lab.host.cache import (
     Deadline,
@@ -33,6 +34,7 @@ from lab.host.cache import (
     staging,
 )
 from lab.host.initrd import agent_part
+from lab.host.plain_files import sha256_of
 from lab.host.process import unprivileged_ids
 from lab.host.provision.machine import ConsoleLog, Deadlines, MachineSpec, OnEvent
 from lab.host.provision.qemu_command import Accelerator, Files, Sockets, command_line
@@ -75,12 +77,24 @@ class SavedState:
             os.utime(self.folder)
 
     def complete(self) -> bool:
-        """Whether every file is there with the size that was recorded when the state was saved."""
+        """Whether every file is there as it was recorded when the state was saved: the memory, of a gigabyte and more,
+        by its size, all others by their digests.
+        """
         try:
-            sizes = json.loads((self.folder / "state.json").read_text())["sizes"]
-            return all((self.folder / name).stat().st_size == size for name, size in sizes.items())
-        except (OSError, ValueError, KeyError, AttributeError):
+            recorded = json.loads((self.folder / "state.json").read_text())
+            sizes, digests = recorded["sizes"], recorded["sha256s"]
+            return all((self.folder / name).stat().st_size == size for name, size in sizes.items()) and all(
+                sha256_of(self.folder / name) == digest for name, digest in digests.items()
+            )
+        except (OSError, ValueError, KeyError, AttributeError, LabError):
             return False
+
+
+def recorded_state(state: SavedState) -> str:
+    """What state.json says of the other files, by which `SavedState.complete` knows them."""
+    sizes = {path.name: path.stat().st_size for path in (state.memory, state.devices, state.console)}
+    digests = {path.name: sha256_of(path) for path in (state.devices, state.console)}
+    return json.dumps({"sizes": sizes, "sha256s": digests, "saved_at": time.time()})
 
 
 class QemuMachine:
@@ -234,8 +248,7 @@ class QemuProvisioner:
                 async with self._booted(spec, state.memory, console, self._deadlines.boot) as process:
                     await _migrate(process, devices.fileno(), "migrate", _SAVE_SECONDS)
             state.console.write_text(console.text())
-            sizes = {path.name: path.stat().st_size for path in (state.memory, state.devices, state.console)}
-            (partial / "state.json").write_text(json.dumps({"sizes": sizes, "saved_at": time.time()}))
+            (partial / "state.json").write_text(recorded_state(state))
             state.memory.chmod(0o444)
         prune_saved_states(KEPT_STATES)
 
@@ -257,13 +270,16 @@ class QemuProvisioner:
             raise GuestLost("the machine's saved state has gone")  # another lab, or another cell, found it unfit
         state.mark_used()
         console = ConsoleLog()
-        console.feed(state.console.read_bytes())
         with _Descriptors() as files:
+            try:  # another lab may remove it at any moment; what is open stays
+                console.feed(state.console.read_bytes())
+                memory, devices = files.path(state.memory), files.number(state.devices)
+            except (OSError, PrerequisiteError) as error:
+                raise GuestLost(f"the machine's saved state has gone: {error}") from error
             # the initrd lies in the saved memory; QEMU only wants to see a file of the same size
-            opened = self._open(files, spec, _initrd_of_size(files, spec), files.path(state.memory), True)
+            opened = self._open(files, spec, _initrd_of_size(files, spec), memory, True)
             async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
-                with state.devices.open("rb") as devices:
-                    await _migrate(process, devices.fileno(), "migrate-incoming", self._deadlines.restore)
+                await _migrate(process, devices, "migrate-incoming", self._deadlines.restore)
                 await process.call("hello", deadline_seconds=self._deadlines.restore)
                 yield process
 
@@ -338,12 +354,14 @@ class _Descriptors:
     def number(self, path: Path, flags: int = os.O_RDONLY) -> int:
         """The descriptor of a file; raises PrerequisiteError when it cannot be opened."""
         try:
-            self.numbers.append(os.open(path, flags | os.O_CLOEXEC))
+            number = os.open(path, flags | os.O_CLOEXEC)
+            self.numbers.append(number)
+            _let_read(number)
         except OSError as error:
             raise PrerequisiteError(
                 f"cannot open {path}: {error.strerror}", hint="lab image build makes it again"
             ) from error
-        return self.numbers[-1]
+        return number
 
     def path(self, path: Path, flags: int = os.O_RDONLY) -> str:
         """The name by which QEMU opens a file."""
@@ -356,6 +374,15 @@ class _Descriptors:
         with open(number, "wb", closefd=False) as file:
             file.write(content)
         return f"/proc/self/fd/{number}"
+
+
+def _let_read(number: int) -> None:
+    """QEMU opens its files anew by /proc/self/fd, as an unprivileged user where the lab is root: under a umask of 077
+    the cache's files are root's alone.
+    """
+    status = os.fstat(number)
+    if os.geteuid() == 0 and status.st_uid == 0 and not status.st_mode & stat.S_IROTH:
+        os.fchmod(number, stat.S_IMODE(status.st_mode) | stat.S_IROTH)
 
 
 _NO_SOCKETS = Sockets(agent=0, shell=0, console=0, qmp=0)
@@ -398,8 +425,12 @@ async def _migrate(process: QemuProcess, devices_fd: int, command: str, seconds:
 
 def saved_states() -> list[Path]:
     """The folders of all saved states, the one used last first."""
-    folders = (path for path in (cache_root() / "states").glob("[!.]*") if path.is_dir())
-    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+    used: dict[Path, float] = {}
+    for path in (cache_root() / "states").glob("[!.]*"):
+        with contextlib.suppress(FileNotFoundError):  # another lab removes them, too
+            if path.is_dir():
+                used[path] = path.stat().st_mtime
+    return sorted(used, key=lambda path: used[path], reverse=True)
 
 
 def prune_saved_states(keep: int) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
 from lab.core.report import Report, report
 from lab.core.report_markdown import markdown
+from lab.host.plain_files import write_aside
 from lab.host.report.reading import StoredRun, read_run
-from lab.host.store import write_aside
 
 __all__ = ["MADE_BY", "PAGE", "report_html", "report_markdown", "write_report"]
 
@@ -49,6 +49,8 @@ def write_report(run: Path, output: Path, form: str = "html") -> None:
 
     Raises what making it raises, and LabError where `output` cannot be written or is something else than a report.
     """
+    if not run.is_dir():
+        raise ScenarioError(f"{run}: there is no such run", hint="for example lab report results/latest")
     if output.is_dir() or not os.access(output.parent, os.W_OK):
         raise LabError(f"{output}: cannot be written", hint="name a file in a folder that you may write with --output")
     if output.exists() and not _is_report(output):
@@ -70,7 +72,7 @@ def _is_report(path: Path) -> bool:
 def _report(stored: StoredRun) -> Report:
     try:
         return report(stored.name, stored.manifest, stored.cells, stored.summaries)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ScenarioError(
             f"{stored.folder}: a result or plan is damaged: {error!r}", hint=f"lab judge {stored.folder}"
         ) from error

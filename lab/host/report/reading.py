@@ -5,20 +5,20 @@ Nothing is judged here, and nothing is written. A cell whose evidence is damaged
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.core import kmsg
-from lab.core.errors import ScenarioError
+from lab.core.errors import LabError, ScenarioError
 from lab.core.evidence import parse_samples
 from lab.core.report import Recorded, readable
-from lab.core.timeline import Panel, message_seconds, panels
+from lab.core.scenario import parse_toml
+from lab.core.timeline import MOST, Panel, message_seconds, panels
 from lab.host import store
+from lab.host.plain_files import Damaged, read_json, read_text
 
 Json = Mapping[str, Any]
 
@@ -90,7 +90,7 @@ class StoredRun:
 
 def read_run(run: Path) -> StoredRun:
     """A stored run. Raises ScenarioError when it is none, is damaged, or was written by a newer lab."""
-    store.check_version(run)
+    store.check_run(run)
     manifest = _json(run / _MANIFEST) or {}
     if (run / "cells").is_dir():
         order = {cell: number for number, cell in enumerate(store.stored_order(run))}
@@ -141,7 +141,9 @@ def _checked(result: object, where: str) -> Json:
     """A result with all that is read of it. Raises ScenarioError that names what is not as it must be."""
     content: Json = result if isinstance(result, dict) else {}
     for name, kind in _KEYS.items():
-        if name not in content or not isinstance(content[name], kind):
+        value = content.get(name)
+        is_absurd = isinstance(value, int | float) and not -MOST <= value <= MOST
+        if name not in content or not isinstance(value, kind) or is_absurd:
             raise ScenarioError(f"{where}: is damaged: {name} is missing or wrong", hint="lab judge makes it anew")
     checked: Json = readable(content)
     return checked
@@ -153,9 +155,9 @@ def _panels(folder: Path, result: Json, plan: Json | None, log: Sequence[kmsg.Re
     planned = (plan or {}).get("load")
     load = {**(planned if isinstance(planned, dict) else {}), **(_json(folder / "evidence" / "load.json") or {})}
     try:
-        samples = parse_samples(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+        samples = parse_samples(read_text(path).splitlines()) if path.exists() else ()
         drawn = panels(samples, result, load, message_seconds(log, result["first_drop_seconds"]))
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, Damaged, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         return (), f"The samples cannot be read: {readable(str(error))}"
     return drawn, "" if drawn else "No load was sampled, so there is nothing to draw."
 
@@ -163,8 +165,8 @@ def _panels(folder: Path, result: Json, plan: Json | None, log: Sequence[kmsg.Re
 def _kernel_log(path: Path) -> tuple[kmsg.Record, ...] | None:
     """The kernel's log; None where it was not read, or cannot be."""
     try:
-        return kmsg.records(path.read_text(encoding="utf-8")) if path.exists() else None
-    except (OSError, ValueError):
+        return kmsg.records(read_text(path)) if path.exists() else None
+    except (OSError, Damaged, ValueError):
         return None
 
 
@@ -175,8 +177,8 @@ def _summaries(folders: Sequence[Path], cells: Sequence[Recorded]) -> dict[str, 
         scenario = str(cell.result["scenario"])
         if scenario not in found:
             try:
-                content = tomllib.loads((folder / "scenario.toml").read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError):
+                content = parse_toml(read_text(folder / "scenario.toml"), "scenario.toml")
+            except (OSError, LabError):
                 continue
             found[scenario] = str(readable(str(content.get("summary", ""))))
     return found
@@ -184,15 +186,10 @@ def _summaries(folders: Sequence[Path], cells: Sequence[Recorded]) -> dict[str, 
 
 def _json(path: Path) -> dict[str, Any] | None:
     """A JSON object; None when there is no such file. Raises ScenarioError for one that is damaged."""
-    if not path.exists():
-        return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ScenarioError(f"{path}: is damaged: {error}", hint="restore it, or leave the cell out") from error
-    if not isinstance(content, dict):
-        raise ScenarioError(f"{path}: is damaged: no JSON object", hint="restore it, or leave the cell out")
-    return content
+        return read_json(path)
+    except FileNotFoundError:
+        return None
 
 
 def _list(content: Json | None, name: str) -> list[Any]:
