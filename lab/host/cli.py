@@ -37,6 +37,8 @@ from lab.host.commands import (
 )
 from lab.host.comparison import compare_runs
 from lab.host.doctor import report
+from lab.host.kernels.fetch import fetch_source, kernels_in
+from lab.host.kernels.source import join_sources
 from lab.host.progress import Loudness, Reporter
 from lab.host.provision import leftovers
 from lab.host.provision.machine import Deadlines
@@ -316,7 +318,7 @@ def _run_options(options: argparse.Namespace) -> RunOptions:
     return RunOptions(
         scenarios=(options.scenarios,) if isinstance(options.scenarios, str) else tuple(options.scenarios or ()),
         targets=tuple(options.target or (DEFAULT_TARGET,)),
-        kernel=Path(options.kernel) if options.kernel else None,
+        kernel=join_sources(options.kernel or ()),
         modules=Path(options.modules) if options.modules else None,
         mirror=options.mirror,
         accelerator=options.accelerator,
@@ -528,8 +530,9 @@ def _machine_arguments(parser: argparse.ArgumentParser, scenarios: int | str = "
     )
     parser.add_argument("--disposable-host", action="store_true", help="this machine may be changed for good (host)")
     parser.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
-    parser.add_argument("--kernel", metavar="PATH", help="another kernel: a .deb, a folder, or a bzImage")
-    parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage")
+    help_of_kernel = "another kernel: packages (each with a --kernel), a folder, a bzImage, apt:SUITE, URL#sha256=HEX"
+    parser.add_argument("--kernel", action="append", metavar="KERNEL", help=help_of_kernel)
+    parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage, a folder or a package")
     parser.add_argument("--mirror", metavar="URL", help="the Debian mirror for images that are missing")
     parser.add_argument("--connections", type=int, metavar="N", help="how many the load opens")
     parser.add_argument("--max", type=int, metavar="N", help="nf_conntrack_max")
