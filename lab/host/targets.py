@@ -106,7 +106,8 @@ FOREIGN: Mapping[str, Target] = {"vagrant:BOX": _BOX, _HOST: HOST}
 def parse_target(text: str) -> TargetSpec:
     """The target that `text` names: `debian12`, `debian12+kernel:PATH`, `vagrant:BOX`, or `host`.
 
-    Raises ScenarioError that names the nearest known target. PATH may be any kernel source; whether it holds a kernel is not looked at.
+    Raises ScenarioError that names the nearest known target. Whether PATH, which may be any
+    kernel source, holds a kernel is not looked at.
     """
     if text == _HOST:
         return TargetSpec(HOST)

@@ -74,7 +74,10 @@ class Suite:
 
     def mirror(self) -> str:
         """The URL of a mirror that has it. Raises PrerequisiteError that names the variable to set."""
-        return find_mirror(self.archive)
+        try:
+            return find_mirror(self.archive)
+        except PrerequisiteError as error:
+            raise PrerequisiteError(f"apt:{self.name}: {error}", hint=by_hand(self)) from error
 
 
 # code name, number, kernel, whether the mirrors still have it
@@ -139,7 +142,7 @@ def find_suite(name: str) -> Suite:
 def by_hand(suite: Suite) -> str:
     """Where a person finds what apt could not get."""
     return (
-        f"set {suite.archive.variable} to another mirror, or get the package by hand from {suite.archive.name} "
+        f"set {suite.archive.variable} to the URL of a mirror that has it, or get the package by hand from {suite.archive.name} "
         f"(a browser finds it, Debian's snapshot service or Ubuntu's Launchpad every version ever made), "
         "then --kernel FILE.deb"
     )
