@@ -142,7 +142,7 @@ def find_suite(name: str) -> Suite:
 def by_hand(suite: Suite) -> str:
     """Where a person finds what apt could not get."""
     return (
-        f"set {suite.archive.variable} to the URL of a mirror that has it, or get the package by hand from {suite.archive.name} "
-        f"(a browser finds it, Debian's snapshot service or Ubuntu's Launchpad every version ever made), "
+        f"set {suite.archive.variable} to the URL of a mirror that has it, or get the package by hand from "
+        f"{suite.archive.name} (Debian's snapshot service and Ubuntu's Launchpad keep every version), "
         "then --kernel FILE.deb"
     )

@@ -33,7 +33,8 @@ TREE_BYTES = 3 * 10**9
 _FILE_BYTES = 512 * 2**20
 _TREE_FILES = 100_000
 
-_WANTED = ("boot/*", "lib/modules/*", "usr/lib/modules/*")
+# what a kernel's packages have beside it (bsdtar fails on an --include that nothing matches)
+_LEFT_OUT = ("usr/share", "usr/src", "usr/lib/debug", "usr/lib/firmware", "lib/firmware", "boot/System.map*", "dtb*")
 _SAFELY = ("--no-same-owner", "--no-same-permissions", "--no-acls", "--no-xattrs", "--no-fflags")
 
 
@@ -49,8 +50,8 @@ def unpack(package: Path, tree: Path, deadline: Deadline) -> None:
     """
     tree.mkdir(parents=True, exist_ok=True)
     archive = _inner_archive(package, tree.parent, deadline) if package.name.endswith(".deb") else package
-    includes = [f"--include={prefix}{pattern}" for pattern in _WANTED for prefix in ("", "./", "/")]
-    _run_bsdtar(package, ["-x", "-f", str(archive), "-C", str(tree), *_SAFELY, *includes], tree, deadline)
+    left_out = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
+    _run_bsdtar(package, ["-x", "-f", str(archive), "-C", str(tree), *_SAFELY, *left_out], tree, deadline)
     if archive != package:
         archive.unlink()
     _remove_links_out_of(tree)
