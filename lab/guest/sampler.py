@@ -23,6 +23,7 @@ class Sampler:
         self._fds: Dict[str, int] = {}
         self._counters: Optional[Counters] = None
         self._may_ask = True
+        self.sample()  # loads what the counters need, and opens everything, before the load's clock starts
 
     def sample(self) -> Dict[str, Optional[str]]:
         """The raw text of each file now. A file that appears later (its module was loaded) is picked up then."""

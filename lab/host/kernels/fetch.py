@@ -103,6 +103,8 @@ def _download(part: UrlPart, progress: Progress, deadline: Deadline) -> Path:
             with urllib.request.urlopen(part.url, timeout=_WAIT_SECONDS) as answer, file.open("wb") as target:
                 _copy(answer, target, part.url, deadline)
         except (urllib.error.URLError, OSError, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it is the server's answer, too
             raise PrerequisiteError(
                 f"cannot fetch {part.url}: {getattr(error, 'reason', None) or error}",
                 hint="get the file by hand, then --kernel FILE",

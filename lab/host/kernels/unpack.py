@@ -49,11 +49,16 @@ def unpack(package: Path, tree: Path, deadline: Deadline) -> None:
     Raises ScenarioError that names the package when it is no package, damaged or cut off, or larger than a kernel is.
     """
     tree.mkdir(parents=True, exist_ok=True)
+    before = _measure(tree)
     archive = _inner_archive(package, tree.parent, deadline) if package.name.endswith(".deb") else package
     left_out = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
     _run_bsdtar(package, ["-x", "-f", str(archive), "-C", str(tree), *_SAFELY, *left_out], tree, deadline)
     if archive != package:
         archive.unlink()
+    if _measure(tree) == before:
+        raise ScenarioError(
+            f"{package}: brings neither a kernel nor modules", hint="it is cut off, or a package of something else"
+        )
     _remove_links_out_of(tree)
 
 
@@ -97,15 +102,21 @@ def _bound(package: Path, target: Path) -> Callable[[], None]:
 
 
 def _check_size(package: Path, target: Path) -> None:
-    size_bytes = files = 0
-    for folder, _, names in os.walk(target):
-        files += len(names)
-        size_bytes += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    size_bytes, files = _measure(target)
     if size_bytes > TREE_BYTES or files > _TREE_FILES:
         raise ScenarioError(
             f"{package}: unpacks to more than {TREE_BYTES // 10**6} MB or {_TREE_FILES} files, which no kernel does",
             hint="name the kernel's own packages",
         )
+
+
+def _measure(tree: Path) -> tuple[int, int]:
+    """How many bytes and files there are."""
+    size_bytes = files = 0
+    for folder, _, names in os.walk(tree):
+        files += len(names)
+        size_bytes += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    return size_bytes, files
 
 
 def _remove_links_out_of(tree: Path) -> None:
