@@ -49,14 +49,17 @@ def make_package(folder: Path, name: str) -> Path:
 class Archive:
     """A Debian archive with one suite, in a folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.home = root.parent / "gnupg"
+    def __init__(self, base: Path) -> None:
+        self.root = base / "debian"
+        self.home = base / "gnupg"
+        self.keyring = base / "keys.gpg"
+
+    def make(self) -> None:
+        """Packages, lists, and a key that signs them."""
         self.home.mkdir(mode=0o700)
-        self.keyring = root.parent / "keys.gpg"
         self.gpg("--quick-generate-key", "Test <test@example.org>", "ed25519", "sign", "never")
         self.gpg("--output", str(self.keyring), "--export")
-        pool = root / "pool"
+        pool = self.root / "pool"
         pool.mkdir(parents=True)
         self.packages = [make_package(pool, name) for name in _DEPENDS]
         self.write_lists()
@@ -87,7 +90,8 @@ class Archive:
             fields = subprocess.run(["dpkg-deb", "-f", str(package)], capture_output=True, text=True, check=True).stdout
             content = package.read_bytes()
             paragraphs.append(
-                f"{fields}Filename: pool/{package.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
+                f"{fields}Filename: pool/{package.name}\nSize: {len(content)}\n"
+                f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
             )
         folder = self.dist / "main" / "binary-amd64"
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,8 +103,8 @@ class Archive:
             for path in (folder / "Packages", folder / "Packages.gz")
         )
         (self.dist / "Release").write_text(
-            "Origin: Debian\nLabel: Debian\nSuite: oldstable\nCodename: bookworm\nArchitectures: amd64\nComponents: main\n"
-            f"Date: Wed, 01 Jan 2025 00:00:00 UTC\nSHA256:\n{sums}"
+            "Origin: Debian\nLabel: Debian\nSuite: oldstable\nCodename: bookworm\nArchitectures: amd64\n"
+            f"Components: main\nDate: Wed, 01 Jan 2025 00:00:00 UTC\nSHA256:\n{sums}"
         )
 
     def sign(self) -> None:
@@ -109,10 +113,20 @@ class Archive:
         (self.dist / "Release").unlink()
 
 
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive that no test changes."""
+    base = tmp_path_factory.mktemp("archive")
+    Archive(base).make()
+    subprocess.run(["gpgconf", "--homedir", str(base / "gnupg"), "--kill", "all"], check=False, capture_output=True)
+    return base
+
+
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+def archive(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made = Archive(tmp_path / "debian")
+    shutil.copytree(pristine, tmp_path / "copy", ignore=shutil.ignore_patterns("S.*"))
+    made = Archive(tmp_path / "copy")
     monkeypatch.setenv("LAB_DEBIAN_MIRROR", f"file://{made.root}")
     monkeypatch.setenv("LAB_DEBIAN_KEYRING", str(made.keyring))
     yield made
@@ -214,7 +228,7 @@ class TestTable:
 
     def test_keys_that_are_not_there_are_named_with_their_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LAB_UBUNTU_KEYRING", "/no/such/keys.gpg")
-        with pytest.raises(PrerequisiteError, match="/no/such/keys.gpg is not there") as caught:
+        with pytest.raises(PrerequisiteError, match=r"/no/such/keys\.gpg is not there") as caught:
             SUITES["jammy"].sources()
         assert "ubuntu-keyring" in caught.value.hint
 
@@ -237,7 +251,7 @@ class TestTable:
         assert SUITES["stretch"].sources() == f"deb [{options}] http://mirror.test/old stretch main\n"
 
     def test_a_suites_paragraphs_are_read_by_their_names(self) -> None:
-        text = "Package: a\nVersion: 1\nSize: 5\nSHA256: x\nDepends: b (>= 1) | c, d\nDescription: y\n z: w\n\nPackage: bad\n"
+        text = "Package: a\nVersion: 1\nSize: 5\nSHA256: x\nDepends: b (>= 1) | c, d\nDescription: y\n\nPackage: bad\n"
         (package,) = parse_packages(text)
         assert replace(package, depends=()) == replace(package, name="a", version="1", depends=())
         assert package.depends == ("b", "c", "d")
