@@ -61,7 +61,8 @@ class Archive:
         self.gpg("--output", str(self.keyring), "--export")
         pool = self.root / "pool"
         pool.mkdir(parents=True)
-        self.packages = [make_package(pool, name) for name in _DEPENDS]
+        for name in _DEPENDS:
+            make_package(pool, name)
         self.write_lists()
         self.sign()
 
@@ -86,7 +87,7 @@ class Archive:
     def write_lists(self) -> None:
         """Packages.gz and the Release file over it."""
         paragraphs = []
-        for package in self.packages:
+        for package in sorted((self.root / "pool").iterdir()):
             fields = subprocess.run(["dpkg-deb", "-f", str(package)], capture_output=True, text=True, check=True).stdout
             content = package.read_bytes()
             paragraphs.append(
