@@ -24,8 +24,8 @@ PACKAGE_ENDINGS = (".deb", ".rpm", ".apk", ".tar", ".tgz", ".tar.gz", ".tar.xz",
 
 # the packages that bring a kernel's modules, by the ending of those that were given
 MODULE_PACKAGES = {
-    ".deb": "linux-modules-{release}, for Ubuntu and for Debian from 14 on",
-    ".rpm": "kernel-modules-core-{release} and kernel-modules-{release} (SUSE: kernel-default-{release})",
+    ".deb": "the package linux-modules-{release} (Ubuntu, and Debian from 14 on)",
+    ".rpm": "the packages kernel-modules-core-{release} and kernel-modules-{release} (SUSE: kernel-default-{release})",
 }
 
 # A whole distribution's modules, unpacked, are about 600 MB; the largest of them is below 50 MB.
@@ -132,5 +132,5 @@ def _remove_links_out_of(tree: Path) -> None:
 def missing_modules_hint(release: str, packages: Sequence[Path]) -> str:
     """Which package to add where the modules of `release` are not in `packages`."""
     named = next((MODULE_PACKAGES[path.suffix] for path in packages if path.suffix in MODULE_PACKAGES), None)
-    where = f"the package {named.format(release=release)}" if named else f"the package that has lib/modules/{release}"
+    where = named.format(release=release) if named else f"the package that has lib/modules/{release}"
     return f"add {where}: --kernel takes several files"
