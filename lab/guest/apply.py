@@ -2,16 +2,18 @@
 
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import time
-from typing import IO, Any, Callable, Dict, List, NamedTuple, Sequence
+from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from lab.guest.files import MAX_TEXT_BYTES, as_path, error_name, sysctl_path, write_text
 from lab.guest.removal import mismatch
 
 STEP_SECONDS = 60.0
 _BUSY_SECONDS = 2.0
+_VERSION_SECONDS = 10.0
 _KILL_SECONDS = 5.0  # a program that hangs in the kernel outlives SIGKILL
 _LOOK_SECONDS = 0.1
 STEP_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -81,10 +83,28 @@ class Ended(NamedTuple):
     stderr: Text
 
 
+def program_here(name: str) -> str:
+    """The name by which this machine has a program.
+
+    Before iptables 1.8 (CentOS 7) there was one backend, and what is `iptables-legacy` since was called `iptables`; one
+    of the other backend says so in its version.
+    """
+    plain = name.replace("-legacy", "", 1)
+    if plain == name or not name.startswith(("iptables-legacy", "ip6tables-legacy")) or _where(name) is not None:
+        return name
+    told = run_command([plain.split("-")[0], "--version"], _VERSION_SECONDS) if _where(plain) is not None else None
+    return plain if told is not None and told["exit_status"] == 0 and "nf_tables" not in told["stdout"] else name
+
+
+def _where(name: str) -> Optional[str]:
+    return shutil.which(name, path=STEP_PATH)
+
+
 def start_command(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start a program whose output `finish_command` will take; raises OSError and ValueError."""
+    words = [program_here(argv[0]), *argv[1:]]
     return subprocess.Popen(
-        [word.encode("utf-8") for word in argv],  # the first process of a machine has no locale that would say so
+        [word.encode("utf-8") for word in words],  # the first process of a machine has no locale that would say so
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

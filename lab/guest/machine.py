@@ -14,7 +14,7 @@ import struct
 from typing import Any, Dict, List, Optional
 
 from lab.guest import PROTOCOL_VERSION
-from lab.guest.apply import STEP_PATH, loaded_modules, run_command, set_sysctls
+from lab.guest.apply import STEP_PATH, loaded_modules, program_here, run_command, set_sysctls
 from lab.guest.files import error_name, read_text, sysctl_path, write_text
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1  # linux/sockios.h, linux/if.h
@@ -61,7 +61,7 @@ def prepare() -> List[str]:
 
 def missing_programs(names: List[str]) -> List[str]:
     """Those of the programs that no folder of a step's PATH has."""
-    return [name for name in names if shutil.which(name, path=STEP_PATH) is None]
+    return [name for name in names if shutil.which(program_here(name), path=STEP_PATH) is None]
 
 
 def take_name() -> None:

@@ -1,6 +1,6 @@
 """Vagrant boxes made from a Debian mirror's packages, with a boot loader, kept in the cache.
 
-A box is a folder `boxes/NAME-DIGEST` of the cache, made as an image is (lab/host/images.py): same packages, and those
+A box is a folder `boxes/NAME-DIGEST` of the cache, made as an image is (lab/host/images): same packages, and those
 that make it a machine of its own (systemd, SSH, GRUB). No root, mount or loop device is needed.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from lab.core.errors import PrerequisiteError
 from lab.host import images, initrd
 from lab.host.cache import Deadline, cache_root, exclusive, remove_tree, sha256_of
+from lab.host.programs import Program, run_program
 from lab.host.targets import TARGETS, Target
 
 _PACKAGES = (
@@ -29,7 +30,7 @@ _PACKAGES = (
     "grub-pc-bin",
     "grub-common",
 )
-_PROGRAMS = (*images.PROGRAMS, images.Program("qemu-img", "qemu-utils"))
+_PROGRAMS = (*images.PROGRAMS, Program("qemu-img", "qemu-utils"))
 _DESCRIPTION = "box.json"
 _DISK_BYTES = 3 * 2**30
 _PARTITION_BYTES = 2**20  # where the first partition begins; the boot loader lies before it
@@ -124,7 +125,7 @@ def _build_in(folder: Path, target: Target, mirror: str, report: images.BuildRep
     _write_loader(disk, tree / "boot/grub")
     image = temporary / "box.img"
     convert = ("qemu-img", "convert", "-q", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd")
-    images.run_program((*convert, str(disk), str(image)), deadline)
+    run_program((*convert, str(disk), str(image)), deadline)
     box = folder / f"{target.name}.box"
     _pack(box, image)
     for path in (tree, temporary):
@@ -155,7 +156,7 @@ def _run_setup(tree: Path, prefix: tuple[str, ...], deadline: Deadline) -> None:
     (tree / "tmp/vagrant.pub").write_bytes(_data("vagrant.pub"))
     script = tree / "tmp/setup"
     script.write_bytes(_data("setup"))
-    images.run_program((*prefix, "chroot", str(tree), "/bin/sh", "/tmp/setup"), deadline)
+    run_program((*prefix, "chroot", str(tree), "/bin/sh", "/tmp/setup"), deadline)
     script.unlink()
 
 
@@ -164,7 +165,7 @@ def _make_disk(disk: Path, tree: Path, deadline: Deadline, prefix: tuple[str, ..
     with disk.open("wb") as file:
         file.truncate(_DISK_BYTES)
     blocks = (_DISK_BYTES - _PARTITION_BYTES) // 4096
-    images.run_program(
+    run_program(
         (
             *(*prefix, "mke2fs", "-q", "-F", "-t", "ext4", "-O", _EXT4_FEATURES, "-m", "0", "-L", "lab-box"),
             *("-b", "4096", "-I", "256", "-E", f"lazy_itable_init=0,root_owner=0:0,offset={_PARTITION_BYTES}"),

@@ -24,6 +24,7 @@ from lab.core.occupancy import ASCII, BLOCKS
 from lab.core.result import exit_status, results_document
 from lab.core.text import plural, printable
 from lab.host import boxes, compare_output, completion, ending, github, images, listing, output, replay, verify
+from lab.host.cache import Deadline
 from lab.host.ci import FORMATS, CiFiles
 from lab.host.commands import (
     BOX_BOOT_SECONDS,
@@ -40,6 +41,9 @@ from lab.host.commands import (
 from lab.host.comparison import compare_runs
 from lab.host.doctor import report
 from lab.host.ending import EXIT_WRONG
+from lab.host.kernels.fetch import fetch_source, kernels_in
+from lab.host.kernels.listing import kernel_lines, suite_lines
+from lab.host.kernels.source import join_sources
 from lab.host.progress import Loudness, Reporter
 from lab.host.provision import leftovers
 from lab.host.provision.machine import Deadlines
@@ -52,6 +56,7 @@ from lab.host.schemas import SCHEMAS, schema_text
 from lab.host.store import stored_seconds
 from lab.host.targets import TARGETS, expand_targets
 
+_FETCH_SECONDS = 900.0
 DEFAULT_TARGET = "debian12"
 
 
@@ -297,6 +302,24 @@ def _image_remove(options: argparse.Namespace) -> int:
     return 0
 
 
+def _kernel_list(options: argparse.Namespace) -> int:
+    if options.suite is None:
+        lines = suite_lines()
+    else:
+        deadline = Deadline.after(_FETCH_SECONDS, f"reading the lists of {options.suite}")
+        lines = kernel_lines(options.suite, kernels_in(options.suite, _voice(options), deadline))
+    print("\n".join(lines))
+    return 0
+
+
+def _kernel_fetch(options: argparse.Namespace) -> int:
+    for source in options.kernels:
+        deadline = Deadline.after(_FETCH_SECONDS, f"fetching {source}")
+        for file in fetch_source(source, _voice(options), deadline):
+            print(f"{file.path}  sha256={file.sha256}", flush=True)
+    return 0
+
+
 def _schema(options: argparse.Namespace) -> int:
     print(schema_text(options.name), end="")
     return 0
@@ -323,7 +346,7 @@ def _run_options(options: argparse.Namespace) -> RunOptions:
     return RunOptions(
         scenarios=(options.scenarios,) if isinstance(options.scenarios, str) else tuple(options.scenarios or ()),
         targets=tuple(options.target or (DEFAULT_TARGET,)),
-        kernel=Path(options.kernel) if options.kernel else None,
+        kernel=join_sources(options.kernel or ()),
         modules=Path(options.modules) if options.modules else None,
         mirror=options.mirror,
         accelerator=options.accelerator,
@@ -453,6 +476,7 @@ def _parser() -> argparse.ArgumentParser:
     _replay_parser(commands)
     _schema_parser(commands)
     _image_parser(commands)
+    _kernel_parser(commands)
     _completion_parser(commands)
     doctor = _command(commands, "doctor", _doctor, "say what this host lacks, with the mend", "lab doctor --again")
     doctor.add_argument("--clean", action="store_true", help="remove the machines that a killed lab left in Vagrant")
@@ -522,8 +546,9 @@ def _machine_arguments(parser: argparse.ArgumentParser, scenarios: int | str = "
     )
     parser.add_argument("--disposable-host", action="store_true", help="this machine may be changed for good (host)")
     parser.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
-    parser.add_argument("--kernel", metavar="PATH", help="another kernel: a .deb, a folder, or a bzImage")
-    parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage")
+    help_of_kernel = "another kernel: packages (each with a --kernel), a folder, a bzImage, apt:SUITE, URL#sha256=HEX"
+    parser.add_argument("--kernel", action="append", metavar="KERNEL", help=help_of_kernel)
+    parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage, a folder or a package")
     parser.add_argument("--mirror", metavar="URL", help="the Debian mirror for images that are missing")
     parser.add_argument("--connections", type=int, metavar="N", help="how many the load opens")
     parser.add_argument("--max", type=int, metavar="N", help="nf_conntrack_max")
@@ -605,6 +630,19 @@ def _image_parser(commands: Any) -> None:
     remove = _command(actions, "remove", _image_remove, "remove images", "lab image remove debian12")
     remove.add_argument("names", nargs="*", metavar="TARGET")
     remove.add_argument("--saved-states", action="store_true", help="the saved memory of booted machines")
+
+
+def _kernel_parser(commands: Any) -> None:
+    parser = commands.add_parser("kernel", help="list and fetch kernels of distributions")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    what = "list suites, and what kernels a suite has"
+    listing_ = _command(actions, "list", _kernel_list, what, "lab kernel list bookworm-security")
+    listing_.add_argument("suite", nargs="?", metavar="SUITE", help="without: all suites, and what is in the cache")
+    _loudness_arguments(listing_)
+    what = "fetch kernels into the cache, verified"
+    fetch = _command(actions, "fetch", _kernel_fetch, what, "lab kernel fetch apt:bookworm/linux-image-rt-amd64")
+    fetch.add_argument("kernels", nargs="+", metavar="KERNEL", help="apt:SUITE[/PACKAGE] or URL#sha256=HEX")
+    _loudness_arguments(fetch)
 
 
 def _loudness_arguments(parser: argparse.ArgumentParser, verbose: str | None = None) -> None:

@@ -49,7 +49,7 @@ class RunOptions:
 
     scenarios: tuple[str, ...]
     targets: tuple[str, ...]
-    kernel: Path | None
+    kernel: str | None
     modules: Path | None
     mirror: str | None
     accelerator: str
@@ -353,7 +353,7 @@ async def _boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:
     await QemuProvisioner(qemu, KVM, Deadlines()).prove_boot(spec, _KVM_SECONDS)
 
 
-def _with_kernel(spec: TargetSpec, kernel: Path | None) -> TargetSpec:
+def _with_kernel(spec: TargetSpec, kernel: str | None) -> TargetSpec:
     """--kernel for the targets that do not name one themselves."""
     return replace(spec, kernel=kernel) if kernel is not None and spec.kernel is None else spec
 

@@ -155,11 +155,13 @@ def _why(cell: ComparedCell) -> list[str]:
 
 
 def _expected(sample: Sample, finding: str) -> str:
-    """What was expected instead of a finding, if that is so."""
+    """Whether a finding was expected, or what was instead, and why."""
     told = [cell for cell in sample.cells if cell["finding"] == finding and cell["as_expected"] is not None]
     if not told:
         return ""
-    return " (as expected)" if told[0]["as_expected"] else f" (expected {told[0]['expected']})"
+    because = str(told[0].get("because") or "")[:_MOST_REASON].partition("\n")[0]
+    what = "as expected" if told[0]["as_expected"] else f"expected {told[0]['expected']}"
+    return f" ({what}: {because})" if because else f" ({what})"
 
 
 # -- the runs ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.core.errors import LabError
-from lab.host import images
+from lab.host import images, mirror, programs
 from lab.host.accelerator import KVM_DEVICE, KvmAnswer
 from lab.host.cache import cache_root
 from lab.host.qemu_binary import QemuBinary, find_qemu
@@ -64,7 +64,7 @@ def _qemu() -> tuple[QemuBinary | None, Check]:
 
 def _programs() -> Check:
     try:
-        images.require_programs(images.PROGRAMS)
+        programs.require_programs(images.PROGRAMS)
     except LabError as error:
         return Check("programs for building images", False, str(error), error.hint)
     return Check("programs for building images", True, "all there")
@@ -72,7 +72,7 @@ def _programs() -> Check:
 
 def _mirror() -> Check:
     try:
-        return Check("Debian mirror", True, images.find_mirror())
+        return Check("Debian mirror", True, mirror.find_mirror())
     except LabError as error:
         return Check("Debian mirror", False, str(error), error.hint)
 

@@ -65,7 +65,8 @@ class PreparedTarget:
             "image_sha256s": dict(self.image.sha256s),
             "image_built": self.image.built,
             "kernel_release": self.kernel.release if self.kernel else self.image.kernel_release,
-            "kernel_path": str(self.spec.kernel) if self.spec.kernel else None,
+            "kernel_path": self.spec.kernel,
+            "kernel_files": dict(self.kernel.given) if self.kernel else {},
             "kernel_digest": self.kernel.digest if self.kernel else None,
             "packages": self._packages(),
         }
@@ -128,7 +129,7 @@ def planned_machine(spec: TargetSpec, wanted: WantedMachine) -> MachineSpec:
     folder = images.final_folder(spec.target)
     return MachineSpec(
         root_disk=folder / "root.ext4",
-        kernel=spec.kernel or folder / "vmlinuz",
+        kernel=Path(spec.kernel) if spec.kernel else folder / "vmlinuz",
         initrd=folder / "initrd.cpio",
         digest="",
         memory_mb=wanted.memory_mb,

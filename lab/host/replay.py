@@ -325,22 +325,23 @@ def _todays_image(spec: TargetSpec) -> images.Image | None:
 
 
 def _kernel(
-    spec: TargetSpec, path: Path, recorded: Json, image: images.Image | None, options: RunOptions, say: Say
+    spec: TargetSpec, source: str, recorded: Json, image: images.Image | None, options: RunOptions, say: Say
 ) -> tuple[list[Change], kernels.KernelBundle | None]:
     """What became of a kernel of one's own, and its prepared copy where that has the digest that was recorded."""
     wanted = str(recorded.get("kernel_digest"))
     kept = next(kernels.bundles_of(wanted), None)
-    if not path.exists():
+    path = kernels.local_path(source)
+    if path is not None and not path.exists():
         if kept is not None:
             return [Change(f"{path}: the kernel's file is gone; its copy in the cache is used")], kept
         return [Change(f"{path}: the kernel is gone", True, frozenset({spec.name}))], None
     if kept is None and image is None:
-        return [Change(f"{path}: without an image nobody can tell whether the kernel is the run's", True)], None
+        return [Change(f"{source}: without an image nobody can tell whether the kernel is the run's", True)], None
     if kept is None and image is not None:
         try:
-            kept = kernels.prepare(path, busybox=image.busybox, modules=options.modules, progress=say)
+            kept = kernels.prepare(source, busybox=image.busybox, modules=options.modules, progress=say)
         except LabError as error:
-            return [Change(f"{path}: {error}", True, frozenset({spec.name}))], None
+            return [Change(f"{source}: {error}", True, frozenset({spec.name}))], None
     if kept is not None and kept.digest == wanted:
         return [], kept
-    return [Change(f"{path}: the kernel is another one than the run's, {wanted[:12]}", True)], None
+    return [Change(f"{source}: the kernel is another one than the run's, {wanted[:12]}", True)], None

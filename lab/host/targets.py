@@ -6,7 +6,6 @@ import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab.core.errors import ScenarioError
 
@@ -54,7 +53,7 @@ class TargetSpec:
     """What a user asked for: a target, perhaps with a kernel of one's own."""
 
     target: Target
-    kernel: Path | None = None
+    kernel: str | None = None  # as lab.host.kernels.source reads it
     box: str | None = None  # a Vagrant box: a name, a path, or a URL with its checksum
 
     @property
@@ -108,7 +107,8 @@ FOREIGN: Mapping[str, Target] = {"vagrant:BOX": _BOX, _HOST: HOST}
 def parse_target(text: str) -> TargetSpec:
     """The target that `text` names: `debian12`, `debian12+kernel:PATH`, `vagrant:BOX`, or `host`.
 
-    Raises ScenarioError that names the nearest known target. Whether PATH holds a kernel is not looked at.
+    Raises ScenarioError that names the nearest known target. Whether PATH, which may be any
+    kernel source, holds a kernel is not looked at.
     """
     if text == _HOST:
         return TargetSpec(HOST)
@@ -121,7 +121,7 @@ def parse_target(text: str) -> TargetSpec:
         raise ScenarioError(f"target {text!r}: no path after {_KERNEL_MARK!r}", hint=f"{name}{_KERNEL_MARK}PATH")
     if name not in TARGETS:
         raise _unknown(text, name)
-    return TargetSpec(TARGETS[name], Path(kernel).expanduser() if mark else None)
+    return TargetSpec(TARGETS[name], kernel if mark else None)
 
 
 def expand_targets(patterns: Sequence[str]) -> tuple[TargetSpec, ...]:

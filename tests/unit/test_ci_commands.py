@@ -72,7 +72,7 @@ def test_the_key_of_an_image_changes_with_its_recipe(
     assert status == 0
     assert [name.rpartition("-")[0] for name in names] == ["debian11", "debian12", "debian13", "forky"]
     assert names[1] == images.final_folder(TARGETS["debian12"]).name
-    monkeypatch.setattr(images, "LAYOUT_VERSION", 99)
+    monkeypatch.setattr("lab.host.images.recipe.LAYOUT_VERSION", 99)
     assert set(lab(capsys, "image", "key", "debian1?", "forky")[1].splitlines()).isdisjoint(names)
     assert not (tmp_path / "cache").exists()
 

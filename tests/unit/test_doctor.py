@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from lab.core.errors import PrerequisiteError
-from lab.host import doctor, images
+from lab.host import doctor, mirror, programs
 from lab.host.accelerator import KvmAnswer
 from lab.host.doctor import Check, check_host, kvm_check, report
 from lab.host.qemu_binary import QemuBinary, find_qemu
@@ -32,8 +32,8 @@ def good_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """A host that lacks nothing, whatever the real one lacks."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "not" / "yet" / "there"))
     monkeypatch.setattr(doctor, "find_qemu", lambda: GOOD)
-    monkeypatch.setattr(images, "require_programs", lambda programs: None)
-    monkeypatch.setattr(images, "find_mirror", lambda: "http://mirror.example/debian")
+    monkeypatch.setattr(programs, "require_programs", lambda needed: None)
+    monkeypatch.setattr(mirror, "find_mirror", lambda: "http://mirror.example/debian")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**12))
     yield
 
@@ -76,10 +76,11 @@ def test_a_qemu_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(
-    ("function", "name"), [("require_programs", "programs for building images"), ("find_mirror", "Debian mirror")]
+    ("function", "name"),
+    [("programs.require_programs", "programs for building images"), ("mirror.find_mirror", "Debian mirror")],
 )
 def test_what_building_images_needs(monkeypatch: pytest.MonkeyPatch, function: str, name: str) -> None:
-    monkeypatch.setattr(images, function, missing)
+    monkeypatch.setattr(f"lab.host.{function}", missing)
     assert checks()[name] == Check(name, False, "it is not there", "install it")
 
 

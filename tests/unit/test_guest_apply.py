@@ -255,3 +255,40 @@ def test_files_are_read_bounded_and_their_absence_has_a_name(tmp_path: Path) -> 
     assert files.read_text(str(tmp_path)) == (None, "EISDIR", False)
     assert files.read_text("/dev/zero", 10) == ("\0" * 10, None, True)
     assert files.error_name(OSError(errno.EPERM, "no")) == "EPERM"
+
+
+class TestProgramHere:
+    """Where `iptables-legacy` has no program of its own."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A PATH with nothing but what the test puts there."""
+        monkeypatch.setattr(apply, "STEP_PATH", str(tmp_path))
+        monkeypatch.setattr(apply, "_ENVIRONMENT", {"PATH": f"{tmp_path}:/usr/bin:/bin"})
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        return tmp_path
+
+    @staticmethod
+    def place(path: Path, name: str, version: str) -> None:
+        (path / name).write_text(f"#!/bin/sh\necho '{version}'\n")
+        (path / name).chmod(0o755)
+
+    def test_before_1_8_it_was_called_iptables(self, path: Path) -> None:
+        for name in ("iptables", "iptables-save", "ip6tables"):
+            self.place(path, name, f"{name} v1.4.21")
+        names = ("iptables-legacy", "iptables-legacy-save", "ip6tables-legacy", "iptables-nft", "nft")
+        assert [apply.program_here(name) for name in names] == [
+            *("iptables", "iptables-save", "ip6tables", "iptables-nft", "nft")
+        ]
+
+    def test_the_other_backend_is_not_taken_for_it(self, path: Path) -> None:
+        self.place(path, "iptables", "iptables v1.8.10 (nf_tables)")
+        assert apply.program_here("iptables-legacy") == "iptables-legacy"
+
+    def test_where_it_is_it_is_taken(self, path: Path) -> None:
+        for name in ("iptables", "iptables-legacy"):
+            self.place(path, name, "iptables v1.8.9 (legacy)")
+        assert apply.program_here("iptables-legacy") == "iptables-legacy"
+
+    def test_where_nothing_is_the_name_stays_for_the_message(self, path: Path) -> None:
+        assert apply.program_here("iptables-legacy") == "iptables-legacy"

@@ -107,3 +107,53 @@ def test_drops_that_this_kernel_does_not_count_are_unknown(stat: str | None) -> 
 )
 def test_when_the_table_is_full(count: str | None, table_max: str | None, full: bool) -> None:
     assert is_full({"count": count, "max": table_max}) is full
+
+
+class Counters:
+    """Answers by netlink, of which the given number succeed."""
+
+    made = 0
+
+    def __init__(self, answers: int = 99) -> None:
+        type(self).made += 1
+        self._left = answers
+
+    def text(self) -> str:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError("no answer")
+        return STAT.format(7)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class TestWithoutProcfs:
+    def test_the_counters_come_by_netlink(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sampling, "Counters", Counters)
+        fill(folder, 7)
+        (folder / "stat").unlink()
+        with closing(Sampler()) as sampler:
+            assert sampler.sample() == {"count": "7\n", "max": "100\n", "stat": STAT.format(7)}
+
+    def test_nobody_is_asked_where_conntrack_is_not_there(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sampling, "Counters", Counters)
+        before = Counters.made
+        with closing(Sampler()) as sampler:
+            assert sampler.sample() == dict.fromkeys(("count", "max", "stat"))
+        assert Counters.made == before, "a question would load conntrack"
+
+    def test_nobody_is_asked_where_there_is_a_file(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sampling, "Counters", Counters)
+        fill(folder, 7)
+        before = Counters.made
+        with closing(Sampler()) as sampler:
+            sampler.sample()
+        assert Counters.made == before
+
+    def test_a_source_that_failed_is_unknown_from_then_on(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sampling, "Counters", lambda: Counters(2))
+        fill(folder, 7)
+        (folder / "stat").unlink()
+        with closing(Sampler()) as sampler:
+            assert [sampler.sample()["stat"] for _ in range(3)] == [STAT.format(7), None, None]

@@ -20,8 +20,8 @@ from lab.host.scenario_files import load_scenario
 
 PATHS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
 
-# The eras, and in each what sets its kernels apart. Of the long-term lines 4.9, 4.14 and 4.19 a late release: those of
-# before the end of 2018 search for entries to evict as 4.18 does.
+# The eras, and in each what sets its kernels apart. Of the long-term lines 4.9, 4.14 and 4.19 a late release, and at
+# the end an early one: those of before the end of 2018 search for entries to evict as 4.18 does.
 KERNELS = (
     *("3.10.108", "3.13.11"),  # before generation IDs
     *("3.18.140", "4.4.302", "4.6.7"),
@@ -31,6 +31,7 @@ KERNELS = (
     *("4.19.0-27-amd64", "5.0.21"),
     *("5.1.0", "5.10.0-32-cloud-amd64", "6.1.0-50-cloud-amd64"),  # enable_hooks
     *("6.12.107+deb13-cloud-amd64", "7.2.12+deb14-cloud-amd64"),
+    *("4.9.137", "4.14.67", "4.19.2"),  # long-term lines, before the end of 2018
 )
 LETTERS = {
     "n": "untracked",
@@ -42,10 +43,10 @@ LETTERS = {
 }
 
 # A letter per kernel, in a userspace with iptables 1.8.9.
-LEGACY_FULL, NFT_FULL = "YY YYY Y YYYY YYYY YY YYYYY", "ss YYY Y YYYY YYYY YY YYYYY"
-LEGACY_NONE, NFT_NONE = "nn nnn n nnnn nnnn nn nnnnn", "ss nnn n nnnn nnnn nn nnnnn"
-LEGACY_OLD, NFT_OLD = "YY YYY Y YYYY nnnn nn nnnnn", "ss YYY Y YYYY nnnn nn nnnnn"
-LEGACY_FITS, NFT_FITS = "tt ttt t tttt tttt tt ttttt", "ss ttt t tttt tttt tt ttttt"
+LEGACY_FULL, NFT_FULL = "YY YYY Y YYYY YYYY YY YYYYY YYY", "ss YYY Y YYYY YYYY YY YYYYY YYY"
+LEGACY_NONE, NFT_NONE = "nn nnn n nnnn nnnn nn nnnnn nnn", "ss nnn n nnnn nnnn nn nnnnn nnn"
+LEGACY_OLD, NFT_OLD = "YY YYY Y YYYY nnnn nn nnnnn Ynn", "ss YYY Y YYYY nnnn nn nnnnn Ynn"
+LEGACY_FITS, NFT_FITS = "tt ttt t tttt tttt tt ttttt ttt", "ss ttt t tttt tttt tt ttttt ttt"
 PREDICTED = {
     "pristine": LEGACY_NONE,
     "module-only": LEGACY_NONE,
@@ -63,13 +64,13 @@ PREDICTED = {
     "nat-filter-flushed,iptables=nft": NFT_FULL,
     "nat-flushed-unloaded,iptables=legacy": LEGACY_NONE,
     "nat-flushed-unloaded,iptables=nft": NFT_NONE,
-    "nat-flushed-always-on,iptables=legacy": "rY YYY Y YYYY nnnn nn YYYYY",
-    "nat-flushed-always-on,iptables=nft": "ss YYY Y YYYY nnnn nn YYYYY",
-    "wrong-backend-flushed,iptables=legacy": "ss YYY Y YYYY YYYY YY YYYYY",
-    "wrong-backend-flushed,iptables=nft": "ss YYY Y YYYY YrrY YY YYYYY",
+    "nat-flushed-always-on,iptables=legacy": "rY YYY Y YYYY nnnn nn YYYYY Ynn",
+    "nat-flushed-always-on,iptables=nft": "ss YYY Y YYYY nnnn nn YYYYY Ynn",
+    "wrong-backend-flushed,iptables=legacy": "ss YYY Y YYYY YYYY YY YYYYY YYY",
+    "wrong-backend-flushed,iptables=nft": "ss YYY Y YYYY YrrY YY YYYYY YYY",
     "reattached,iptables=legacy": LEGACY_FULL,
     "reattached,iptables=nft": NFT_FULL,
-    "nft-flushed,flush=flush-table": "ss YYY Y YYYY nnYn nn nnnnn",
+    "nft-flushed,flush=flush-table": "ss YYY Y YYYY nnYn nn nnnnn Ynn",
     "nft-flushed,flush=delete-table": NFT_OLD,
     "nft-flushed,flush=flush-ruleset": NFT_OLD,
     "stateful-present,iptables=legacy,match=state": LEGACY_FULL,
@@ -85,10 +86,10 @@ PREDICTED = {
     "unhooked-chain": NFT_FULL,
     "modules-blacklisted,iptables=legacy": LEGACY_FULL,
     "modules-blacklisted,iptables=nft": NFT_FULL,
-    "modules-blacklisted-cmdline,iptables=legacy": "YY YYY Y rrrr rrrr rr rrrrr",
-    "modules-blacklisted-cmdline,iptables=nft": "ss YYY Y rrrr rrrr rr rrrrr",
-    "modules-blocked,iptables=legacy": "rr rrr r rrrr rrrr rr rrrrr",
-    "modules-blocked,iptables=nft": "ss rrr r rrrr rrrr rr rrrrr",
+    "modules-blacklisted-cmdline,iptables=legacy": "YY YYY Y rrrr rrrr rr rrrrr rrr",
+    "modules-blacklisted-cmdline,iptables=nft": "ss YYY Y rrrr rrrr rr rrrrr rrr",
+    "modules-blocked,iptables=legacy": "rr rrr r rrrr rrrr rr rrrrr rrr",
+    "modules-blocked,iptables=nft": "ss rrr r rrrr rrrr rr rrrrr rrr",
     "max-raised,iptables=legacy": LEGACY_FITS,
     "max-raised,iptables=nft": NFT_FITS,
     "max-reset,iptables=legacy": LEGACY_FITS,
@@ -101,12 +102,12 @@ PREDICTED = {
     "timeouts-lowered,iptables=nft,timeouts=lowered": NFT_FITS,
     "orphaned-entries,iptables=legacy": LEGACY_FULL,
     "orphaned-entries,iptables=nft": NFT_FULL,
-    "unreplied-evicted,iptables=legacy,buckets=512": "ee eee Y YeYY eYYY ee eeeee",
-    "unreplied-evicted,iptables=nft,buckets=512": "ss eee Y YeYY eYYY ee eeeee",
-    "unreplied-evicted,iptables=legacy,buckets=262144": "ee eee Y YYYY YYYY YY YYYYY",
-    "unreplied-evicted,iptables=nft,buckets=262144": "ss eee Y YYYY YYYY YY YYYYY",
-    "udp-refused,iptables=legacy": "ee eee Y YYYY YYYY YY YYYYY",
-    "udp-refused,iptables=nft": "ss eee Y YYYY YYYY YY YYYYY",
+    "unreplied-evicted,iptables=legacy,buckets=512": "ee eee Y YeYY eYYY ee eeeee YYY",
+    "unreplied-evicted,iptables=nft,buckets=512": "ss eee Y YeYY eYYY ee eeeee YYY",
+    "unreplied-evicted,iptables=legacy,buckets=262144": "ee eee Y YYYY YYYY YY YYYYY YYY",
+    "unreplied-evicted,iptables=nft,buckets=262144": "ss eee Y YYYY YYYY YY YYYYY YYY",
+    "udp-refused,iptables=legacy": "ee eee Y YYYY YYYY YY YYYYY YYY",
+    "udp-refused,iptables=nft": "ss eee Y YYYY YYYY YY YYYYY YYY",
     "forwarded-nat,iptables=legacy": LEGACY_FULL,
     "forwarded-nat,iptables=nft": NFT_FULL,
 }

@@ -34,6 +34,7 @@ from lab.host.cache import (
     staging,
 )
 from lab.host.initrd import agent_part
+from lab.host.kernels import requirements
 from lab.host.plain_files import sha256_of
 from lab.host.process import unprivileged_ids
 from lab.host.provision.machine import ConsoleLog, Deadlines, MachineSpec, OnEvent
@@ -46,6 +47,8 @@ STATE_VERSION = 1
 # Each takes 150 to 350 MB; one is needed for each target, kernel, set of boot arguments and version of the lab.
 KEPT_STATES = 16
 _SAVE_SECONDS = 60.0
+# A machine that did not boot so often is not booted again by the same lab: each try takes the whole deadline.
+BOOT_TRIES = 2
 _TRIAL_LOCK = "trial"
 _HEADROOM_BYTES = 200 * 10**6
 
@@ -144,6 +147,7 @@ class QemuProvisioner:
         self._accelerator = accelerator
         self._deadlines = deadlines
         self._preparing: dict[str, asyncio.Lock] = {}
+        self._failed: dict[str, list[GuestLost]] = {}  # boots, by the machine's key
 
     @contextlib.asynccontextmanager
     async def machine(self, spec: MachineSpec) -> AsyncIterator[QemuMachine]:
@@ -167,6 +171,7 @@ class QemuProvisioner:
             state = SavedState(self._folder(key))
             if state.complete():
                 return False
+            self._refuse_hopeless(key)
             cancelled = threading.Event()
             deadline = Deadline.after(2 * self._deadlines.boot + _SAVE_SECONDS, "booting the machine", cancelled)
             with contextlib.ExitStack() as stack:
@@ -178,8 +183,19 @@ class QemuProvisioner:
                     raise
                 if not state.complete():
                     progress("boot")
-                    await self._boot_and_save(spec, key)
+                    try:
+                        await self._boot_and_save(spec, key)
+                    except GuestLost as lost:
+                        self._failed.setdefault(key, []).append(lost)
+                        raise
             return True
+
+    def _refuse_hopeless(self, key: str) -> None:
+        failed = self._failed.get(key, [])
+        if len(failed) >= BOOT_TRIES:
+            lost = GuestLost(f"not booted again, for it did not boot {len(failed)} times; the last time: {failed[-1]}")
+            lost.console = failed[-1].console
+            raise lost
 
     @contextlib.asynccontextmanager
     async def kept(self, spec: MachineSpec, file: Path) -> AsyncIterator[QemuMachine]:
@@ -260,7 +276,10 @@ class QemuProvisioner:
             initrd = files.memory_file("initrd", spec.initrd.read_bytes() + agent_part(agent_zipapp()))
             opened = self._open(files, spec, initrd, files.path(memory, os.O_RDWR), False)
             async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
-                await process.call("hello", deadline_seconds=seconds)
+                try:
+                    await process.call("hello", deadline_seconds=seconds)
+                except GuestLost as lost:
+                    raise _not_booted(lost) from None
                 yield process
 
     @contextlib.asynccontextmanager
@@ -386,6 +405,15 @@ def _let_read(number: int) -> None:
 
 
 _NO_SOCKETS = Sockets(agent=0, shell=0, console=0, qmp=0)
+
+
+def _not_booted(lost: GuestLost) -> GuestLost:
+    """The loss of a machine that never answered, with what its silence can mean."""
+    if lost.console.strip():
+        return lost
+    told = GuestLost(f"{lost}; its console is empty; a guest's kernel needs {requirements.in_words()}")
+    told.console = lost.console
+    return told
 
 
 def _initrd_of_size(files: _Descriptors, spec: MachineSpec) -> str:

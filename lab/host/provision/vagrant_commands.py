@@ -21,7 +21,7 @@ from typing import IO, Any
 import vagrant
 
 from lab.core.errors import PrerequisiteError
-from lab.host import images
+from lab.host import programs
 from lab.host.cache import Deadline, cache_root, make_folder
 from lab.host.provision.machine import ConsoleLog
 
@@ -60,7 +60,7 @@ class Commands(_Vagrant):  # type: ignore[misc]
         argv = self._make_vagrant_command(args)
         self._log(f"$ vagrant {' '.join(argv[1:])}")
         environment = {**self.env, "VAGRANT_CWD": self.root, "VAGRANT_CHECKPOINT_DISABLE": "1"}
-        return images.run_program(argv, self.deadline, on_line=self._log, environment=environment)
+        return programs.run_program(argv, self.deadline, on_line=self._log, environment=environment)
 
 
 @dataclass
@@ -207,4 +207,4 @@ def _lines(*arguments: str) -> list[str]:
     """What `vagrant ARGUMENTS` prints outside of any machine's folder."""
     deadline = Deadline.after(SHORT_SECONDS, f"vagrant {' '.join(arguments)}")
     environment = {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_CWD": "/"}
-    return images.run_program(("vagrant", *arguments), deadline, environment=environment)
+    return programs.run_program(("vagrant", *arguments), deadline, environment=environment)
