@@ -14,15 +14,18 @@ _NETLINK_NETFILTER = 12  # linux/netlink.h
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SUBSYSTEM = 1  # NFNL_SUBSYS_CTNETLINK
-_GET_STATS_CPU, _GET_STATS = 4, 5  # enum cntl_msg_types
+_GET, _GET_STATS_CPU, _GET_STATS = 1, 4, 5  # enum cntl_msg_types
 _GLOBAL_ENTRIES = 1  # CTA_STATS_GLOBAL_ENTRIES
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _FAMILY = struct.Struct("=BBH")  # struct nfgenmsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
+_NUMBER = struct.Struct(">I")  # attributes are in network order
+_TUPLE_ORIG, _PROTOINFO = 1, 4  # enum ctattr_type; in a tuple enum ctattr_tuple, in that ctattr_ip and ctattr_l4proto
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
 _TYPE_MASK = 0x3FFF
 _ANSWER_SECONDS = 1.0
 _ANSWER_BYTES = 65536
-_MAX_ROWS = 4096
+_MAX_ROWS = 65536  # answers to one question, each of several rows
 _LOAD_SECONDS = 10.0
 
 # enum ctattr_stats_cpu, by the names of the columns of /proc/net/stat/nf_conntrack that show the same numbers. What a
@@ -43,6 +46,12 @@ COLUMNS: Tuple[Tuple[int, str], ...] = (
     (13, "search_restart"),
     (14, "clashres"),
     (15, "chainlength"),
+)
+
+
+# enum tcp_conntrack (linux/netfilter/nf_conntrack_tcp.h), as /proc prints them
+TCP_STATES: Dict[int, str] = dict(
+    enumerate("NONE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSE SYN_SENT2".split())
 )
 
 
@@ -70,25 +79,39 @@ class Counters:
         """Close the socket."""
         self._socket.close()
 
+    def entries(self) -> Iterator[str]:
+        """The rows of the table in parts, as /proc/net/nf_conntrack begins them, as far as the first direction's ports.
+
+        Raises OSError and ValueError as `text` does.
+        """
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for bodies in self._answers(_GET, _NLM_F_DUMP, family):
+                yield "".join(entry_row(family, body) for body in bodies)
+
     def _ask(self, message: int, flags: int) -> Iterator[Dict[int, int]]:
+        for bodies in self._answers(message, flags, socket.AF_UNSPEC):
+            for body in bodies:
+                yield numbers(body)
+
+    def _answers(self, message: int, flags: int, family: int) -> Iterator[List[bytes]]:
         self._sequence += 1
         size = _HEADER.size + _FAMILY.size
         header = _HEADER.pack(size, _SUBSYSTEM << 8 | message, _NLM_F_REQUEST | flags, self._sequence, 0)
-        self._socket.send(header + _FAMILY.pack(socket.AF_UNSPEC, 0, 0))
+        self._socket.send(header + _FAMILY.pack(family, 0, 0))
         for _ in range(_MAX_ROWS):
-            rows, ended = parse_answer(self._socket.recv(_ANSWER_BYTES), self._sequence)
-            yield from rows
+            bodies, ended = parse_answer(self._socket.recv(_ANSWER_BYTES), self._sequence)
+            yield bodies
             if ended or not flags:
                 return
 
 
-def parse_answer(data: bytes, sequence: int) -> Tuple[List[Dict[int, int]], bool]:
-    """The attributes of each message of an answer, those of 32 bits by their type, and whether it was the last one.
+def parse_answer(data: bytes, sequence: int) -> Tuple[List[bytes], bool]:
+    """The attributes of each message of an answer, as bytes, and whether it was the last one.
 
     Messages of an earlier question, whose answer came too late, are passed over. Raises OSError for the kernel's error,
     ValueError for bytes that are no netlink messages.
     """
-    rows: List[Dict[int, int]] = []
+    rows: List[bytes] = []
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, _, number, _ = _HEADER.unpack_from(data, at)
@@ -102,8 +125,46 @@ def parse_answer(data: bytes, sequence: int) -> Tuple[List[Dict[int, int]], bool
             return rows, True
         if kind == _NLMSG_ERROR:
             raise OSError(-struct.unpack_from("=i", body)[0], "the kernel's answer")
-        rows.append(_attributes(body[_FAMILY.size :]))
+        rows.append(body[_FAMILY.size :])
     return rows, False
+
+
+def numbers(body: bytes) -> Dict[int, int]:
+    """The attributes of a message that have 32 bits, by their type. Raises ValueError for what is none."""
+    return {kind: _NUMBER.unpack(value)[0] for kind, value in attributes(body) if len(value) == _NUMBER.size}
+
+
+def entry_row(family: int, body: bytes) -> str:
+    """A row of the table from the attributes of one entry (enum ctattr_type). Raises ValueError for what is none."""
+    found = dict(attributes(body))
+    original = dict(attributes(found.get(_TUPLE_ORIG, b"")))
+    addresses, ports = (dict(attributes(original.get(kind, b""))) for kind in (_TUPLE_IP, _TUPLE_PROTO))
+    source, destination = (
+        _address(family, addresses) for addresses in (_pick(addresses, 1, 3), _pick(addresses, 2, 4))
+    )
+    protocol = int.from_bytes(ports.get(1, b""), "big")
+    tcp = dict(attributes(dict(attributes(found.get(_PROTOINFO, b""))).get(1, b"")))
+    state = TCP_STATES.get(int.from_bytes(tcp.get(1, b""), "big"), "") if tcp else ""
+    known = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
+    start = "ipv4 2" if family == socket.AF_INET else "ipv6 10"
+    numbers = (
+        " sport={} dport={}".format(*(int.from_bytes(ports[kind], "big") for kind in (2, 3))) if 3 in ports else ""
+    )
+    name = known.get(protocol, "unknown")
+    return "{} {} {} 0 {}src={} dst={}{}\n".format(
+        start, name, protocol, state and state + " ", source, destination, numbers
+    )
+
+
+def _pick(addresses: Dict[int, bytes], ipv4: int, ipv6: int) -> bytes:
+    return addresses.get(ipv4) or addresses.get(ipv6) or b""
+
+
+def _address(family: int, packed: bytes) -> str:
+    try:
+        return socket.inet_ntop(family, packed)
+    except ValueError:
+        return "?"
 
 
 def stat_text(entries: Optional[int], rows: List[Dict[int, int]]) -> str:
@@ -117,17 +178,15 @@ def stat_text(entries: Optional[int], rows: List[Dict[int, int]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _attributes(data: bytes) -> Dict[int, int]:
-    found: Dict[int, int] = {}
+def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
+    """The type and the value of each attribute (linux/netlink.h, struct nlattr). Raises ValueError for what is none."""
     at = 0
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < _ATTRIBUTE.size or at + length > len(data):
             raise ValueError("netlink: an attribute of {} bytes, and {} are left".format(length, len(data) - at))
-        if length == _ATTRIBUTE.size + 4:
-            found[kind & _TYPE_MASK] = struct.unpack_from(">I", data, at + _ATTRIBUTE.size)[0]  # in network order
+        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
         at += _aligned(length)
-    return found
 
 
 def _aligned(length: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 import pytest
 
 from lab.core.conntrack import stat_totals
-from lab.guest.ctnetlink import COLUMNS, parse_answer, stat_text
+from lab.guest.ctnetlink import COLUMNS, attributes, entry_row, numbers, stat_text
+from lab.guest.ctnetlink import parse_answer as parse_bodies
 
 # to IPCTNL_MSG_CT_GET_STATS: 5 entries of at most 5
 GLOBAL = bytes.fromhex("240000000501020001000000860000000000000008000100000000050800020000000005")
@@ -27,6 +29,11 @@ entries  clashres found new invalid ignore delete chainlength insert insert_fail
 00000005  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000002 00000000 00000000
 00000005  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000001 00000000 00000000
 """
+
+
+def parse_answer(data: bytes, sequence: int) -> tuple[list[dict[int, int]], bool]:
+    bodies, ended = parse_bodies(data, sequence)
+    return [numbers(body) for body in bodies], ended
 
 
 def test_the_number_of_entries() -> None:
@@ -82,3 +89,43 @@ def test_an_attribute_of_an_impossible_length_is_refused(length: int) -> None:
 
 def test_every_column_has_a_name_of_its_own() -> None:
     assert len({name for _, name in COLUMNS}) == len(COLUMNS) == len({kind for kind, _ in COLUMNS})
+
+
+# -- rows of the table ------------------------------------------------------------------------------------------------
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def entry(
+    family: int, source: str, destination: str, protocol: int, ports: tuple[int, int] | None, state: int
+) -> bytes:
+    first = 1 if family == socket.AF_INET else 3
+    addresses = b"".join(
+        attribute(first + number, socket.inet_pton(family, one)) for number, one in enumerate((source, destination))
+    )
+    proto = attribute(1, bytes([protocol]))
+    for kind, port in zip((2, 3), ports or (), strict=False):
+        proto += attribute(kind, struct.pack(">H", port))
+    tcp = attribute(0x8000 | 4, attribute(0x8000 | 1, attribute(1, bytes([state])))) if protocol == 6 else b""
+    return attribute(0x8000 | 1, attribute(0x8000 | 1, addresses) + attribute(0x8000 | 2, proto)) + tcp
+
+
+def test_a_row_reads_as_proc_begins_it() -> None:
+    tcp = entry(socket.AF_INET, "127.77.1.1", "127.0.0.1", 6, (40000, 7777), 3)
+    assert (
+        entry_row(socket.AF_INET, tcp)
+        == "ipv4 2 tcp 6 0 ESTABLISHED src=127.77.1.1 dst=127.0.0.1 sport=40000 dport=7777\n"
+    )
+    udp = entry(socket.AF_INET6, "fe80::1", "::1", 17, (5, 6), 0)
+    assert entry_row(socket.AF_INET6, udp) == "ipv6 10 udp 17 0 src=fe80::1 dst=::1 sport=5 dport=6\n"
+    icmp = entry(socket.AF_INET, "127.0.0.1", "127.0.0.1", 1, None, 0)
+    assert entry_row(socket.AF_INET, icmp) == "ipv4 2 unknown 1 0 src=127.0.0.1 dst=127.0.0.1\n"
+    assert entry_row(socket.AF_INET, b"") == "ipv4 2 unknown 0 0 src=? dst=?\n"
+
+
+def test_attributes_that_are_none_are_refused() -> None:
+    for data in (b"\x03\x00\x01\x00", b"\xff\x00\x01\x00"):
+        with pytest.raises(ValueError, match="netlink: an attribute of"):
+            list(attributes(data))

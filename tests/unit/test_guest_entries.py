@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,9 +75,37 @@ def test_no_rows_are_read_where_there_are_none(file: Path, table: Table) -> None
     assert [(look["load"], look["error"]) for look in table.looks] == [(0, None), (0, None)]
 
 
-def test_a_table_that_cannot_be_read_says_so(file: Path, table: Table) -> None:
+class Netlink:
+    """Stands for the kernel's answers by netlink."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def entries(self) -> Iterator[str]:
+        yield from self._parts
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_kernel_without_the_file_is_asked_by_netlink(
+    file: Path, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_by_netlink = "ipv4 2 tcp 6 0 ESTABLISHED src=127.77.1.1 dst=127.0.0.1 sport=40000 dport=7777\n"
+    monkeypatch.setattr(
+        entries, "Counters", lambda: Netlink(rows_by_netlink, "", "ipv6 10 unknown 58 0 src=::1 dst=::1\n")
+    )
+    table.look(0, "2\n")
+    assert (table.looks[0]["load"], table.looks[0]["rows"]) == (1, {"ipv4": 1, "ipv6": 1})
+
+
+def test_a_table_that_cannot_be_read_says_so(file: Path, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EPERM, "not for you")
+
+    monkeypatch.setattr(entries, "Counters", refuse)
     table.look(0, "5\n")
-    assert table.looks[0]["error"] == "ENOENT"
+    assert table.looks[0]["error"] == "EPERM"
 
 
 def test_parts_end_where_rows_end(file: Path, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
