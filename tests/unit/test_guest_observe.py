@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.guest import files, kernel_log, loader, machine, observe
+from lab.guest import apply, files, kernel_log, loader, machine, observe
 from lab.guest.kernel_log import KernelLog
 from lab.guest.observe import Command
 
@@ -267,3 +267,30 @@ def test_the_marker_is_written_at_the_end_of_the_log(tmp_path: Path, monkeypatch
     monkeypatch.setattr(kernel_log, "KMSG", str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError):
         KernelLog("cell a begins")
+
+
+def test_what_is_beside_rulesets_is_listed_only_where_its_module_is_there(here: Path) -> None:
+    """Not even tc is asked on a machine without act_ct: what it lists could not track anything."""
+    items = collect()
+    assert items["tc.filters"]["error"] == "act_ct is not loaded"
+    assert items["ovs.flows"]["error"] == items["ovs.datapaths"]["error"] == "openvswitch is not loaded"
+
+
+def test_filters_are_listed_under_their_devices(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "tc").write_text('#!/bin/sh\ntest "$4 $5" = "lo egress" && echo "filter $*"\nexit 2\n')
+    (programs / "tc").chmod(0o755)
+    monkeypatch.setitem(apply._ENVIRONMENT, "PATH", f"{programs}:{apply.STEP_PATH}")
+    monkeypatch.setattr(observe, "loaded_modules", lambda: ["act_ct"])
+    text = collect()["tc.filters"]["text"]
+    assert "dev lo ingress\ndev lo egress\nfilter filter show dev lo egress\n" in text
+
+
+def test_no_tc_is_no_empty_list(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = tmp_path / "sh"
+    shell.symlink_to("/bin/sh")
+    monkeypatch.setitem(apply._ENVIRONMENT, "PATH", str(tmp_path))
+    monkeypatch.setattr(observe, "loaded_modules", lambda: ["act_ct"])
+    item = collect()["tc.filters"]
+    assert (item["text"], item["error"]) == (None, "exit status 127: ")
