@@ -410,6 +410,10 @@ CASES = {
     "evicted as before": Case(
         judged("evicted", held_by=(RULE,)), judged("evicted"), "no effect", "as before: the numbers of evicted"
     ),
+    "evicted, then tracked": Case(judged("evicted", held_by=(RULE,)), judged("tracked"), "hides", "still tracked"),
+    "as many lost, but not to conntrack": Case(
+        FULL, judged("other-loss", False, False), "unknown", "but to another reason than the table now"
+    ),
     "all lost now": Case(
         FULL, judged("other-loss", False, False, lost=1000), "worse", "900 of 1000, then 1000 of 1000"
     ),

@@ -45,6 +45,7 @@ def recording(**changes: Any) -> Recording:
         "after": {},
         "samples": ['{"seconds": 0.5, "count": "1\\n"}', '{"seconds": 0.25, "count": null}'],
         "load": {"ended": "all-held"},
+        "peer": {"attempts": []},
         "kernel_log_holes": {"overwritten": 0, "truncated": False},
         "kernel_log": AWKWARD,
         "console": "console\n",
@@ -84,7 +85,7 @@ def test_what_was_never_recorded_is_none_when_read_back(tmp_path: Path) -> None:
     assert evidence == Evidence(facts=Facts("debian13"), lost="it vanished")
 
 
-@pytest.mark.parametrize("name", ["machine", "settings", "before", "after", "load", "kernel_log", "reached"])
+@pytest.mark.parametrize("name", ["machine", "settings", "before", "after", "load", "kernel_log", "reached", "peer"])
 def test_each_part_can_be_missing_by_itself(tmp_path: Path, name: str) -> None:
     evidence = written(tmp_path, recording(**{name: None}))
     assert getattr(evidence, "kernel_release" if name == "machine" else name) is None

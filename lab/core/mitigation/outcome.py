@@ -149,6 +149,8 @@ def _lost(both: Compared) -> Verdict | None:
         return "unknown", f"{reason}, so the load does not show what the removal does: {said}"
     if both.is_better:
         return "better", f"fewer are lost, but not none: {_numbers(both)}; {said}"
+    if both.second.finding.name == "other-loss":
+        return "unknown", f"as many are lost, but to another reason than the table now ({_numbers(both)}): {said}"
     return "no effect", f"connections are still lost, and as many as before but for chance: {_numbers(both)}; {said}"
 
 
@@ -158,7 +160,8 @@ def _tracked(both: Compared) -> Verdict | None:
         return None
     unseen = "" if _sayers(both.second, True) else "; what holds conntrack now is not known"
     said = f"{_first_line(both.second)}{unseen or _attachment(both.second)}"
-    if both.first.loss is None or both.first.loss[0]:
+    evicted = both.first.finding.name == "evicted" != both.second.finding.name
+    if both.first.loss is None or both.first.loss[0] or evicted:
         return "hides", f"nothing is lost, but connections are still tracked: {said}"
     before, wanted = both.first.finding.measured.load_entries, both.second.finding.measured.wanted
     if before and entries is not None and wanted and entries < before <= wanted:
