@@ -175,7 +175,7 @@ def one_run(work: Path, chance: random.Random, target: str, repeat: int, tally: 
         with (work / "stderr").open("w") as stderr:
             lab = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
         run = Disturbed(lab, token, work / "cache", chance)
-        uses = _attend(run, fault, chance.uniform(0.5, 12.0 * repeat))
+        uses = _attend(run, fault, work / "stderr", chance.uniform(0.0, 12.0 * repeat))
         said = (work / "stderr").read_text(errors="replace")
         _check(name, fault, lab.returncode, said, uses, tally)
         _check_cells(name, output, tally)
@@ -183,14 +183,17 @@ def one_run(work: Path, chance: random.Random, target: str, repeat: int, tally: 
     shutil.rmtree(output, ignore_errors=True)
 
 
-def _attend(run: Disturbed, fault: Fault, after_seconds: float) -> list[tuple[int, int]]:
-    """Wait for the end of a run, disturb it once on the way, and note what it uses."""
+def _attend(run: Disturbed, fault: Fault, progress: Path, after_seconds: float) -> list[tuple[int, int]]:
+    """Wait for the end of a run, disturb it once on the way, and note what it uses. Its first word of a cell is waited
+    for: a signal that comes while a program starts is not the lab's to handle.
+    """
     started, disturbed, uses = time.monotonic(), False, []
     while run.lab.poll() is None and time.monotonic() - started < _RUN_SECONDS:
         time.sleep(0.25)
         if (use := _use_of(run.lab.pid)) is not None:
             uses.append(use)
-        if not disturbed and time.monotonic() - started > after_seconds:
+        has_begun = "@" in progress.read_text(errors="replace")
+        if not disturbed and has_begun and time.monotonic() - started > after_seconds:
             disturbed = True
             fault.act(run)
     if run.lab.poll() is None:
@@ -207,7 +210,7 @@ def _check(name: str, fault: Fault, status: int, said: str, uses: list[tuple[int
     if "Traceback" in said or "a fault of the lab itself" in said:
         tally.wrong.append(f"{name}: a fault of the lab: {said[-1500:]}")
     settled = uses[len(uses) // 4 :]
-    if len(settled) > 8:
+    if status == 0 and len(settled) > 8:  # a run that was cut short has no end to compare
         first, last = settled[: len(settled) // 2], settled[len(settled) // 2 :]
         for what, index, most in (("descriptors", 0, _MOST_MORE_DESCRIPTORS), ("KB", 1, _MOST_MORE_KB)):
             grown = max(use[index] for use in last) - max(use[index] for use in first)
@@ -235,10 +238,9 @@ def _check_leaks(name: str, run: Disturbed, work: Path, tally: Tally) -> None:
             os.kill(pid, signal.SIGKILL)
     stale = list((work / "cache" / "conntrack-lab" / "states").glob(".tmp-*"))
     if stale and name != "SIGKILL of the lab":
-        # one that a killed lab left goes when the next one boots a machine of that kind
         tally.wrong.append(f"{name}: {len(stale)} half-made states are left")
-        for folder in stale:
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in stale:  # what a killed lab left goes when the next one boots that machine, which may be much later
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:
@@ -262,7 +264,9 @@ def main() -> int:
         while (options.seconds is None or time.monotonic() - started < options.seconds) and (
             options.cells is None or sum(tally.cells.values()) < options.cells
         ):
+            known = len(tally.wrong)
             one_run(work, chance, options.target, options.repeat, tally)
+            sys.stderr.write("".join(f"{line}\n" for line in tally.wrong[known:]))
             sys.stderr.write(f"{sum(tally.cells.values())} cells, {len(tally.wrong)} wrong\n")
             sys.stderr.flush()
     sys.stdout.write(f"{tally.text(time.monotonic() - started)}\n")

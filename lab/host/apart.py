@@ -7,8 +7,10 @@ second to start.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -21,8 +23,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from lab.core.errors import LabError
 
@@ -79,6 +81,10 @@ class Worker:
             raise answer
         return answer
 
+    def is_alive(self) -> bool:
+        """Whether its process has not ended."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """Kill the process, whatever it does; whoever waits for its answer takes its exit status."""
         self._process.kill()
@@ -116,6 +122,7 @@ class Worker:
         )
 
 
+_T = TypeVar("_T")
 _idle: list[Worker] = []
 _busy: set[Worker] = set()
 _lock = threading.Lock()
@@ -125,8 +132,10 @@ _lock = threading.Lock()
 def worker() -> Iterator[Worker]:
     """A worker for this block alone; it is killed when the block raises, and kept for the next one otherwise."""
     with _lock:
-        one = _idle.pop() if _idle else None
-    one = one or Worker()
+        one = _idle.pop() if _idle else Worker()
+    if not one.is_alive():  # somebody ended it while it waited
+        one.end()
+        one = Worker()
     try:
         _busy.add(one)
         yield one
@@ -163,6 +172,22 @@ def call_apart(function: str, *arguments: Any, seconds: float = SECONDS, memory_
     """
     with worker() as one:
         return one.call(function, arguments, seconds, memory_bytes)
+
+
+async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
+    """What a function returns that calls apart; others have their turn meanwhile.
+
+    When this is cancelled, the busy workers are killed, so that it ends at once.
+    """
+    work = asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        end_busy()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # that it was interrupted is no news
+        raise
 
 
 # -- in the other process ---------------------------------------------------------------------------------------------

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lab.core import mitigation
 from lab.core.errors import GuestLost, ScenarioError
@@ -33,7 +32,6 @@ TRIES = 2
 KEPT_MACHINE = "machine"  # a cell's whole machine, as it was at the end
 MITIGATION = "mitigation"  # a cell's folder of its second machine, in which the holders are removed
 _RESULTS_EVERY_SECONDS = 1.0
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -95,23 +93,23 @@ class Runner:
         with self.run.cell(job.plan.cell) as folder:
             kept = folder / KEPT_MACHINE if job.keep_failed else None
             tries = await self._tries(job, folder, kept)
-            result = await _in_thread(judge_folder, folder, tries, job.mitigate)
+            result = await apart.in_thread(judge_folder, folder, tries, job.mitigate)
             if kept is not None and result["as_expected"] is not False:  # kept only where something differs
                 await self.provisioner.discard(kept)
             if job.mitigate and await self._mitigate(job, folder):
-                result = await _in_thread(judge_folder, folder, tries, job.mitigate)
+                result = await apart.in_thread(judge_folder, folder, tries, job.mitigate)
             return result
 
     async def _mitigate(self, job: Job, folder: Path) -> bool:
         """Try the removal in a second machine, if there is any; returns whether there was one."""
-        first = (await _in_thread(judged_apart, folder)).judged
+        first = (await apart.in_thread(judged_apart, folder)).judged
         removal = mitigation.removal_of(first)
         if not (mitigation.called_for(first) and removal.steps):
             return False
         second = replace(job, plan=mitigation.mitigated(job.plan, removal), is_mitigation=True)
         (folder / MITIGATION).mkdir()
         tries = await self._tries(second, folder / MITIGATION)
-        await _in_thread(_judge_mitigation, folder / MITIGATION, tries)
+        await apart.in_thread(_judge_mitigation, folder / MITIGATION, tries)
         return True
 
     async def _tries(self, job: Job, folder: Path, kept: Path | None = None) -> list[Try]:
@@ -123,7 +121,7 @@ class Runner:
             tries.append(Try(len(tries) + 1, recording.lost, recording.stages_seconds))
             again = recording.lost is not None
             if job.is_mitigation and not again:  # what was inconclusive says nothing about the commands
-                again = (await _in_thread(judged_apart, folder)).judged.finding.name == "inconclusive"
+                again = (await apart.in_thread(judged_apart, folder)).judged.finding.name == "inconclusive"
             if not again or len(tries) == TRIES:
                 return tries
             store.set_aside(folder, len(tries))
@@ -179,19 +177,6 @@ class Runner:
 
     def _tell(self, job: Job, seen: Progress) -> None:
         self.on_progress(job.plan, replace(seen, mitigation=job.is_mitigation))
-
-
-async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
-    """What a function returns that judges; others have their turn meanwhile. When this is cancelled, so is judging."""
-    work = asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *arguments))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        apart.end_busy()
-        await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()  # that it was interrupted is no news
-        raise
 
 
 def judge_folder(folder: Path, tries: Sequence[Try], mitigate: bool = False) -> dict[str, Any]:

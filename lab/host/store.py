@@ -128,19 +128,19 @@ def remove_leftovers(results: Path) -> None:
 def write_recording(folder: Path, recording: Recording, plan: CellPlan, scenario_text: str) -> None:
     """Write everything that a try recorded below `folder`."""
     write_json(folder / "plan.json", plan.to_json())
-    (folder / "scenario.toml").write_text(scenario_text, encoding="utf-8")
-    (folder / "console.log").write_text(recording.console, encoding="utf-8")
+    _write_text(folder / "scenario.toml", scenario_text)
+    _write_text(folder / "console.log", recording.console)
     if recording.kernel_log is not None:
-        (folder / "kmsg.log").write_text(recording.kernel_log, encoding="utf-8")
+        _write_text(folder / "kmsg.log", recording.kernel_log)
     for name, text in recording.logs.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        _write_text(folder / name, text)
     evidence = folder / "evidence"
     evidence.mkdir()
     write_json(evidence / "steps.json", {"reached": recording.reached, "steps": recording.steps})
     for name in ("machine", "topology", "settings", "load", "kernel_log_holes", "peer"):
         if (content := getattr(recording, name)) is not None:
             write_json(evidence / f"{name}.json", content)
-    (evidence / "samples.jsonl").write_text("".join(f"{line}\n" for line in recording.samples), encoding="utf-8")
+    _write_text(evidence / "samples.jsonl", "".join(f"{line}\n" for line in recording.samples))
     for name in ("lost", "skipped"):
         if (why := getattr(recording, name)) is not None:
             write_json(evidence / f"{name}.json", {name: why})
@@ -321,12 +321,17 @@ def json_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
+def _write_text(path: Path, text: str) -> None:
+    """Write what a guest said; half of a surrogate pair, which JSON may carry and UTF-8 cannot, as its escape."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def _write_snapshot(folder: Path, items: Mapping[str, Mapping[str, Any]]) -> None:
     folder.mkdir()
     errors = {}
     for name, item in items.items():
         if isinstance(item["text"], str):
-            (folder / f"{name}.txt").write_text(item["text"], encoding="utf-8")
+            _write_text(folder / f"{name}.txt", item["text"])
         if item["error"] or item["truncated"]:
             errors[name] = str(item["error"] or "truncated")[:1000]
     write_json(folder / _ERRORS, errors)

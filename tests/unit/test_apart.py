@@ -64,6 +64,14 @@ def test_one_process_does_many_pieces_of_work() -> None:
     assert worker._process.returncode is not None and apart._idle == []
 
 
+def test_a_worker_that_somebody_killed_is_replaced() -> None:
+    call_apart(f"{WORK}:double", 1)
+    for worker in apart._idle:
+        worker.kill()
+        worker._process.wait()
+    assert call_apart(f"{WORK}:double", 3) == 6
+
+
 def test_busy_work_can_be_ended_from_elsewhere() -> None:
     call_apart(f"{WORK}:double", 1)
     raised: list[BaseException] = []

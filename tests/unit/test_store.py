@@ -310,3 +310,14 @@ def test_what_cells_took_is_read_for_guesses(tmp_path: Path) -> None:
 def test_a_guess_from_a_damaged_run_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.json").write_text(text)
     assert store.stored_seconds(tmp_path, ["a"]) == {}
+
+
+def test_half_a_surrogate_pair_of_a_guest_is_kept_as_its_escape(tmp_path: Path) -> None:
+    plan = recorded_plan(CELLS / CELL)
+    item = {"text": "a\ud800b", "error": None, "truncated": False}
+    recording = Recording(console="\udfff", kernel_log="\ud800\n", logs={"x.log": "\ud800"}, lost="\ud800")
+    recording.before = {"modules": item}
+    store.write_recording(tmp_path, recording, plan, "scenario")
+    assert (tmp_path / "evidence" / "before" / "modules.txt").read_text() == "a\\ud800b"
+    assert (tmp_path / "kmsg.log").read_text() == "\\ud800\n"
+    assert store.read_evidence(tmp_path).lost == "\ud800"
