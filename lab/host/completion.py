@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
 from lab.host import boxes, images
+from lab.host.kernels.suites import SUITES
 from lab.host.provision.machine import Deadlines
 from lab.host.run import KEPT_MACHINE
 from lab.host.scenario_files import scenario_directories, scenarios_in
@@ -132,6 +133,16 @@ def nothing(prefix: str, **rest: object) -> Words:
     return ()
 
 
+def suite_words(prefix: str, **rest: object) -> Words:
+    """The suites that have kernels."""
+    return list(SUITES)
+
+
+def kernel_words(prefix: str, **rest: object) -> Words:
+    """The suites as --kernel names them."""
+    return [f"apt:{name}" for name in SUITES]
+
+
 # by the name that an option has in the namespace; a name means the same in every command
 COMPLETERS: Mapping[str, Completer] = {
     "scenarios": scenario_words,
@@ -145,6 +156,8 @@ COMPLETERS: Mapping[str, Completer] = {
     "set": axis_words,
     "timeouts": timeout_words,
     "match": match_words,
+    "suite": suite_words,
+    "kernels": kernel_words,
     **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror"), nothing),
 }
 
