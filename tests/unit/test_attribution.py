@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -261,3 +262,9 @@ def test_an_old_message_is_said_to_be_old() -> None:
     finding = judge(replace(FULL, kernel_log=text))
     assert "was not logged during the load, but before it" in finding.reason
     assert finding.measured.message_logged is False
+
+
+def test_a_finding_can_be_sent_from_the_process_that_judged() -> None:
+    for evidence, _, _ in CASES.values():
+        finding = judge(evidence)
+        assert pickle.loads(pickle.dumps(finding)) == finding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,15 @@ NO_ATTRIBUTION = Unattributed("nothing was recorded", recorded=False)
 
 
 @dataclass(frozen=True)
+class Moment:
+    """The table in one sample."""
+
+    entries: int | None
+    table_max: int | None
+    full: bool
+
+
+@dataclass(frozen=True)
 class Measured:
     """The numbers that a finding stands on; None is unknown."""
 
@@ -45,7 +54,7 @@ class Measured:
     table_max: int | None = None
     entries_before: int | None = None
     entries_peak: int | None = None
-    fullest: Sample | None = None  # the sample that was closest to its max: entries and max are quoted from one
+    fullest: Moment | None = None  # when the table was closest to its max: entries and max are quoted from one sample
     reached_max: bool = False
     drops: int | None = None
     early_drops: int | None = None
@@ -115,7 +124,7 @@ def measure(evidence: Evidence) -> Measured:
         table_max=limits[-1] if limits else None,
         entries_before=samples[0].entries if samples else None,
         entries_peak=max(entries, default=None),
-        fullest=max(samples, key=_fullness, default=None),
+        fullest=_fullest(samples),
         reached_max=any(sample.full for sample in samples) or any(step.full for step in between),
         drops=total(samples, "drop"),
         early_drops=total(samples, "early_drop"),
@@ -134,6 +143,11 @@ def measure(evidence: Evidence) -> Measured:
         held_resent=_held_resent(load),
         memory=_memory(evidence),
     )
+
+
+def _fullest(samples: Sequence[Sample]) -> Moment | None:
+    found = max(samples, key=_fullness, default=None)
+    return None if found is None else Moment(found.entries, found.table_max, found.full)
 
 
 def _fullness(sample: Sample) -> float:

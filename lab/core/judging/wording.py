@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lab.core.evidence import Evidence, Sample, Snapshot
+from lab.core.evidence import Evidence, Snapshot
 from lab.core.judging.attribution import LoadEntries, tracked_ports
 from lab.core.judging.losses import Loss
-from lab.core.judging.measured import Measured, Memory
+from lab.core.judging.measured import Measured, Memory, Moment
 
 _MAX_STRANGERS = 8
 _MAX_PORTS = 4
@@ -138,7 +138,7 @@ def _ports(found: LoadEntries) -> str:
     return f", to port{'s' if len(ports) > 1 else ''} {', '.join(map(str, sorted(ports)))}"
 
 
-def _quoted(sample: Sample | None) -> str:
+def _quoted(sample: Moment | None) -> str:
     return "none" if sample is None else f"{sample.entries} of {sample.table_max} entries"
 
 
