@@ -92,8 +92,10 @@ def program_here(name: str) -> str:
     plain = name.replace("-legacy", "", 1)
     if plain == name or not name.startswith(("iptables-legacy", "ip6tables-legacy")) or _where(name) is not None:
         return name
-    told = run_command([plain.split("-")[0], "--version"], _VERSION_SECONDS) if _where(plain) is not None else None
-    return plain if told is not None and told["exit_status"] == 0 and "nf_tables" not in told["stdout"] else name
+    if _where(plain) is None:
+        return name
+    version = run_command([plain.split("-")[0], "--version"], _VERSION_SECONDS)
+    return plain if version["exit_status"] == 0 and "nf_tables" not in version["stdout"] else name
 
 
 def _where(name: str) -> Optional[str]:

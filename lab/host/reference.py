@@ -13,6 +13,7 @@ from lab.core.errors import ScenarioError
 from lab.core.plan import folder_of_target
 from lab.core.sums import SUMS
 from lab.host.cache import cache_root
+from lab.host.kernels.source import SEPARATOR, is_fetched
 from lab.host.plain_files import write_aside
 from lab.host.store import check_version, json_text
 from lab.host.sums import run_sums
@@ -68,7 +69,13 @@ def _without_folders(text: str) -> str:
         prefix, mark, path = text.partition("=") if text.startswith("-") else ("", "", text)
     if not (mark == _KERNEL_MARK or path.startswith(("/", "~", "../")) or "/../" in path):
         return text
-    return f"{prefix}{mark}{PurePath(path).name or path}"
+    return f"{prefix}{mark}{_kernel_without_folders(path)}"
+
+
+def _kernel_without_folders(source: str) -> str:
+    """What `--kernel` named: suites and URLs as they are, of files the last part only."""
+    parts = source.split(SEPARATOR)
+    return SEPARATOR.join(part if is_fetched(part) else PurePath(part).name or part for part in parts)
 
 
 def _published_manifest(manifest: Json, names: Mapping[str, str], cells: Mapping[str, str]) -> Json:
@@ -84,7 +91,10 @@ def _published_manifest(manifest: Json, names: Mapping[str, str], cells: Mapping
             "command": _published_command(manifest["command"]),
             "host": {**host, "kernel_release": release[0] if release else "unknown"},
             "targets": {
-                names[name]: {**target, "kernel_path": target["kernel_path"] and PurePath(target["kernel_path"]).name}
+                names[name]: {
+                    **target,
+                    "kernel_path": target["kernel_path"] and _kernel_without_folders(target["kernel_path"]),
+                }
                 for name, target in manifest["targets"].items()
             },
         }

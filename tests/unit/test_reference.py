@@ -122,3 +122,16 @@ def test_the_committed_ones_are_valid() -> None:
     assert manifest["complete"] is True
     assert not [word for word in manifest["command"] if word.startswith("/")]
     assert all(target["packages"] for target in manifest["targets"].values())
+
+
+@pytest.mark.parametrize(
+    ("word", "published"),
+    [
+        ("debian12+kernel:/srv/a.deb,../b.deb", "debian12+kernel:a.deb,b.deb"),
+        ("debian12+kernel:apt:bookworm-security/linux-image-amd64", None),
+        ("debian12+kernel:https://a.test/k#sha256=0,/srv/b.deb", "debian12+kernel:https://a.test/k#sha256=0,b.deb"),
+        ("--kernel=/srv/a.deb", "--kernel=a.deb"),
+    ],
+)
+def test_a_kernel_is_named_without_the_folders_of_this_machine(word: str, published: str | None) -> None:
+    assert reference._without_folders(word) == (published or word)

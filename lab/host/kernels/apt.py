@@ -62,12 +62,12 @@ class AptSuite:
 
     def packages(self, names: Iterable[str], deadline: Deadline) -> Mapping[str, AptPackage]:
         """Those of the named packages that the suite has, by name, each in its newest version."""
-        wanted = list(dict.fromkeys(names))
-        if not wanted:
+        unique = list(dict.fromkeys(names))
+        if not unique:
             return {}
         options = ("-o", "APT::Cache::AllVersions=false", "--quiet=2")
         try:
-            lines = self._run(("apt-cache", *options, "show", *wanted), deadline)
+            lines = self._run(("apt-cache", *options, "show", *unique), deadline)
         except PrerequisiteError as error:
             if "No packages found" not in str(error):
                 raise

@@ -54,8 +54,8 @@ def fetch(part: AptPart | UrlPart, progress: Progress, deadline: Deadline) -> li
             return [_kept(part.sha256) or _download(part, progress, deadline)]
         progress(f"apt:{part.suite}: reading its lists")
         apt = open_suite(find_suite(part.suite), progress, deadline)
-        wanted = apt.kernel(part.package, deadline)
-        return [_kept(package.sha256) or _from_apt(apt, package, progress, deadline) for package in wanted]
+        packages = apt.kernel(part.package, deadline)
+        return [_kept(package.sha256) or _from_apt(apt, package, progress, deadline) for package in packages]
 
 
 def fetch_source(source: str, progress: Progress, deadline: Deadline) -> list[Fetched]:

@@ -26,8 +26,8 @@ def kernel_lines(suite: str, packages: Sequence[AptPackage]) -> Iterator[str]:
     width = max((len(package.name) for package in packages), default=0) + len(suite) + len("apt:/")
     for package in packages:
         leads_to = next((name for name in package.depends if name.startswith("linux-image-")), None)
-        told = f"{package.size_bytes / 10**6:.0f} MB" if leads_to is None else f"-> {leads_to}"
-        yield f"{f'apt:{suite}/{package.name}':{width}}  {package.version}  {told}"
+        size = f"{package.size_bytes / 10**6:.0f} MB" if leads_to is None else f"-> {leads_to}"
+        yield f"{f'apt:{suite}/{package.name}':{width}}  {package.version}  {size}"
 
 
 def _obstacles() -> Mapping[str, str | None]:

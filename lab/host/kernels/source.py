@@ -66,6 +66,11 @@ def join_sources(texts: Sequence[str]) -> str | None:
     return SEPARATOR.join(texts) or None
 
 
+def is_fetched(part: str) -> bool:
+    """Whether a part is one of a suite or the web, by its first characters alone."""
+    return part.startswith((_APT_MARK, "http://", "https://"))
+
+
 def is_local(text: str) -> bool:
     """Whether all of a kernel lies in files of one's own."""
     return all(isinstance(part, LocalPart) for part in parse_source(text))

@@ -411,9 +411,9 @@ def _not_booted(lost: GuestLost) -> GuestLost:
     """The loss of a machine that never answered, with what its silence can mean."""
     if lost.console.strip():
         return lost
-    told = GuestLost(f"{lost}; its console is empty; a guest's kernel needs {requirements.in_words()}")
-    told.console = lost.console
-    return told
+    silent = GuestLost(f"{lost}; its console is empty; a guest's kernel needs {requirements.in_words()}")
+    silent.console = lost.console
+    return silent
 
 
 def _initrd_of_size(files: _Descriptors, spec: MachineSpec) -> str:
