@@ -64,8 +64,7 @@ def proven(name: str) -> Parser:
 
 
 def table_full(text: str) -> object:
-    log = kmsg.records(text)
-    return kmsg.table_full(log), kmsg.record_troubles(log), kmsg.after_marker(log, "x")
+    return kmsg.table_full(kmsg.records(text))
 
 
 CHAIN = ("table ip x {\n chain y {\n type filter hook input priority 0; policy drop;\n ", "\n }\n}\n")

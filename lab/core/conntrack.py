@@ -18,18 +18,6 @@ LEVEL_COLUMN: Final = "entries"
 
 _COUNTER_RANGE: Final = 1 << 32  # `unsigned int` in struct ip_conntrack_stat, one per CPU, wraps silently
 
-# Columns that are still printed but always as 0, with the kernel where that was first seen in its source
-# (net/netfilter/nf_conntrack_standalone.c of 4.19 and 5.10). Before taking such a 0 for a count, ask `always_zero`.
-_RETIRED_COLUMNS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
-    {
-        "searched": (4, 19),
-        "new": (4, 19),
-        "delete": (4, 19),
-        "delete_list": (4, 19),
-        "ignore": (5, 10),
-    }
-)
-
 _HEX: Final = re.compile(r"[0-9a-fA-F]{1,16}")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _UNSIGNED: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
@@ -70,11 +58,6 @@ def counter_delta(before: Mapping[str, int], after: Mapping[str, int], name: str
     return rise if rise < _COUNTER_RANGE // 2 else None
 
 
-def always_zero(kernel: tuple[int, int]) -> frozenset[str]:
-    """The columns that a kernel of this version (major, minor) still prints but no longer counts."""
-    return frozenset(name for name, since in _RETIRED_COLUMNS.items() if kernel >= since)
-
-
 def _column_names(names: list[str]) -> list[str]:
     for name in names:
         if not _NAME.fullmatch(name) or _is_hex_row_value(name):
@@ -98,7 +81,7 @@ def _hex_row(number: int, line: str, width: int) -> list[int]:
     return [int(field, 16) for field in fields]
 
 
-# --- /proc/net/snmp, /proc/net/netstat, /proc/net/sockstat, one integer ----------------------------------------------
+# --- /proc/net/snmp, /proc/net/netstat, one integer ------------------------------------------------------------------
 
 
 def mib(text: str) -> Mapping[str, int]:
@@ -123,20 +106,6 @@ def mib(text: str) -> Mapping[str, int]:
             if key in values:
                 raise ValueError(f"MIB line {number}: {key} is there twice")
             values[key] = _integer(field, f"MIB line {number + 1}: {key}")
-    return MappingProxyType(values)
-
-
-def sockstat(text: str) -> Mapping[str, int]:
-    """Read /proc/net/sockstat (lines `TCP: inuse 1 orphan 0`); keys are `TCP.inuse`. Raises `ValueError`."""
-    values: dict[str, int] = {}
-    for number, line in _numbered(text):
-        group, fields = _group(number, line)
-        if len(fields) % 2 or not fields:
-            raise ValueError(f"sockstat line {number}: names and values of {group} do not pair up")
-        for name, field in zip(fields[::2], fields[1::2], strict=True):
-            values[f"{group}.{name}"] = _integer(field, f"sockstat line {number}: {group}.{name}")
-    if not values:
-        raise ValueError("sockstat: empty")
     return MappingProxyType(values)
 
 

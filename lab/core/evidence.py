@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.core.conntrack import counter_delta, integer, stat_totals
+from lab.core.conntrack import integer, stat_totals
 from lab.core.facts import Facts
 
 Json = Mapping[str, Any]
@@ -107,13 +107,6 @@ def parse_samples(lines: Iterable[str]) -> tuple[Sample, ...]:
         except (ValueError, AttributeError) as error:
             raise ValueError(f"sample {number}: {error}") from None
     return tuple(sorted(samples, key=_order))
-
-
-def drop_increase(samples: Sequence[Sample], name: str) -> int | None:
-    """How far a counter rose from the first sample to the last; None when either lacks it, or when it was reset."""
-    if not samples:
-        return None
-    return counter_delta(samples[0].counters or {}, samples[-1].counters or {}, name)
 
 
 def _order(sample: Sample) -> tuple[Any, ...]:

@@ -113,18 +113,6 @@ def gaps(log: Iterable[Record]) -> tuple[Gap, ...]:
     return tuple(found)
 
 
-def after_marker(log: Iterable[Record], marker: str) -> tuple[Record, ...] | None:
-    """The records after the first whose text contains `marker`; None when there is none.
-
-    None is not "nothing happened": the marker may have been overwritten by a flood of messages.
-    """
-    remaining = iter(log)
-    for record in remaining:
-        if marker in record.text:
-            return tuple(remaining)
-    return None
-
-
 # --- "table full" ----------------------------------------------------------------------------------------------------
 
 # Every text that a kernel has had for it, oldest first:
@@ -230,11 +218,6 @@ def trouble(line: str) -> Trouble | None:
         if pattern.search(line):
             return Trouble(kind, fatal, line.strip())
     return None
-
-
-def record_troubles(log: Iterable[Record]) -> tuple[Trouble, ...]:
-    """The troubles among records, in their order; what programs wrote is not believed."""
-    return tuple(found for record in log if record.from_kernel and (found := trouble(record.text)))
 
 
 def console_troubles(text: str) -> tuple[Trouble, ...]:

@@ -117,13 +117,6 @@ def test_counter_delta_is_right_whichever_cpus_wrap(start: list[int], rises: lis
     assert delta == sum(rises[: len(start)])
 
 
-def test_retired_columns_are_known() -> None:
-    assert conntrack.always_zero((3, 10)) == frozenset()
-    assert conntrack.always_zero((4, 19)) == {"searched", "new", "delete", "delete_list"}
-    assert conntrack.always_zero((5, 4)) == conntrack.always_zero((4, 19))
-    assert "ignore" in conntrack.always_zero((6, 1))
-
-
 KERNELS = ("5.10-debian11", "6.1-debian12", "6.12-debian13", "7.2-forky")
 
 
@@ -154,13 +147,6 @@ BAD_MIB = {
 def test_mib_refuses(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         conntrack.mib(text)
-
-
-def test_sockstat() -> None:
-    assert conntrack.sockstat(golden("6.12-debian13/full/net_sockstat"))["TCP.inuse"] == 251
-    for text in ("", "TCP: inuse\n", "TCP: inuse x\n", "inuse 1\n"):
-        with pytest.raises(ValueError):
-            conntrack.sockstat(text)
 
 
 def test_integer() -> None:
@@ -273,7 +259,6 @@ def test_entries_refuses(text: str) -> None:
 
 PARSERS: tuple[Callable[[str], object], ...] = (
     conntrack.mib,
-    conntrack.sockstat,
     conntrack.integer,
     conntrack.modules,
     conntrack.slab,

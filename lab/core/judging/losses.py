@@ -65,12 +65,6 @@ class _Suspect:
     detail: str
 
 
-def lost_connections(measured: Measured) -> int:
-    """How many connections and newcomers were tried and not held to the end, or not accepted."""
-    counts, late = measured.connections or {}, measured.newcomers or {}
-    return sum(_not_held(one) + _unaccepted(one) for one in (counts, late))
-
-
 def losses(evidence: Evidence, measured: Measured) -> tuple[Loss, ...]:
     """The classes of what was lost, the largest first; empty where nothing was."""
     load = evidence.load or {}

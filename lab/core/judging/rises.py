@@ -7,7 +7,6 @@ is not known, and that there was one is said.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,15 +44,15 @@ class Step:
 
 
 def steps(samples: Sequence[Sample]) -> tuple[Step, ...]:
-    """What happened between each sample and the next."""
+    """What happened between each sample that shows the counters and the next one that does."""
     found = []
-    for before, after in itertools.pairwise(samples):
+    for before, after, was_full in _intervals(samples):
         early_drop = _rise(before, after, "early_drop")
         found.append(
             Step(
                 seconds=after.seconds,
                 # an entry is evicted only for one beyond the max: __nf_conntrack_alloc() in nf_conntrack_core.c
-                full=before.full or after.full or bool(early_drop),
+                full=was_full or bool(early_drop),
                 drop=_rise(before, after, "drop"),
                 early_drop=early_drop,
                 insert_failed=_rise(before, after, "insert_failed"),
@@ -68,23 +67,47 @@ def total(samples: Sequence[Sample], name: str) -> int | None:
     """How far a counter rose, in its steps upwards; None where the kernel does not show it in the first sample or the
     last, unless conntrack itself was not there yet.
     """
-    came = bool(samples) and samples[0].counters is None and samples[0].entries is None
-    if not samples or samples[-1].counter(name) is None or (samples[0].counter(name) is None and not came):
+    if not samples or samples[-1].counter(name) is None:
         return None
-    return sum(_rise(before, after, name) or 0 for before, after in itertools.pairwise(samples))
+    if samples[0].counter(name) is None and not _absent(samples[0]):
+        return None
+    return sum(_rise(before, after, name) or 0 for before, after, _ in _intervals(samples))
 
 
 def resets(samples: Sequence[Sample]) -> int:
     """How often the counters began again: any of them went back, or they were gone and came back."""
-    return sum(_is_reset(before, after) for before, after in _known_pairs(samples))
+    intervals = list(_intervals(samples))
+    came_back = sum(before is None for before, _, _ in intervals) - (bool(samples) and _absent(samples[0]))
+    return max(0, came_back) + sum(_is_reset(before, after) for before, after, _ in intervals if before is not None)
 
 
-def _rise(before: Sample, after: Sample, name: str) -> int | None:
+def _intervals(samples: Sequence[Sample]) -> Iterator[tuple[Sample | None, Sample, bool]]:
+    """Pairs of samples that show the counters, and whether any between them, or one of them, shows a full table. The
+    first is None where conntrack was not there before: then its counters began at 0.
+    """
+    before: Sample | None = None
+    began_at_zero = full = False
+    for sample in samples:
+        full = full or sample.full
+        if sample.counters is None:
+            if _absent(sample):
+                before, began_at_zero = None, True
+            continue
+        if before is not None or began_at_zero:
+            yield before, sample, full
+        before, began_at_zero, full = sample, False, sample.full
+
+
+def _absent(sample: Sample) -> bool:
+    return sample.counters is None and sample.entries is None
+
+
+def _rise(before: Sample | None, after: Sample, name: str) -> int | None:
     value = after.counter(name)
-    if value is None:
-        return None
+    if value is None or before is None:
+        return value
     if before.counter(name) is None:
-        return value if before.counters is None else None  # the module came meanwhile, its counters begin at 0
+        return None
     rise = counter_delta(before.counters or {}, after.counters or {}, name)
     return value if rise is None else rise
 
@@ -92,8 +115,3 @@ def _rise(before: Sample, after: Sample, name: str) -> int | None:
 def _is_reset(before: Sample, after: Sample) -> bool:
     names = (before.counters or {}).keys() & (after.counters or {}).keys() - {"entries"}
     return any(counter_delta(before.counters or {}, after.counters or {}, name) is None for name in names)
-
-
-def _known_pairs(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Sample]]:
-    known = [sample for sample in samples if sample.counters is not None]
-    return itertools.pairwise(known)
