@@ -7,7 +7,6 @@ answer sends its SYN again and again, and the kernel says how often (tcp_info). 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 from lab.core.conntrack import mib
 from lab.core.evidence import Evidence
 from lab.core.judging.measured import Measured
-from lab.core.judging.rule_counters import RuleRise, Traffic, rule_rises
+from lab.core.judging.rule_counters import RuleRise, rule_rises
+from lab.core.judging.traffic import traffic_of
 
 FULL_TABLE = "full table"
 UNDER_WAY = "still under way"
@@ -41,6 +41,7 @@ CAUSES: Mapping[str, str] = {
 }
 # netfilter dropped it on its way out (nf_hook_slow() in net/netfilter/core.c); the connect ran into its own time limit
 _UNANSWERED_ERRORS = ("EPERM", "ETIMEDOUT")
+_LATE_SECONDS = 1.0  # before a handshake's last packet would be asked for again (TCP_TIMEOUT_INIT, include/net/tcp.h)
 _QUEUE_DROPS = ("TcpExt.ListenOverflows", "TcpExt.ListenDrops", "TcpExt.TCPReqQFullDrop")
 
 
@@ -55,11 +56,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class _Suspect:
-    """Somebody who dropped packets: no more than so many."""
+    """Somebody who dropped packets: no more than so many, and of no more than so many connections (None is any)."""
 
     cause: str
     packets: int
     detail: str
+    reach: int | None = None
 
 
 def lost_connections(measured: Measured) -> int:
@@ -73,7 +75,7 @@ def losses(evidence: Evidence, measured: Measured) -> tuple[Loss, ...]:
     load = evidence.load or {}
     counts, late = measured.connections or {}, measured.newcomers or {}
     found: list[Loss] = []
-    rules = rule_rises(evidence.before, evidence.after, _traffic(load))
+    rules = rule_rises(evidence.before, evidence.after, traffic_of(load))
     rejects = next((rule for rule in rules if rule.verdict == "reject"), None)
     for name, count in _side_errors(load, "clients").items():
         if name not in _UNANSWERED_ERRORS:
@@ -115,15 +117,16 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
         if left:
             yield Loss(cause, left, f"an accept failed {count} times")
             left = 0
-    for suspect in _suspects(evidence, measured, rules):
-        share = min(left, max(1, round(suspect.packets / packets_each)))
-        if share:
-            yield Loss(suspect.cause, share, suspect.detail)
-            left -= share
+    for suspect, share in _shares(_suspects(evidence, measured, rules), left, packets_each):
+        yield Loss(suspect.cause, share, suspect.detail)
+        left -= share
     silent = round(stalled * (examined - resent) / examined) if examined else 0
-    moving = min(left, silent)
+    late_held = min(unaccepted, _just_held(evidence))
+    moving = min(left, silent + late_held)
     if moving:
-        yield Loss(UNDER_WAY, moving, f"{examined - resent} of {examined} have not sent their SYN again")
+        waits = f"{examined - resent} of {examined} have not sent their SYN again" if silent else ""
+        held = f"{late_held} were established in the load's last second" if late_held else ""
+        yield Loss(UNDER_WAY, moving, ", ".join(filter(None, (waits, held))))
     if left - moving:
         detail = f"{resent} of {examined} stalled connects sent their SYN again" if stalled else ""
         ghosts = f"{unaccepted} connected and were not accepted" if unaccepted else ""
@@ -131,9 +134,30 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
         yield Loss(UNKNOWN, left - moving, f"{why}; no counter rose that accounts for it{_unseen_queue(evidence)}")
 
 
+def _shares(suspects: list[_Suspect], left: int, packets_each: float) -> Iterator[tuple[_Suspect, int]]:
+    """How many of the connections that are left each accounts for: first those that can only have dropped packets of
+    certain connections, then the others. Where these counted more than there is to explain, all of them did: a counter
+    goes on after the connections were examined, and must not take what another one explains.
+    """
+    particular = [one for one in suspects if one.reach is not None]
+    for suspect in particular:
+        share = min(left, suspect.reach or 0, max(1, round(suspect.packets / packets_each)))
+        if share:
+            yield suspect, share
+            left -= share
+    others = [one for one in suspects if one.reach is None]
+    explained = sum(one.packets for one in others) / packets_each
+    scale = min(1.0, left / explained) if explained else 1.0
+    for suspect in others:
+        share = min(left, max(1, round(suspect.packets / packets_each * scale)))
+        if share:
+            yield suspect, share
+            left -= share
+
+
 def _suspects(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise]) -> list[_Suspect]:
     """Who dropped packets while the load was driven, whoever counted the most first."""
-    found = [_Suspect(RULE, rule.packets, f"{_named(rule)} took {rule.packets} packets") for rule in rules]
+    found = [_Suspect(RULE, rule.packets, f"{_named(rule)} took {rule.packets} packets", rule.reach) for rule in rules]
     queue = _queue_drops(evidence)
     found += [queue] if queue is not None else []
     found += _table_suspects(measured)
@@ -203,6 +227,15 @@ def _stalled(load: Mapping[str, Any]) -> tuple[int, int, float]:
     return examined, resent, max(1.0, syns / examined) if examined else 1.0
 
 
+def _just_held(evidence: Evidence) -> int:
+    """How many connections were established so late that the other side may not have heard of it yet."""
+    samples = evidence.samples
+    if not samples:
+        return 0
+    earlier = (one.held for one in samples if one.seconds <= samples[-1].seconds - _LATE_SECONDS)
+    return max(0, samples[-1].held - max(earlier, default=0))
+
+
 def _side_errors(load: Mapping[str, Any], side: str) -> dict[str, int]:
     totals: dict[str, int] = {}
     for one in load.get(side, []):
@@ -213,20 +246,6 @@ def _side_errors(load: Mapping[str, Any], side: str) -> dict[str, int]:
 
 def _accept_errors(load: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     return ((CAUSES.get(name, name), count) for name, count in _side_errors(load, "servers").items())
-
-
-def _traffic(load: Mapping[str, Any]) -> Traffic:
-    """What a rule can tell of the load's packets; recordings that do not say more were on loopback or of anything."""
-    networks = load.get("networks") or ["0.0.0.0/0"]
-    kind, newcomers = load.get("kind", "hold"), load.get("newcomers")
-    protocols = {"udp"} if kind == "udp" else {"tcp"}
-    ports = {int(listener[1]) for listener in load.get("listeners", [])} | {int(port) for port in load.get("ports", [])}
-    return Traffic(
-        protocols=frozenset(protocols | ({"tcp"} if newcomers else set())),
-        networks=tuple(ipaddress.IPv4Network(str(one)) for one in networks),
-        ports=frozenset(ports),
-        loopback=networks == ["127.0.0.0/8"],
-    )
 
 
 def _named(rule: RuleRise) -> str:
