@@ -31,7 +31,7 @@ def sh(command):
 
 
 def listening():
-    return SERVER + ":1E61 00000000:0000 0A" in text(SOCKETS["server"])
+    return re.search(SERVER + ":1E6[1-9A-F] 00000000:0000 0[7A]", text(SOCKETS["server"]) + text(SOCKETS["udp"]))
 
 
 def count():
@@ -54,7 +54,7 @@ def overflows():
 
 
 def sockets(state):
-    return len(re.findall(CLIENT + ":[0-9A-F]+ [0-9A-F]+:1[EF][0-9A-F]+ " + state, text(SOCKETS["client"])))
+    return len(set(re.findall(CLIENT + ":[0-9A-F]+ [0-9A-F]+:1[EF][0-9A-F]+ " + state, text(SOCKETS["client"]))))
 
 
 def established():
@@ -144,16 +144,17 @@ main()
 '''
 
 _LOOPBACK = {
-    "server": "0100007F",
+    "server": "(?:0100007F|00000000)",
     "load": r"^\S+ +2 \w+ +\d+ (\d+ )?([A-Z_]+ )?src=127\.77\.",
     "client": "[0-9A-F]{4}4D7F",
-    "sockets": '{"server": "/proc/net/tcp", "client": "/proc/net/tcp", "netstat": "/proc/net/netstat"}',
+    "sockets": '{"server": "/proc/net/tcp", "client": "/proc/net/tcp", "netstat": "/proc/net/netstat",'
+    ' "udp": "/proc/net/udp"}',
 }
 _NETNS = {
     "server": "027100CB",
     "load": r"^\S+ +2 \w+ +\d+ (\d+ )?([A-Z_]+ )?src=198\.51\.100\.2 ",
     "client": "026433C6",
-    "sockets": '(lambda s, c: {"server": s + "tcp", "client": c + "tcp", "netstat": s + "netstat"})'
+    "sockets": '(lambda s, c: {"server": s + "tcp", "client": c + "tcp", "netstat": s + "netstat", "udp": s + "udp"})'
     '(in_namespace("lab-server"), in_namespace("lab-client"))',
 }
 

@@ -11,7 +11,8 @@ FULL_BEFORE = (
 )
 RELOAD = """
 for _ in range({}):
-    sh("for m in iptable_nat xt_MASQUERADE nf_conntrack_netlink nf_nat nf_conntrack; do modprobe -r $m; done; modprobe nf_conntrack")
+    sh("for m in iptable_nat xt_MASQUERADE nf_conntrack_netlink nf_nat nf_conntrack; do modprobe -r $m; done")
+    sh("modprobe nf_conntrack")
     time.sleep(.2)
 """
 UNCOUNTED = (

@@ -128,7 +128,7 @@ time.sleep(30)
             '--dport 2000 -t 600 --state ESTABLISHED -u ASSURED,SEEN_REPLY"; done > /old; conntrack -F; '
             "conntrack -R /old > /dev/null",
         ),
-        seen={"entries": (200, 300), "others": (690, 710), "drop": (1, 3000)},
+        seen={"entries": (200, 300), "others": (690, 800), "drop": (1, 3000)},
         conntrack={"max": 1000},
         core=True,
     ),
