@@ -1,6 +1,6 @@
 """Every misleading state, by subject."""
 
-from tests.truth.catalogue import drops, entries, limits, listeners, moments, paths, reported, strangers
+from tests.truth.catalogue import drops, entries, limits, listeners, moments, paths, reported, strangers, undecided
 from tests.truth.state import State
 
 STATES: tuple[State, ...] = (
@@ -13,3 +13,4 @@ STATES: tuple[State, ...] = (
     *listeners.STATES,
     *paths.STATES,
 )
+UNDECIDED: tuple[State, ...] = undecided.STATES
