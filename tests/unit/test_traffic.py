@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lab.core.evidence import Snapshot
+from lab.core.evidence import Evidence, Snapshot
+from lab.core.judging.measured import measure
 from lab.core.judging.rule_counters import rule_rises
 from lab.core.judging.traffic import iptables_options, match_of, nft_options, traffic_of
 
@@ -91,3 +92,13 @@ def test_where_a_rule_changes_the_loads_addresses_they_say_nothing() -> None:
     elsewhere, here = "[0:0] -A POSTROUTING -o eth0 -j MASQUERADE", "[0:0] -A OUTPUT -p tcp -j DNAT --to 127.2.0.1"
     assert rule_rises(save(0, elsewhere), save(9, elsewhere), TRAFFIC) == ()
     assert [one.packets for one in rule_rises(save(0, here), save(9, here), TRAFFIC)] == [9]
+
+
+@pytest.mark.parametrize(("nat", "accepted"), [("-o eth0", 4), ("-o lo", 10), ("-p udp", 4)])
+def test_strangers_are_the_loads_own_only_where_a_rule_changes_its_addresses(nat: str, accepted: int) -> None:
+    progress = {"attempted": 10, "held": 10, "failed": 0, "lost": 0, "accepted": 4}
+    load = LOOPBACK | {"connections": 10, "progress": progress, "servers": [{"errors": {}, "strangers": 9}]}
+    rules = Snapshot({"iptables-legacy-save": f"*nat\n[0:0] -A POSTROUTING {nat} -j MASQUERADE\nCOMMIT"})
+    connections = measure(Evidence(load=load, before=rules)).connections
+    assert connections is not None
+    assert connections["accepted"] == accepted

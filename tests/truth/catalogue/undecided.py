@@ -11,8 +11,8 @@ for n in range(8):
 STATES = (
     State(
         "undecided-full-of-others-and-a-loss",
-        "a rule without a counter drops what goes to one port; what a full table drops is somebody else's. The lab says "
-        "table-full: the counters fit, only that all that is lost goes to one port does not",
+        "a rule without a counter drops what goes to one port; what a full table drops is somebody else's. The lab "
+        "says table-full: the counters fit, only that all that is lost goes to one port does not",
         "other-loss",
         steps=(
             NAT,
@@ -25,8 +25,8 @@ STATES = (
     ),
     State(
         "undecided-lossy-and-full-of-others",
-        "packets are lost on the way and sent again, so all is held; what a full table drops is somebody else's. The lab "
-        "says table-full, as a held connection had to send its SYN again",
+        "packets are lost on the way and sent again, so all is held; what a full table drops is somebody else's. The "
+        "lab says table-full, as a held connection had to send its SYN again",
         "tracked",
         steps=(NAT, "modprobe sch_netem; tc qdisc add dev lo root netem limit 100000 loss 5%"),
         mislead=OTHERS_DROPPED.format(400),
