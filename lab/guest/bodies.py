@@ -2,15 +2,15 @@
 
 import asyncio
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from lab.guest import topology
 from lab.guest.churn import ChurnClient, ChurnServer
 from lab.guest.client import Client
 from lab.guest.flood import Flood, Receiver, Share
 from lab.guest.server import Server
-from lab.guest.sources import Source, sources
-from lab.guest.spread import Shard
+from lab.guest.sources import PREFIX, Source, sources
+from lab.guest.spread import ADDRESS, Shard
 from lab.guest.worker import TICK_SECONDS, Link, Message, new_loop
 
 CLIENT, SERVER = "client", "server"
@@ -51,7 +51,7 @@ def holding_server(shard: Shard, gather_seconds: float) -> Maker:
     """Accepts a shard's connections and holds them."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds))
+        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, _own(shard)))
 
     return make
 
@@ -69,7 +69,8 @@ def churning_server(shard: Shard, gather_seconds: float, close: str) -> Maker:
     """Accepts a shard's connections and closes them after the client."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(SERVER, ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close))
+        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, _own(shard))
+        return _part(SERVER, server)
 
     return make
 
@@ -126,6 +127,14 @@ def body(work: Work, loop_kind: str, topology_name: str) -> Callable[[Link], Non
 
 def _sources(shard: Shard, local: bool) -> Optional[Iterator[Source]]:
     return sources(shard.number) if local else None
+
+
+def _own(shard: Shard) -> Tuple[str, ...]:
+    """What the addresses begin with that a shard's connections come from, as its listeners see them."""
+    if all(address == ADDRESS for address, _, _ in shard.listen):
+        return (PREFIX,)
+    # the second where the router masquerades
+    return topology.ENDS[topology.CLIENT].address, topology.ENDS[topology.SERVER].router_address
 
 
 def _part(role: str, side: Any) -> Part:

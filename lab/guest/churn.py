@@ -129,6 +129,7 @@ class ChurnServer(Server):
         on_expected: Callable[[], None],
         gather_seconds: float = GATHER_SECONDS,
         close: str = FIN,
+        own: Tuple[str, ...] = ("",),
     ) -> None:
         """`close` is one of CLOSES; raises OSError for what Server does, or if this process may not vanish."""
         self._vanish = close == VANISH
@@ -136,7 +137,7 @@ class ChurnServer(Server):
         self._watched: Set[int] = set()
         self._epoll = select.epoll()
         try:
-            super().__init__(loop, listen, expected, on_expected, gather_seconds)
+            super().__init__(loop, listen, expected, on_expected, gather_seconds, own)
         except OSError:
             self._epoll.close()
             raise

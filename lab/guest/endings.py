@@ -8,6 +8,7 @@ from lab.guest.worker import TICK_SECONDS
 FULL_SECONDS = 1.0  # drops seen and the table full for this long: nothing more is to be learnt
 FULL_GAP_SECONDS = 0.25  # entries time out and are replaced: a table below its max for a moment only is still full
 QUIET_SECONDS = 5.0  # no connection moved and no drop rose for this long: what is pending has stalled
+SILENT_SECONDS = 9.0  # the same while nothing has been answered yet: the way may be slow, not closed
 
 
 class Seen(NamedTuple):
@@ -59,12 +60,17 @@ class Watch:
         """Whether the table was full, and dropped, for long enough to be sure."""
         return self._full_since is not None and self._full_at - self._full_since >= FULL_SECONDS
 
-    def is_quiet(self, now: float) -> bool:
+    def is_quiet(self, now: float, seconds: float = QUIET_SECONDS) -> bool:
         """Whether nothing moves any more, although it could. Processes that a busy host did not let run have seen the
         time pass, but have done nothing in it: that is no quiet.
         """
         turns = self._turns - self._turns_then
-        return now - self._moved_at >= QUIET_SECONDS and turns >= QUIET_SECONDS / TICK_SECONDS / 4
+        return now - self._moved_at >= seconds and turns >= seconds / TICK_SECONDS / 4
+
+
+def patience(progress: Dict[str, int]) -> float:
+    """For how many seconds a load may be quiet before what is pending counts as stalled."""
+    return QUIET_SECONDS if progress["held"] or progress["failed"] or progress["lost"] else SILENT_SECONDS
 
 
 Rule = Callable[[Seen], bool]

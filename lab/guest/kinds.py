@@ -74,6 +74,13 @@ def source_pattern(request: LoadRequest) -> str:
     return re.escape(topology.ENDS[topology.CLIENT].address)
 
 
+def source_networks(request: LoadRequest) -> List[str]:
+    """Where the load's connections come from, as `source_pattern` has it."""
+    if _is_local(request):
+        return ["{}0.0/16".format(sources.PREFIX)]
+    return ["{}/32".format(topology.ENDS[topology.CLIENT].address)]
+
+
 def networks(request: LoadRequest) -> List[str]:
     """Where the load's packets come from and go to: a rule about other addresses does not concern it."""
     if _is_local(request):

@@ -172,12 +172,13 @@ class Load:
             return
         wave = self._waves[self._begun - 1]
         now = time.monotonic()
+        progress = _total(self._workers[self._begun - 1], _COUNTS)
         seen = endings.Seen(
             wanted=wave.connections,
-            progress=_total(self._workers[self._begun - 1], _COUNTS),
+            progress=progress,
             open=self._open(),
             full=self._watch.is_full(),
-            quiet=self._watch.is_quiet(now),
+            quiet=self._watch.is_quiet(now, endings.patience(progress)),
             late=now - self._started >= self._request.deadline_seconds,
             **_total(self._workers[self._begun - 1], ("pending", "resent")),
         )
@@ -206,6 +207,7 @@ class Load:
             "sources": kinds.source_pattern(self._request),
             "ports": [port for wave in self._waves for port in wave.ports],
             "networks": kinds.networks(self._request),
+            "source_networks": kinds.source_networks(self._request),
             "counters": {"before": self._counters_before, "after": self._counters()},
             "listeners": [list(listener) for wave in self._waves for listener in wave.listeners],
             "loop": self._request.loop,

@@ -30,18 +30,23 @@ class Server:
         expected: int,
         on_expected: Callable[[], None],
         gather_seconds: float = GATHER_SECONDS,
+        own: Tuple[str, ...] = ("",),
     ) -> None:
         """Bind the (address, port, backlog) of `listen`; raises OSError, with the address in its text.
 
         Connections gather for `gather_seconds` before they are accepted: the backlogs hold them all, and every wake-up
         less is a change of process less, which an emulated guest pays for with much of what it had translated. A server
         that shares its process with the client has nothing to gain from it.
+
+        `own` is what the addresses of the load's own connections begin with; any other connection is a stranger's.
         """
         self._loop = loop
         self._expected = expected
         self._on_expected = on_expected
         self._gather_seconds = gather_seconds
+        self._own = own
         self.accepted = 0
+        self.strangers = 0
         self.errors: Dict[str, int] = {}
         self._held = array("i")
         self._refused: List[socket.socket] = []  # still bound, so that connects stall instead of being refused
@@ -68,7 +73,7 @@ class Server:
         """The end's counts. `drops` is what the kernel counted as dropped at these listeners themselves (sk_drops, by
         tcp_listendrop() when a queue has no room); None where it does not tell (before 4.12).
         """
-        return dict(self.progress(), drops=_drops(self._listeners + self._refused))
+        return dict(self.progress(), strangers=self.strangers, drops=_drops(self._listeners + self._refused))
 
     def close(self) -> None:
         """Close the listeners and every connection. A worker leaves that to its own end."""
@@ -105,16 +110,20 @@ class Server:
         # _accept() gives the bare descriptor: no socket object is built for a connection that is only held
         accept = listener._accept  # type: ignore[attr-defined]
         accepted: List[int] = []
+        strangers = 0
         for _ in range(_ACCEPTS_PER_DRAIN):
             try:
-                accepted.append(accept()[0])
+                fd, peer = accept()
+                accepted.append(fd)
+                strangers += not peer[0].startswith(self._own)
             except OSError as error:
                 if error.errno in _TRANSIENT:
                     continue
                 if error.errno not in _AGAIN:
                     self._refuse(listener, error)
                 break
-        self.accepted += len(accepted)
+        self.accepted += len(accepted) - strangers
+        self.strangers += strangers
         self._keep(accepted)
 
     def _keep(self, accepted: List[int]) -> None:

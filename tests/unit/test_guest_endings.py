@@ -74,3 +74,14 @@ def test_every_load_ends_at_its_deadline(rules: endings.Rules) -> None:
     seen = endings.Seen(wanted=9, progress=counts, open=2, full=False, quiet=False, late=False)
     assert endings.first_that_holds(rules, seen) is None
     assert endings.first_that_holds(rules, seen._replace(late=True)) == "deadline"
+
+
+def test_what_was_never_answered_is_given_more_time() -> None:
+    """A way of seven seconds answers a SYN after the second that was sent again."""
+    none = {"held": 0, "failed": 0, "lost": 0}
+    assert endings.patience(none) > 7 > endings.patience(none | {"held": 1}) == QUIET_SECONDS
+    watch = Watch()
+    watch.note(0.0, sample(0), "begun", 0)
+    watch.note(7.0, sample(0), "begun", 2 * TURNS)
+    assert watch.is_quiet(7.0)
+    assert not watch.is_quiet(7.0, endings.patience(none))

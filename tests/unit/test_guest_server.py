@@ -63,6 +63,21 @@ def test_every_listener_is_drained(loop: asyncio.AbstractEventLoop, gather_secon
         run_until(loop, lambda: server.accepted == 63)
 
 
+def test_connections_of_strangers_are_not_the_loads(loop: asyncio.AbstractEventLoop, gather_seconds: float) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            closing(Server(loop, [(HOST, 0, 32)], 3, loop.stop, gather_seconds, own=("127.77.",)))
+        )
+        server.start()
+        connect(stack, server, 2)
+        for last in range(1, 4):
+            own = stack.enter_context(socket.socket())
+            own.bind((f"127.77.1.{last}", 0))
+            own.connect(server._listeners[0].getsockname())
+        run(loop, 10)
+        assert (server.outcome()["accepted"], server.outcome()["strangers"]) == (3, 2)
+
+
 def test_a_listener_that_cannot_accept_is_named_once(loop: asyncio.AbstractEventLoop, gather_seconds: float) -> None:
     class Refusing(socket.socket):
         tries = 0

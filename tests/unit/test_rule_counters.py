@@ -8,7 +8,8 @@ import json
 import pytest
 
 from lab.core.evidence import Snapshot
-from lab.core.judging.rule_counters import RuleRise, Traffic, rule_rises
+from lab.core.judging.rule_counters import RuleRise, rule_rises
+from lab.core.judging.traffic import Traffic
 
 TRAFFIC = Traffic(
     protocols=frozenset({"tcp"}),

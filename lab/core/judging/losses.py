@@ -7,7 +7,6 @@ answer sends its SYN again and again, and the kernel says how often (tcp_info). 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 from lab.core.conntrack import mib
 from lab.core.evidence import Evidence
 from lab.core.judging.measured import Measured
-from lab.core.judging.rule_counters import RuleRise, Traffic, rule_rises
+from lab.core.judging.rule_counters import RuleRise, rule_rises
+from lab.core.judging.traffic import traffic_of
 
 FULL_TABLE = "full table"
 UNDER_WAY = "still under way"
@@ -44,6 +44,7 @@ CAUSES: Mapping[str, str] = {
 _UNANSWERED_ERRORS = ("EPERM", "ETIMEDOUT")
 _CHANCE = 1e-6  # less is none
 _MAX_PORTS = 8  # in a sentence
+_LATE_SECONDS = 1.0  # before a handshake's last packet would be asked for again (TCP_TIMEOUT_INIT, include/net/tcp.h)
 _QUEUE_DROPS = ("TcpExt.ListenOverflows", "TcpExt.ListenDrops", "TcpExt.TCPReqQFullDrop")
 
 
@@ -58,11 +59,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class _Suspect:
-    """Somebody who dropped packets: no more than so many."""
+    """Somebody who dropped packets: no more than so many, and of no more than so many connections (None is any)."""
 
     cause: str
     packets: int
     detail: str
+    reach: int | None = None
 
 
 def losses(evidence: Evidence, measured: Measured) -> tuple[Loss, ...]:
@@ -70,7 +72,7 @@ def losses(evidence: Evidence, measured: Measured) -> tuple[Loss, ...]:
     load = evidence.load or {}
     counts, late = measured.connections or {}, measured.newcomers or {}
     found: list[Loss] = []
-    rules = rule_rises(evidence.before, evidence.after, _traffic(load))
+    rules = rule_rises(evidence.before, evidence.after, traffic_of(load))
     rejects = next((rule for rule in rules if rule.verdict == "reject"), None)
     for name, count in _side_errors(load, "clients").items():
         if name not in _UNANSWERED_ERRORS:
@@ -114,25 +116,21 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
             left = 0
     filtered = _filtered_ports(load)
     by_port = min(left, sum(filtered.values()))
-    for suspect in _suspects(evidence, measured, rules):
-        # want of room in the table strikes at all ports alike
-        most = left - by_port if suspect.cause == FULL_TABLE else left
-        share = min(most, max(1, round(suspect.packets / packets_each)))
-        if share:
-            yield Loss(suspect.cause, share, suspect.detail)
-            left -= share
-            by_port = by_port if suspect.cause == FULL_TABLE else max(0, by_port - share)
-    by_port = min(left, by_port)
+    for suspect, share in _shares(_suspects(evidence, measured, rules), left, by_port, packets_each):
+        yield Loss(suspect.cause, share, suspect.detail)
+        left -= share
+        by_port = by_port if suspect.cause == FULL_TABLE else max(0, by_port - share)
     if by_port:
-        ports = (
-            f"every connect to port {_listed(filtered)} and not those to others; no rule has a counter that shows it"
-        )
-        yield Loss(FILTERED, by_port, ports)
-        left -= by_port
+        ports = f"every connect to port {_listed(filtered)} and not those to others; no rule counted it"
+        yield Loss(FILTERED, min(left, by_port), ports)
+        left -= min(left, by_port)
     silent = round(stalled * (examined - resent) / examined) if examined else 0
-    moving = min(left, silent)
+    late_held = min(unaccepted, _just_held(evidence))
+    moving = min(left, silent + late_held)
     if moving:
-        yield Loss(UNDER_WAY, moving, f"{examined - resent} of {examined} have not sent their SYN again")
+        waits = f"{examined - resent} of {examined} have not sent their SYN again" if silent else ""
+        held = f"{late_held} were established in the load's last second" if late_held else ""
+        yield Loss(UNDER_WAY, moving, ", ".join(filter(None, (waits, held))))
     if left - moving:
         detail = f"{resent} of {examined} stalled connects sent their SYN again" if stalled else ""
         ghosts = f"{unaccepted} connected and were not accepted" if unaccepted else ""
@@ -161,9 +159,33 @@ def _listed(ports: Iterable[int]) -> str:
     return ", ".join(map(str, shown[:_MAX_PORTS])) + more
 
 
+def _shares(suspects: list[_Suspect], left: int, by_port: int, packets_each: float) -> Iterator[tuple[_Suspect, int]]:
+    """How many of the connections that are left each accounts for: first those that can only have dropped packets of
+    certain connections, then the others. Where these counted more than there is to explain, all of them did: a counter
+    goes on after the connections were examined, and must not take what another one explains.
+
+    `by_port` of what is left went to ports of which nothing got through: want of room strikes at all ports alike.
+    """
+    for suspect in (one for one in suspects if one.reach is not None):
+        share = min(left, suspect.reach or 0, max(1, round(suspect.packets / packets_each)))
+        if share:
+            yield suspect, share
+            left, by_port = left - share, max(0, by_port - share)
+    others = [one for one in suspects if one.reach is None]
+    explained = sum(one.packets for one in others) / packets_each
+    scale = min(1.0, left / explained) if explained else 1.0
+    for suspect in others:
+        most = left - by_port if suspect.cause == FULL_TABLE else left
+        share = min(most, max(1, round(suspect.packets / packets_each * scale)))
+        if share:
+            yield suspect, share
+            left -= share
+            by_port = min(by_port, left)
+
+
 def _suspects(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise]) -> list[_Suspect]:
     """Who dropped packets while the load was driven, whoever counted the most first."""
-    found = [_Suspect(RULE, rule.packets, f"{_named(rule)} took {rule.packets} packets") for rule in rules]
+    found = [_Suspect(RULE, rule.packets, f"{_named(rule)} took {rule.packets} packets", rule.reach) for rule in rules]
     queue = _queue_drops(evidence)
     found += [queue] if queue is not None else []
     found += _table_suspects(measured)
@@ -233,6 +255,15 @@ def _stalled(load: Mapping[str, Any]) -> tuple[int, int, float]:
     return examined, resent, max(1.0, syns / examined) if examined else 1.0
 
 
+def _just_held(evidence: Evidence) -> int:
+    """How many connections were established so late that the other side may not have heard of it yet."""
+    samples = evidence.samples
+    if not samples:
+        return 0
+    earlier = (one.held for one in samples if one.seconds <= samples[-1].seconds - _LATE_SECONDS)
+    return max(0, samples[-1].held - max(earlier, default=0))
+
+
 def _side_errors(load: Mapping[str, Any], side: str) -> dict[str, int]:
     totals: dict[str, int] = {}
     for one in load.get(side, []):
@@ -243,20 +274,6 @@ def _side_errors(load: Mapping[str, Any], side: str) -> dict[str, int]:
 
 def _accept_errors(load: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     return ((CAUSES.get(name, name), count) for name, count in _side_errors(load, "servers").items())
-
-
-def _traffic(load: Mapping[str, Any]) -> Traffic:
-    """What a rule can tell of the load's packets; recordings that do not say more were on loopback or of anything."""
-    networks = load.get("networks") or ["0.0.0.0/0"]
-    kind, newcomers = load.get("kind", "hold"), load.get("newcomers")
-    protocols = {"udp"} if kind == "udp" else {"tcp"}
-    ports = {int(listener[1]) for listener in load.get("listeners", [])} | {int(port) for port in load.get("ports", [])}
-    return Traffic(
-        protocols=frozenset(protocols | ({"tcp"} if newcomers else set())),
-        networks=tuple(ipaddress.IPv4Network(str(one)) for one in networks),
-        ports=frozenset(ports),
-        loopback=networks == ["127.0.0.0/8"],
-    )
 
 
 def _named(rule: RuleRise) -> str:

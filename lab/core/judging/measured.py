@@ -11,6 +11,8 @@ from lab.core.evidence import Evidence, Sample, Snapshot
 from lab.core.judging.attribution import LoadEntries, Unattributed, attribute
 from lab.core.judging.messages import Messages, messages
 from lab.core.judging.rises import Step, resets, steps, total
+from lab.core.judging.rule_counters import changes_addresses
+from lab.core.judging.traffic import traffic_of
 
 MAX_SETTING = "net.netfilter.nf_conntrack_max"
 _CORE_MODULES = ("nf_conntrack", "ip_conntrack")
@@ -120,7 +122,7 @@ def measure(evidence: Evidence) -> Measured:
     return Measured(
         kind=str(load.get("kind", "hold")),
         wanted=load.get("connections"),
-        connections=_connections(load),
+        connections=_connections(evidence),
         table_max=limits[-1] if limits else None,
         entries_before=samples[0].entries if samples else None,
         entries_peak=max(entries, default=None),
@@ -169,16 +171,30 @@ def _held_resent(load: Mapping[str, Any]) -> int | None:
     return None if not counts or None in counts else sum(counts)
 
 
-def _connections(load: Mapping[str, Any]) -> Mapping[str, int] | None:
+def _connections(evidence: Evidence) -> Mapping[str, int] | None:
+    load = evidence.load or {}
     progress = load.get("progress")
     if progress is None:
         return None
     counts = {name: int(progress[name]) for name in _PROGRESS}
+    counts["accepted"] += min(_readdressed(evidence), max(0, counts["held"] - counts["accepted"]))
     stalled = counts["attempted"] - counts["held"] - counts["failed"] - counts["lost"]
     untried = int(load["connections"]) - counts["attempted"]
     if min(stalled, untried, *counts.values()) < 0:
         raise ValueError(f"the counts of connections contradict each other: {counts}")
     return {**counts, "stalled": stalled, "untried": untried}
+
+
+def _readdressed(evidence: Evidence) -> int:
+    """How many connections the load's listeners accepted that do not come from its own addresses, where rules may have
+    changed these on the way. Elsewhere they are somebody else's.
+    """
+    load = evidence.load or {}
+    strangers = sum(int(server.get("strangers", 0)) for server in load.get("servers", []))
+    changed = strangers and any(
+        changes_addresses(snapshot, traffic_of(load)) for snapshot in (evidence.before, evidence.after)
+    )
+    return strangers if changed else 0
 
 
 def _is_absent(evidence: Evidence) -> bool:

@@ -6,7 +6,6 @@ nothing, and so is no evidence. A rule that cannot match the load's packets is l
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections import Counter
@@ -15,26 +14,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lab.core.evidence import Snapshot
+from lab.core.judging.traffic import Traffic, iptables_options, match_of, nft_options, translates, without_addresses
 
 _SAVES: Final = (("iptables-legacy-save", "iptables-legacy"), ("iptables-nft-save", "iptables-nft"))
 _COUNTED_RULE: Final = re.compile(r"\[(?P<packets>\d{1,20}):\d{1,20}\] -A (?P<chain>\S+) (?P<spec>.*)")
 _POLICY: Final = re.compile(r":(?P<chain>\S+) DROP \[(?P<packets>\d{1,20}):\d{1,20}\]")
 _VERDICT: Final = re.compile(r"(?:^| )-j (?P<verdict>DROP|REJECT|TARPIT|NFQUEUE)(?: |$)")
-_OPTION: Final = re.compile(r"(?P<not>! )?(?P<name>-p|-s|-d|-i|-o|--dport|--sport) (?P<value>\S+)")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MAX_RULE: Final = 200  # characters of a rule in a sentence
 
+_NFT_NAT: Final = frozenset({"snat", "dnat", "masquerade", "redirect"})
+
+Json = Mapping[str, Any]
 Key = tuple[str, str, str]  # where, rule, verdict
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What the load's packets look like, as far as a rule can tell them."""
-
-    protocols: frozenset[str]
-    networks: tuple[ipaddress.IPv4Network, ...]
-    ports: frozenset[int]
-    loopback: bool
 
 
 @dataclass(frozen=True)
@@ -45,99 +37,107 @@ class RuleRise:
     rule: str
     verdict: str  # drop, reject, policy
     packets: int
+    reach: int | None = None  # how many of the load's connections have a port that the rule names; None is any
 
 
 def rule_rises(before: Snapshot | None, after: Snapshot | None, traffic: Traffic) -> tuple[RuleRise, ...]:
     """The rules whose counters rose, the most packets first. A text that was not recorded has none."""
     if before is None or after is None:
         return ()
-    earlier, later = (_counters(snapshot, traffic) for snapshot in (before, after))
+    if any(changes_addresses(snapshot, traffic) for snapshot in (before, after)):
+        traffic = without_addresses(traffic)
+    reaches: dict[Key, int | None] = {}
+    earlier, later = (_counters(snapshot, traffic, reaches) for snapshot in (before, after))
     found = []
     for key, packets in later.items():
         where, rule, verdict = key
         # less than before: the rule was made anew meanwhile, and began at 0
         rise = packets - earlier[key] if packets >= earlier[key] else packets
         if rise:
-            found.append(RuleRise(where, rule[:_MAX_RULE], verdict, rise))
+            found.append(RuleRise(where, rule[:_MAX_RULE], verdict, rise, reaches[key]))
     return tuple(sorted(found, key=lambda one: -one.packets))
 
 
-def _counters(snapshot: Snapshot, traffic: Traffic) -> Counter[Key]:
+def changes_addresses(snapshot: Snapshot | None, traffic: Traffic) -> bool:
+    """Whether a rule may change the addresses or ports of the load's packets."""
+    texts = snapshot.texts if snapshot is not None else {}
+    lines = (line for name, _ in _SAVES for line in (texts.get(name) or "").splitlines())
+    by_nft = _nft_rules(texts.get("ruleset.json"), _tables(texts))
+    return any(translates(line, traffic) for line in lines) or any(
+        match_of(nft_options(expressions), traffic).possible
+        for _, expressions in by_nft
+        if any(_NFT_NAT & one.keys() for one in expressions)
+    )
+
+
+def _tables(texts: Mapping[str, str]) -> frozenset[str]:
+    """The tables that iptables-nft prints: they are in nft's list of rules, too."""
+    lines = (texts.get("iptables-nft-save") or "").splitlines()
+    return frozenset(line[1:] for line in lines if line.startswith("*"))
+
+
+def _counters(snapshot: Snapshot, traffic: Traffic, reaches: dict[Key, int | None]) -> Counter[Key]:
     counters: Counter[Key] = Counter()
-    by_iptables: set[tuple[str, str]] = set()
     for name, program in _SAVES:
         table = ""
         for line in (snapshot.texts.get(name) or "").splitlines():
             if line.startswith("*"):
                 table = line[1:]
-                by_iptables.add((program, table))
             elif found := _counted(line, traffic):
-                chain, rule, verdict, packets = found
-                counters[f"{program} {table} {chain}", rule, verdict] += packets
-    for key, packets in _nft_counters(snapshot.texts.get("ruleset.json"), by_iptables):
+                chain, rule, verdict, packets, reach = found
+                key = f"{program} {table} {chain}", rule, verdict
+                counters[key] += packets
+                reaches[key] = reach
+    for key, packets, reach in _nft_counters(snapshot.texts.get("ruleset.json"), _tables(snapshot.texts), traffic):
         counters[key] += packets
+        reaches[key] = reach
     return counters
 
 
-def _counted(line: str, traffic: Traffic) -> tuple[str, str, str, int] | None:
-    """Chain, rule, verdict and packets of a line that drops or rejects what may be the load's."""
+def _counted(line: str, traffic: Traffic) -> tuple[str, str, str, int, int | None] | None:
+    """Chain, rule, verdict, packets and reach of a line that drops or rejects what may be the load's."""
     if policy := _POLICY.fullmatch(line):
-        return policy["chain"], f"policy DROP of {policy['chain']}", "policy", int(policy["packets"])
+        return policy["chain"], f"policy DROP of {policy['chain']}", "policy", int(policy["packets"]), None
     rule = _COUNTED_RULE.fullmatch(line)
     if rule is None:
         return None
     bare = _QUOTED.sub('""', rule["spec"])  # a comment may say anything
     verdict = _VERDICT.search(bare)
-    if verdict is None or not _can_match(bare, traffic):
+    if verdict is None:
         return None
+    match = match_of(iptables_options(bare), traffic)
     kind = "reject" if verdict["verdict"] == "REJECT" else "drop"
-    return rule["chain"], f"-A {rule['chain']} {rule['spec']}", kind, int(rule["packets"])
+    if not match.possible:
+        return None
+    return rule["chain"], f"-A {rule['chain']} {rule['spec']}", kind, int(rule["packets"]), match.reach
 
 
-def _can_match(spec: str, traffic: Traffic) -> bool:
-    """Whether a rule may take a packet of the load. What is not understood may."""
-    return all(found["not"] or _fits(found["name"], found["value"], traffic) for found in _OPTION.finditer(spec))
+def _nft_counters(
+    text: str | None, by_iptables: frozenset[str], traffic: Traffic
+) -> Iterator[tuple[Key, int, int | None]]:
+    """The counted rules of nftables itself that drop or reject what may be the load's."""
+    for rule, expressions in _nft_rules(text, by_iptables):
+        verdict = next((key for one in expressions for key in ("drop", "reject", "queue") if key in one), None)
+        counter = next((one["counter"] for one in expressions if isinstance(one.get("counter"), dict)), None)
+        match = match_of(nft_options(expressions), traffic)
+        if verdict is not None and counter is not None and isinstance(counter.get("packets"), int) and match.possible:
+            where = f"nft {rule['family']} {rule.get('table')} {rule.get('chain')}"
+            kind = "reject" if verdict == "reject" else "drop"
+            yield (where, f"the rule with handle {rule.get('handle')}", kind), counter["packets"], match.reach
 
 
-def _fits(option: str, value: str, traffic: Traffic) -> bool:
-    if option == "-p":
-        return value in traffic.protocols or value == "all"
-    if option in ("-s", "-d"):
-        try:
-            network = ipaddress.IPv4Network(value, strict=False)
-        except ValueError:
-            return True
-        return any(network.overlaps(one) for one in traffic.networks)
-    if option in ("-i", "-o"):
-        return not traffic.loopback or value in ("lo", "+", "l+", "lo+")
-    first, _, last = value.partition(":")
-    if option == "--sport" or not (first.isdigit() and (last or first).isdigit()):
-        return True  # the load's packets come from any port, and go back from those that it listens on
-    low, high = int(first), int(last or first)
-    return not traffic.ports or high >= _EPHEMERAL or any(low <= port <= high for port in traffic.ports)
-
-
-_EPHEMERAL: Final = 32768  # answers go to such ports
-
-
-def _nft_counters(text: str | None, by_iptables: set[tuple[str, str]]) -> Iterator[tuple[Key, int]]:
-    """The counted rules of nftables itself: those of iptables-nft were read from what that prints."""
+def _nft_rules(text: str | None, by_iptables: frozenset[str]) -> Iterator[tuple[Json, list[Json]]]:
+    """Rules of nftables with their expressions, but for those that were read from what iptables-nft prints."""
     for item in _items(text):
         rule = item.get("rule")
         if not isinstance(rule, dict) or rule.get("family") not in ("ip", "inet", "netdev"):
             continue
-        if rule["family"] == "ip" and ("iptables-nft", rule.get("table")) in by_iptables:
+        if rule["family"] == "ip" and rule.get("table") in by_iptables:
             continue
-        expressions = [one for one in rule.get("expr", []) if isinstance(one, dict)]
-        verdict = next((key for one in expressions for key in ("drop", "reject", "queue") if key in one), None)
-        counter = next((one["counter"] for one in expressions if isinstance(one.get("counter"), dict)), None)
-        if verdict is not None and counter is not None and isinstance(counter.get("packets"), int):
-            where = f"nft {rule['family']} {rule.get('table')} {rule.get('chain')}"
-            kind = "reject" if verdict == "reject" else "drop"
-            yield (where, f"the rule with handle {rule.get('handle')}", kind), counter["packets"]
+        yield rule, [one for one in rule.get("expr", []) if isinstance(one, dict)]
 
 
-def _items(text: str | None) -> Sequence[Mapping[str, Any]]:
+def _items(text: str | None) -> Sequence[Json]:
     start = re.search(r"^\{", text or "", re.MULTILINE)  # nft may write warnings before it
     try:
         items = json.loads((text or "")[start.start() :])["nftables"] if start else []
