@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 
@@ -27,9 +26,10 @@ from lab.core.plan import PlannedStep
 from lab.core.proofs import Proofs
 from lab.core.scenario import RunStep, UnloadStep
 from lab.host.provision.replay import recorded_plan
+from tests.recordings import GOLDEN
 from tests.unit.test_schemas import errors
 
-CELLS = Path(__file__).parents[1] / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 
 RULE = Holder(
     kind="rule",
