@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.host.run import judge_run
+from tests.recordings import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 TARGETS = ("debian11", "debian12", "debian13", "forky")
 
 # What runs a script, or ends what it stands in, wherever a page forgets that it is a text.

@@ -14,11 +14,11 @@ import pytest
 
 from lab.host import cli
 from tests.fuzz.mutations import mutate, regular_files
+from tests.recordings import GOLDEN
 from tests.unit.test_verify import write_run
 
 ROUNDS = int(os.environ.get("LAB_FUZZ_ROUNDS", "8"))
 SEED = int(os.environ.get("LAB_FUZZ_SEED", "0"))
-GOLDEN = Path(__file__).parents[1] / "golden"
 # what a damaged run may end a command with: never 70, which is a fault of the lab itself
 STATUSES = {
     "verify": {0, 1, 2, 3},

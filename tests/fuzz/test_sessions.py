@@ -24,12 +24,13 @@ from lab.host.recording import Progress
 from lab.host.run import Job, Runner
 from lab.host.store import create_run
 from tests.fuzz.mutations import STRANGE, another_text
+from tests.recordings import GOLDEN
 
 pytestmark = pytest.mark.asyncio
 
 ROUNDS = int(os.environ.get("LAB_FUZZ_ROUNDS", "20"))
 SEED = int(os.environ.get("LAB_FUZZ_SEED", "0"))
-CELLS = sorted(path for path in (Path(__file__).parents[1] / "golden" / "cells").iterdir() if path.is_dir())
+CELLS = sorted(path for path in (GOLDEN / "cells").iterdir() if path.is_dir())
 
 
 class Lying(ReplayMachine):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,11 @@ from lab.core.errors import ScenarioError
 from lab.core.facts import parse_config
 from lab.core.scenario import parse_scenario
 from tests.fuzz.mutations import another_text
+from tests.recordings import GOLDEN
 
 ROUNDS = int(os.environ.get("LAB_FUZZ_ROUNDS", "40"))
 SEED = int(os.environ.get("LAB_FUZZ_SEED", "0"))
-GOLDEN = Path(__file__).parents[1] / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 
 # the name of recorded files -> what reads them
 PARSERS: Mapping[str, Callable[[str], object]] = {
@@ -34,7 +34,7 @@ PARSERS: Mapping[str, Callable[[str], object]] = {
 
 
 def recorded(name: str) -> list[str]:
-    paths = sorted(GOLDEN.rglob(name))
+    paths = sorted(CELLS.rglob(name))
     return [path.read_bytes().decode() for path in paths[:6]] or ["a 1 2\n"]
 
 

@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +17,11 @@ from lab.host.provision.channel import MAX_DEPTH, MAX_LINE_BYTES, AgentChannel, 
 from lab.host.provision.machine import AgentError, Deadlines, Event
 from lab.host.provision.replay import ReplayMachine, recorded_plan
 from lab.host.recording import Recording, record
+from tests.recordings import GOLDEN
 
 pytestmark = pytest.mark.asyncio
 
-CELL = Path(__file__).parents[1] / "golden" / "cells" / "pristine@debian12"
+CELL = GOLDEN / "cells" / "pristine@debian12"
 SMALL_LINE = 4096
 SECONDS = 5.0
 

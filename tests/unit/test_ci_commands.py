@@ -11,9 +11,10 @@ from lab.core.sums import SUMS
 from lab.host import cli, images
 from lab.host.targets import TARGETS
 from tests.ktap_parser import parse_ktap
+from tests.recordings import GOLDEN
 
 ROOT = Path(__file__).parents[2]
-CELLS = ROOT / "tests" / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 
 

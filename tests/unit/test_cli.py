@@ -21,10 +21,10 @@ from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import TCG
 from lab.host.qemu_binary import QemuBinary
 from lab.host.targets import TARGETS, Target
+from tests.recordings import GOLDEN
 from tests.unit.pseudo_terminal import PseudoTerminal
 from tests.unit.test_schemas import errors
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 QEMU = QemuBinary("/usr/bin/qemu-system-x86_64", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
 

@@ -16,11 +16,12 @@ from lab.core.scenario import parse_scenario, scenario_digest
 from lab.host import cli
 from lab.host.compare_output import MOST_MARKDOWN
 from lab.host.comparison import compare_runs, load_run
+from tests import recordings
 from tests.unit.runs import EVIL, cell, manifest
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "results"
-CELLS = ROOT / "tests" / "golden" / "cells"
+GOLDEN = recordings.GOLDEN / "results"
+CELLS = recordings.GOLDEN / "cells"
 SCHEMA = json.loads((ROOT / "lab/schemas/compare.schema.json").read_text())
 
 Json = dict[str, Any]
@@ -97,7 +98,7 @@ def test_an_upgrade_that_changes_a_finding_is_caught(capsys: pytest.CaptureFixtu
 
 def test_a_kernel_that_tracks_after_a_flush_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
     """Two real runs: Debian 12's kernel, and the same with the hooks always on."""
-    before, after = ROOT / "tests/golden/compare/before", ROOT / "tests/golden/compare/after"
+    before, after = recordings.GOLDEN / "compare/before", recordings.GOLDEN / "compare/after"
     status, out, _ = lab(capsys, before, after, "--format", "json")
     told = json.loads(out)
     assert (status, told["verdict"]) == (1, "changed")

@@ -1,7 +1,6 @@
 """The parsers of /proc text, over captures of real kernels (tests/golden/procfs) and texts of older ones."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,8 +8,9 @@ from hypothesis import strategies as st
 
 from lab.core import conntrack
 from lab.core.conntrack import Entry, Flow, Module, Slab
+from tests.recordings import GOLDEN
 
-PROCFS = Path(__file__).parents[1] / "golden" / "procfs"
+PROCFS = GOLDEN / "procfs"
 
 
 def golden(path: str) -> str:

@@ -13,9 +13,10 @@ from lab.core.plan import variants
 from lab.core.result import exit_status
 from lab.host.run import judge_folder
 from lab.host.scenario_files import load_scenario
+from tests.recordings import GOLDEN
 
 ROOT = Path(__file__).parents[2]
-RUNS = (ROOT / "tests" / "golden", ROOT / "tests" / "golden" / "scenarios")
+RUNS = (GOLDEN, GOLDEN / "scenarios")
 SCENARIOS = {path.stem: path for path in sorted((ROOT / "scenarios").glob("*.toml"))}
 VARIANTS = {one.name: path for path in SCENARIOS.values() for one in variants(load_scenario(path))}
 RECORDED = {

@@ -19,8 +19,9 @@ from lab.core.finding import Finding, judge
 from lab.core.judging.losses import CAUSES, losses
 from lab.core.judging.rules import RULES
 from lab.host.store import read_evidence
+from tests.recordings import GOLDEN
 
-CELLS = Path(__file__).parents[1] / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 DROPS_UNKNOWN, NO_LOAD = None, None
 
 

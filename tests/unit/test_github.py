@@ -23,6 +23,7 @@ from lab.core.github import (
 )
 from lab.host import cli, compare_output, github
 from lab.host.ci import CiFiles
+from tests.recordings import GOLDEN
 from tests.unit import runs
 from tests.unit.test_output import DIFFERS, EVIL, SKIPPED, UNKNOWN, cell
 
@@ -257,7 +258,7 @@ def test_a_comparison_goes_into_the_summary(
     summary: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    folders = [str(ROOT / "tests" / "golden" / "compare" / name) for name in ("before", "after")]
+    folders = [str(GOLDEN / "compare" / name) for name in ("before", "after")]
     assert cli.main(["compare", *folders]) == 1
     assert summary.read_text().startswith("**changed**: of 5 cells 2 changed, 3 did not\n")
     assert commands_in(capsys.readouterr().out) == []

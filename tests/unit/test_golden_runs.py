@@ -14,9 +14,10 @@ from lab.core.result import RESULT_VERSION
 from lab.host import cli
 from lab.host.comparison import load_run
 from lab.host.schemas import schema_text
+from tests import recordings
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "results"
+GOLDEN = recordings.GOLDEN / "results"
 RUNS = sorted(path.parent for path in GOLDEN.glob("v*/*/manifest.json"))
 FINDINGS = {
     "pristine@debian12": "untracked",

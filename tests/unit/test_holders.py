@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from lab.core import conntrack, holders, hooks
 from lab.core.holders import Holder, Recorded
+from tests.recordings import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 RULESETS = sorted(path.parent for path in (GOLDEN / "rulesets").glob("*/expected.toml"))
 
 FILES = {

@@ -1,15 +1,14 @@
 """`nft list hooks` of real kernels: who tracks, and when the answer is unknown."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.core import hooks
 from lab.core.hooks import Hook, NftObject
+from tests.recordings import GOLDEN
 
-PROCFS = Path(__file__).parents[1] / "golden" / "procfs"
+PROCFS = GOLDEN / "procfs"
 
 
 def golden(path: str) -> str:

@@ -14,10 +14,11 @@ from lab.core.ci import RunFacts, run_facts
 from lab.core.errors import LabError
 from lab.core.junit import junit
 from lab.host.ci import CiFiles
+from tests import recordings
 from tests.unit.test_output import DIFFERS, EVIL, SKIPPED, UNKNOWN, cell
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "results"
+GOLDEN = recordings.GOLDEN / "results"
 SCHEMA = xmlschema.XMLSchema10(ROOT / "tests" / "schemas" / "junit.xsd")
 FACTS = RunFacts(
     "results/one",

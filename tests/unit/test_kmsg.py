@@ -1,15 +1,14 @@
 """The kernel's log over captures of real kernels, and texts of kernels that no Debian carries any more."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.core import kmsg
 from lab.core.kmsg import Gap, Record
+from tests.recordings import GOLDEN
 
-PROCFS = Path(__file__).parents[1] / "golden" / "procfs"
+PROCFS = GOLDEN / "procfs"
 KERNELS = ("5.10-debian11", "6.1-debian12", "6.12-debian13", "7.2-forky")
 
 

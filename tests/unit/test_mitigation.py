@@ -35,10 +35,11 @@ from lab.core.scenario import RunStep, UnloadStep
 from lab.guest.apply import apply_steps, run_command
 from lab.guest.removal import mismatch
 from lab.host.provision.replay import recorded_plan
+from tests.recordings import GOLDEN
 from tests.unit.test_schemas import errors
 
-CELLS = Path(__file__).parents[1] / "golden" / "cells"
-RULESETS = Path(__file__).parents[1] / "golden" / "rulesets"
+CELLS = GOLDEN / "cells"
+RULESETS = GOLDEN / "rulesets"
 
 RULE = Holder(
     kind="rule",

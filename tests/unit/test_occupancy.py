@@ -12,8 +12,9 @@ from lab.core.evidence import Sample
 from lab.core.occupancy import ASCII, BLOCKS, UNKNOWN, WIDTH, Marks, sparkline
 from lab.host.samples import sparklines
 from lab.host.store import read_samples
+from tests.recordings import GOLDEN
 
-CELLS = Path(__file__).parents[1] / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 FULL = "nat-present,iptables=nft@debian13"
 
 

@@ -21,10 +21,11 @@ from lab.host.provision.replay import ReplayProvisioner, recorded_machine, recor
 from lab.host.recording import Progress
 from lab.host.run import Job, Runner
 from lab.host.store import create_run
+from tests.recordings import GOLDEN
 from tests.unit.pseudo_terminal import PseudoTerminal
 
 ROOT = Path(__file__).parents[2]
-CELLS = ROOT / "tests" / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 LOADING = Progress("load", held=12, connections=300, entries="99", table_max="100", drops=3)
 RESULT: dict[str, Any] = {

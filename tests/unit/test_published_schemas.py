@@ -18,9 +18,9 @@ from lab.host import cli
 from lab.host.commands import MANIFEST_VERSION
 from lab.host.scenario_files import load_scenario
 from lab.host.schemas import SCHEMAS, schema_text
+from tests.recordings import GOLDEN
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
 VERSIONS = {"results": RESULT_VERSION, "manifest": MANIFEST_VERSION, "plan": PLAN_VERSION}
 

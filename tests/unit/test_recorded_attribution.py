@@ -5,16 +5,15 @@ tests/golden/attribution/README.md says what each state does, and how the truth 
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
 from lab.core.finding import judge
 from lab.host.store import read_evidence
+from tests.recordings import GOLDEN
 
-ARCHIVE = Path(__file__).parents[1] / "golden" / "attribution" / "6.1.tar.xz"
+CELLS = GOLDEN / "attribution" / "cells"
 
 # the cell -> its finding, its largest class of loss and how many connections that has, words of its reason
 TRUE: Mapping[str, tuple[str, tuple[str, int] | None, str]] = {
@@ -42,21 +41,13 @@ TRUE: Mapping[str, tuple[str, tuple[str, int] | None, str]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("attribution")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "attribution" / "cells"
-
-
-def test_every_recorded_state_is_here(cells: Path) -> None:
-    assert {path.name.partition("@")[0] for path in cells.iterdir()} == set(TRUE)
+def test_every_recorded_state_is_here() -> None:
+    assert {path.name.partition("@")[0] for path in CELLS.iterdir()} == set(TRUE)
 
 
 @pytest.mark.parametrize("state", TRUE)
-def test_a_state_that_misleads_is_judged_as_what_it_is(cells: Path, state: str) -> None:
+def test_a_state_that_misleads_is_judged_as_what_it_is(state: str) -> None:
     expected, loss, words = TRUE[state]
-    finding = judge(read_evidence(cells / f"{state}@debian12"))
+    finding = judge(read_evidence(CELLS / f"{state}@debian12"))
     largest = (finding.losses[0].cause, finding.losses[0].connections) if finding.losses else None
     assert (finding.name, largest, words in finding.reason) == (expected, loss, True), finding.reason

@@ -13,9 +13,10 @@ import pytest
 from lab.core.errors import ScenarioError
 from lab.host import reference
 from lab.host.reference import write_reference
+from tests import recordings
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "results"
+GOLDEN = recordings.GOLDEN / "results"
 COMMITTED = ROOT / reference.FOLDER
 NAMES = (reference.MANIFEST, reference.RESULTS)
 KERNEL = "debian12+kernel:/srv/secret/linux-5.15"

@@ -30,9 +30,10 @@ from lab.host.replay import Replay, prepare
 from lab.host.run import Job
 from lab.host.schemas import schema_text
 from lab.host.targets import parse_target
+from tests import recordings
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "results" / "v1"
+GOLDEN = recordings.GOLDEN / "results" / "v1"
 TODAY, OLDER = GOLDEN / "digests", GOLDEN / "before-digests"
 CELLS = ["pristine@debian12", "nat-present,iptables=nft@debian12", "modules-blocked,iptables=nft@debian12"]
 

@@ -19,11 +19,12 @@ from lab.host.provision.replay import ReplayMachine, ReplayProvisioner, recorded
 from lab.host.recording import Progress
 from lab.host.run import Job, Runner, judge_run
 from lab.host.store import RunFolder, cell_folders, create_run, read_evidence
+from tests.recordings import GOLDEN
 from tests.unit.test_finding import EXPECTED
 
 pytestmark = pytest.mark.asyncio
 
-RUN = Path(__file__).parents[1] / "golden"
+RUN = GOLDEN
 PRISTINE, PRESENT, BLOCKED = (
     "pristine@debian12",
     "nat-present,iptables=nft@debian13",

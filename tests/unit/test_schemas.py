@@ -29,9 +29,10 @@ from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import KVM, TCG
 from lab.host.qemu_binary import QemuBinary
 from lab.host.targets import parse_target
+from tests import recordings
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "results"
+GOLDEN = recordings.GOLDEN / "results"
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
 RESULTS = sorted(GOLDEN.glob("*.result.json"))
 MANIFESTS = sorted(GOLDEN.glob("manifest*.json"))

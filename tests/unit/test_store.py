@@ -21,8 +21,9 @@ from lab.guest.observe import ITEM_NAMES
 from lab.host import plain_files, store
 from lab.host.provision.replay import recorded_plan
 from lab.host.recording import Recording
+from tests.recordings import GOLDEN
 
-CELLS = Path(__file__).parents[1] / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 CELL = "nat-present,iptables=nft@debian13"
 
 COUNTS = "seconds,attempted,held,failed,lost,accepted,open,newcomers_attempted,newcomers_held"

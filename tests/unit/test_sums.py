@@ -16,8 +16,9 @@ from lab.core.sums import SUMS, parse_sums, sums_text
 from lab.host import store, sums
 from lab.host.run import judge_run
 from lab.host.sums import files_below, listed
+from tests.recordings import GOLDEN
 
-CELLS = Path(__file__).parents[1] / "golden" / "cells"
+CELLS = GOLDEN / "cells"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 DIGEST = "a" * 64
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).filter(

@@ -20,9 +20,9 @@ from lab.host import cli, store
 from lab.host.run import judge_folder, judge_run
 from lab.host.sums import cell_sums, files_below, run_sums
 from lab.host.verify import DIFFERS, NOTE, OK, UNKNOWN, Checked, exit_status, verdict, verify_run
+from tests.recordings import GOLDEN
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 CELLS = (PRISTINE, PRESENT)
 

@@ -27,6 +27,7 @@ from lab.host.recording import Recording, record
 from lab.host.run import Job, Runner
 from lab.host.store import create_run
 from lab.host.targets import parse_target
+from tests.recordings import GOLDEN
 from tests.vagrant.conftest import BOXES, left_over
 
 DEADLINES = Deadlines(boot=900, restore=120, destroy=150)
@@ -49,7 +50,7 @@ class Given:
 async def given(name: str, root: Path) -> AsyncIterator[Given]:
     text = (root / "scenarios" / "nat-present.toml").read_text()
     if name == "replay":
-        cell = root / "tests" / "golden" / "cells" / RECORDED
+        cell = GOLDEN / "cells" / RECORDED
         text = (cell / "scenario.toml").read_text()
         yield Given(name, ReplayProvisioner(), recorded_plan(cell), recorded_machine(cell), text)
         return

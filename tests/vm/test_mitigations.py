@@ -7,17 +7,17 @@ import logging
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.core.plan import ExpectedRule, PlannedStep, RemoveStep
 from lab.host.run import judge_run
+from tests.recordings import GOLDEN
 from tests.vm.conftest import Guests, Ran
 
 log = logging.getLogger(__name__)
-RULESETS = Path(__file__).parents[1] / "golden" / "rulesets"
+RULESETS = GOLDEN / "rulesets"
 HEAD = 'version = 1\nname = "{name}"\nsummary = "For a test."\n'
 LOAD = "[conntrack]\nmax = {most}\n[load]\nconnections = 2000\n"
 

@@ -1,2 +1,0 @@
-iptables-legacy -A FORWARD -m state --state ESTABLISHED -j ACCEPT
-iptables-nft -A FORWARD -m state --state ESTABLISHED -j ACCEPT

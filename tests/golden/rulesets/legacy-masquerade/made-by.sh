@@ -1,1 +1,0 @@
-iptables-legacy -t nat -A POSTROUTING -o eth0 -j MASQUERADE

@@ -1,6 +1,0 @@
-nft -f - <<'N'
-table inet raw {
-	chain pre { type filter hook prerouting priority raw; notrack; }
-	chain out { type filter hook output priority raw; oif lo notrack; }
-}
-N
