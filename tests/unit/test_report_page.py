@@ -20,7 +20,8 @@ import pytest
 from lab.core.errors import LabError, ScenarioError
 from lab.host import cli
 from lab.host.report import MADE_BY, report_html, report_markdown, write_report
-from tests.stored_runs import GOLDEN, hostile_run, read, small_run, write
+from tests.recordings import GOLDEN
+from tests.stored_runs import hostile_run, read, small_run, write
 
 TEMPLATES = Path(__file__).parents[2] / "lab" / "host" / "report" / "templates"
 FULL, BLOCKED = "nat-present,iptables=nft@debian13", "modules-blocked,iptables=legacy@debian13"

@@ -11,7 +11,7 @@ from lab.core.evidence import Sample
 from lab.core.kmsg import records
 from lab.core.timeline import MOST, Panel, message_seconds, panels
 from lab.host import store
-from tests.stored_runs import GOLDEN
+from tests.recordings import GOLDEN
 
 FULL = "nf_conntrack: nf_conntrack: table full, dropping packet"
 RESULT: dict[str, Any] = {"first_drop_seconds": None, "connections": None}
