@@ -230,7 +230,6 @@ PARSERS: Mapping[str, tuple[Parser, Mapping[str, Callable[[int], str]]]] = {
             "groups": repeated("A: a{i}\nA: 1\n"),
         },
     ),
-    "sockstat": (conntrack.sockstat, {"groups": repeated("A: a{i} 1\n"), "names": repeated("a{i} 1 ", "A: ")}),
     "slabinfo": (
         conntrack.slab,
         {
