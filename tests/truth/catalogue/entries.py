@@ -58,9 +58,10 @@ STATES = (
     ),
     State(
         "room-comes-later",
-        "a full table dropped the load's first packets; there was room only when the old entries had expired",
+        "a full table dropped the load's first packets; there was room only when the old entries had gone",
         "table-full",
-        steps=(NAT, OLD.format(number=600, seconds=15, more=ASSURED)),
+        steps=(NAT, OLD.format(number=600, seconds=600, more=ASSURED)),
+        mislead="until(lambda: stat('drop') >= 100); sh('conntrack -D -p tcp --orig-port-src 1000'); time.sleep(30)",
         seen={"drop": (1, 5000)},
         load={"connections": 500},
         conntrack={"max": 600},

@@ -95,7 +95,7 @@ for n in range(20):
         mislead=RELOAD.format(3),
         probe="iptables-legacy -vxnL INPUT | awk '$3 == \"DROP\" {s += $1} END {print s + 0}'",
         cause="a rule",
-        seen={"entries": (0, 0), "probe": (125, 1000)},
+        seen={"entries": (0, 0), "probe": (125, 10**6)},
         conntrack={},
     ),
     State(
