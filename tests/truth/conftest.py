@@ -16,7 +16,7 @@ from lab.host.run import Runner
 from tests.truth.catalogue import STATES
 from tests.truth.state import State
 from tests.truth.witness import Seen, seen
-from tests.vm.conftest import TARGETS, Guests, guests
+from tests.vm.conftest import Guests, guests
 
 __all__ = ["guests"]  # the fixture
 
@@ -41,16 +41,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def ran(guests: Guests) -> Mapping[str, Witnessed]:
-    """Every chosen state by its name."""
-    jobs = [job for state in CHOSEN for job in guests.jobs(state.path.read_text(encoding="utf-8"))]
+def ran(request: pytest.FixtureRequest, guests: Guests) -> Mapping[str, Witnessed]:
+    """Every state that a test was selected for, by its name."""
+    called = (item.callspec.params for item in request.session.items if hasattr(item, "callspec"))
+    names = {params.get("witnessed") for params in called}
+    states = [state for state in CHOSEN if state.name in names]
+    jobs = [job for state in states for job in guests.jobs(state.path.read_text(encoding="utf-8"))]
     with store.create_run(guests.results) as folder:
         runner = Runner(
             guests.provisioner, folder, guests.deadlines, lambda plan, progress: None, lambda plan, result: None
         )
         asyncio.run(runner.run_all(jobs, parallel=2))
     found = {}
-    for state, job in zip(CHOSEN, jobs, strict=True):
+    for state, job in zip(states, jobs, strict=True):
         result = next(one for one in runner.results if one["cell"] == job.plan.cell)
         log = (folder.path / "cells" / job.plan.cell / "kmsg.log").read_text(encoding="utf-8")
         found[state.name] = Witnessed(state, result, seen(log))
@@ -61,6 +64,3 @@ def ran(guests: Guests) -> Mapping[str, Witnessed]:
 def witnessed(request: pytest.FixtureRequest, ran: Mapping[str, Witnessed]) -> Witnessed:
     """One of the chosen states."""
     return ran[request.param]
-
-
-assert TARGETS, "LAB_TEST_TARGETS names no target"

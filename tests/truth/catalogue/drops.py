@@ -85,7 +85,6 @@ STATES = (
         cause="a rule",
         words=("500: a rule",),
         seen={"entries": (0, 0), "established": (500, 500)},
-        core=True,
     ),
     State(
         "uncounted-drop-beside-a-decoy",

@@ -76,7 +76,6 @@ for n in range(20):
         seen={"entries": (0, 0)},
         conntrack={},
         load={"connections": 1500},
-        core=True,
     ),
     State(
         "reloaded-after-drops",

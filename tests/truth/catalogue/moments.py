@@ -14,7 +14,6 @@ STATES = (
         mislead="until(lambda: count() >= 300); sh('conntrack -F'); time.sleep(30)",
         seen={"entries": (1, 900)},
         load=CHURN,
-        core=True,
     ),
     State(
         "flushed-all-the-time",

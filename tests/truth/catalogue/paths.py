@@ -53,7 +53,6 @@ STATES = (
         mislead="datagrams(200); time.sleep(30)",
         seen={"entries": (0, 0), "others": (200, 400)},
         topology="netns",
-        core=True,
     ),
     State(
         "routed-half-notrack",

@@ -114,7 +114,6 @@ STATES = (
         cause="a rule",
         words=("750: a rule", "5: refused"),
         seen={"probe": (750, 10**6)},
-        core=True,
     ),
     State(
         "third-ack-dropped",

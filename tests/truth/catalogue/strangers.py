@@ -130,7 +130,6 @@ time.sleep(30)
         ),
         seen={"entries": (200, 300), "others": (690, 800), "drop": (1, 3000)},
         conntrack={"max": 1000},
-        core=True,
     ),
     State(
         "to-the-loads-addresses",
