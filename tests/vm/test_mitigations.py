@@ -22,7 +22,8 @@ HEAD = 'version = 1\nname = "{name}"\nsummary = "For a test."\n'
 LOAD = "[conntrack]\nmax = {most}\n[load]\nconnections = 2000\n"
 
 MASQUERADE = ("--table", "nat", "--append", "POSTROUTING", "--out-interface", "eth0", "--jump", "MASQUERADE")
-STATE = ("--append", "INPUT", "--match", "conntrack", "--ctstate", "INVALID", "--jump", "ACCEPT")
+# RETURN, not ACCEPT: what accepts above a rule that drops is part of a firewall, and stays
+STATE = ("--append", "INPUT", "--match", "conntrack", "--ctstate", "INVALID", "--jump", "RETURN")
 CONNLIMIT = ("--append", "INPUT", *"--protocol tcp --match connlimit --connlimit-above 100000 --jump DROP".split())
 NOTRACK = tuple(
     ("--table", "raw", "--append", chain, "--jump", "CT", "--notrack") for chain in ("PREROUTING", "OUTPUT")
@@ -34,6 +35,15 @@ UNTIL = ("sh", "-c", f"until iptables-legacy -C {shlex.join(STATE[1:])}; do slee
 ALWAYS_ON = """
 [[state]]
 file = { path = "/etc/modprobe.d/lab.conf", text = "options nf_conntrack enable_hooks=1" }
+"""
+NFT_COUNTS = """
+table inet count {
+	chain in {
+		type filter hook input priority 0;
+		ct state new counter
+		ct mark 7 counter
+	}
+}
 """
 NFT_TABLE_NAMED_AS_A_WORD_OF_NFT = """
 table ip helpers {
@@ -139,7 +149,10 @@ STATES = {
     "by number and by words, nft": State(
         steps((NFT, *STATE), (NFT, *CONNLIMIT), (NFT, *STATE), (NFT, *CONNLIMIT)), "table-full", 4, "fixes"
     ),
-    "by handle": State(made_by("nft-inet-stateful"), *("table-full", 2, "fixes")),
+    "by handle": State(ruleset(NFT_COUNTS), *("table-full", 2, "fixes")),
+    "a part of a firewall stays": State(
+        made_by("nft-inet-stateful"), *("table-full", 0, "unknown", "part of a firewall: removing it cuts")
+    ),
     "by handle, in many chains": State(made_by("nft-verdict-maps"), *("table-full", 5, "fixes"), nft=(1, 0)),
     "objects in use": State(made_by("nft-objects-in-maps"), *("table-full", 5, "fixes"), nft=(1, 0)),
     "objects and the rules that name them": State(made_by("nft-objects-used"), *("table-full", 4, "fixes")),
