@@ -287,4 +287,4 @@ def test_an_always_on_kernel_needs_its_modules_removed(
     assert bool(chains) is (backend == "nft" and ran.result["versions"]["iptables"] == "1.8.7")
     assert (ran.result["finding"], unload[:2]) == ("table-full", ["modprobe", "-r"])
     assert found["outcome"] == "fixes", found["reason"]
-    assert "nf_conntrack is not in this kernel" in found["reason"]
+    assert "nf_conntrack is not loaded" in found["reason"]
