@@ -209,7 +209,8 @@ def test_what_the_removal_does_to_a_state(guests: Guests, name: str) -> None:
     assert found["outcome"] == state.outcome, found["reason"]
     assert state.words in found["reason"]
     assert len(found["commands"]) == state.commands or state.commands is None
-    assert judge_run(ran.run)[0] == ran.result
+    if found["commands"]:  # without a second machine only the manifest says that a removal was asked for
+        assert judge_run(ran.run)[0] == ran.result
 
 
 def test_a_part_of_a_firewall_is_no_fix(guests: Guests) -> None:
