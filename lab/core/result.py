@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.core.expectation import Expectation
-from lab.core.facts import Facts
-from lab.core.finding import Finding
-from lab.core.mitigation import Mitigation
-from lab.core.proofs import Proofs
+if TYPE_CHECKING:  # who only reads results need not wait for what makes them
+    from lab.core.expectation import Expectation
+    from lab.core.facts import Facts
+    from lab.core.finding import Finding
+    from lab.core.mitigation import Mitigation
+    from lab.core.proofs import Proofs
 
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1

@@ -17,7 +17,7 @@ import lab
 from lab.core.errors import LabError, ScenarioError
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
 from lab.core.scenario import MachineSpec as MachineWish
-from lab.core.scenario import Scenario, scenario_digest
+from lab.core.scenario import Scenario, scenario_digest, with_sources
 from lab.host import accelerator, doctor, foreign, images, terminal
 from lab.host.agent_package import agent_zipapp
 from lab.host.machines import Pinned, PreparedTarget, check_programs, planned_machine, prepare_targets
@@ -130,7 +130,9 @@ def plan_run(options: RunOptions) -> PlannedRun:
     chosen = select_variants(scenarios, parse_chosen(options.chosen))
     planned = cells(chosen, [spec.name for spec in targets], options.repeat)
     overrides = Overrides(options.connections, options.max)
-    texts = {scenario.name: Path(scenario.path).read_text(encoding="utf-8") for scenario in scenarios}
+    texts = {
+        scenario.name: with_sources(Path(scenario.path).read_text(encoding="utf-8"), scenario) for scenario in scenarios
+    }
     return PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned), texts)
 
 

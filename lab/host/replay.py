@@ -15,7 +15,7 @@ import lab
 from lab.core.errors import LabError, ScenarioError
 from lab.core.plan import Cell, CellPlan, plan_cell
 from lab.core.replay import Change, Recipe, cells_of, plan_changes, recipe, tool_changes
-from lab.core.scenario import Scenario, parse_scenario, scenario_digest
+from lab.core.scenario import Scenario, parse_scenario, scenario_digest, with_sources
 from lab.host import accelerator, boxes, images, kernels
 from lab.host.agent_package import agent_zipapp
 from lab.host.cache import sha256_of
@@ -161,7 +161,8 @@ def _scenarios(told: Recipe, changes: list[Change]) -> tuple[list[Scenario], dic
         kept = told.texts.get(name)
         try:
             scenario = parse_scenario(kept, f"{name}.toml") if kept is not None else _todays(name)
-            text = kept if kept is not None else Path(scenario.path).read_text(encoding="utf-8")
+            own = kept if kept is not None else Path(scenario.path).read_text(encoding="utf-8")
+            text = with_sources(own, scenario)
         except (LabError, OSError, ValueError) as error:
             changes.append(Change(f"scenario {name}: cannot be had: {error}", True, frozenset({name})))
             continue

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from lab.core.errors import GuestLost, LabError, ScenarioError
-from lab.host import cli, commands, images
+from lab.host import cli, commands, images, run
+from lab.host.arguments import command_line
 from lab.host.images import Image
 from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import TCG
@@ -96,7 +97,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "timeouts without an end": (("run", "pristine", "--timeouts", "load=inf"), "--timeouts load=inf:", ""),
     "image of no target": (("image", "build", "debian99"), "unknown target 'debian99'", "did you mean debian"),
     "shell of several machines": (("shell", "nat-present"), "a shell needs one machine", "--set"),
-    "judge of nothing": (("judge", "/nonexistent"), "/nonexistent: is no run's folder", "results/latest"),
+    "judge of nothing": (("judge", "/nonexistent"), "/nonexistent: there is no such run", "results/latest"),
 }
 
 
@@ -108,7 +109,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
     first, *more = err.splitlines()
     assert first.startswith("lab: ")
     assert words in err
-    assert mend in "\n".join(line for line in more if line.startswith("  mend: "))
+    assert mend in "\n".join(line for line in more if line.startswith("  hint: "))
     assert not (tmp_path / "cache").exists(), "nothing was started"
 
 
@@ -116,7 +117,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ((), "required: COMMAND"),
+        (("image",), "required: ACTION"),
         (("fly",), "invalid choice: 'fly'"),
         (("run",), "required: SCENARIO"),
         (("run", "pristine", "--provisioner", "cloud"), "--provisioner: invalid choice: 'cloud'"),
@@ -170,7 +171,7 @@ def test_without_qemu_nothing_runs(lab: Lab, tmp_path: Path) -> None:
         status, out, err = lab(*argv, *(["--output", str(tmp_path / "results")] if argv[0] == "run" else []))
         assert (status, out) == (2, "")
         assert err == (
-            "lab: qemu-system-x86_64 is not installed\n  mend: run scripts/setup, or install QEMU for x86_64\n"
+            "lab: qemu-system-x86_64 is not installed\n  hint: run scripts/setup, or install QEMU for x86_64\n"
         )
     assert not (tmp_path / "results").exists()
 
@@ -178,7 +179,7 @@ def test_without_qemu_nothing_runs(lab: Lab, tmp_path: Path) -> None:
 def test_the_doctor_says_so_too(lab: Lab) -> None:
     status, out, _ = lab("doctor")
     assert status == 2
-    assert "LACK  QEMU: qemu-system-x86_64 is not installed\n      mend: run scripts/setup" in out
+    assert "LACK  QEMU: qemu-system-x86_64 is not installed\n      hint: run scripts/setup" in out
 
 
 # -- listing and planning ---------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ def test_a_dry_run_shows_every_step_and_qemus_command_line_without_an_image(
 
 def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
-        options = cli._run_options(cli._parser().parse_args(["run", "pristine", "--max", "5", *more]))
+        options = cli._run_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         provisioner = QemuProvisioner(QEMU, TCG, options.deadlines)
         manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
@@ -328,14 +329,14 @@ def test_the_exit_status_of_what_is_judged(lab: Lab, recorded_run: Path) -> None
 def test_a_folder_that_is_no_run(lab: Lab, tmp_path: Path) -> None:
     status, _, err = lab("judge", str(tmp_path))
     assert status == 2
-    assert err.startswith(f"lab: {tmp_path}: is no run's folder (it has no cells/)\n  mend: ")
+    assert err.startswith(f"lab: {tmp_path}: is no run's folder (it has no cells/)\n  hint: ")
 
 
 def test_a_run_of_a_newer_lab(lab: Lab, recorded_run: Path) -> None:
     (recorded_run / "results.json").write_text('{"schema_version": 7}')
     status, _, err = lab("judge", str(recorded_run))
     assert status == 2
-    assert "results.json: schema_version is 7, this lab reads up to 1\n  mend: use the lab that wrote it" in err
+    assert "results.json: schema_version is 7, this lab reads up to 1\n  hint: use the lab that wrote it" in err
 
 
 # -- how much is told -------------------------------------------------------------------------------------------------
@@ -371,7 +372,7 @@ def test_how_much_of_a_build_is_told(
 def test_errors_are_told_however_quiet(lab: Lab) -> None:
     status, out, err = lab("run", "nat-presnt", "--quiet")
     assert (status, out) == (2, "")
-    assert err.startswith("lab: nat-presnt: no such scenario\n  mend: ")
+    assert err.startswith("lab: nat-presnt: no such scenario\n  hint: ")
 
 
 # -- how commands end -------------------------------------------------------------------------------------------------
@@ -388,25 +389,25 @@ def failing(error: BaseException) -> Callable[..., Any]:
     ("error", "status", "words"),
     [
         (KeyboardInterrupt(), 130, "interrupted: what had finished is kept"),
-        (ScenarioError("it is wrong", "right it"), 2, "lab: it is wrong\n  mend: right it\n"),
+        (ScenarioError("it is wrong", "right it"), 2, "lab: it is wrong\n  hint: right it\n"),
         (LabError("no hint"), 2, "lab: no hint\n"),
-        (ExceptionGroup("", [ExceptionGroup("", [GuestLost("deep", "dig")])]), 2, "lab: deep\n  mend: dig\n"),
-        (GuestLost("gone"), 2, f"lab: gone\n  mend: {cli._LOST_HINT}\n"),
-        (GuestLost("gone\x1b[2J\nand away", "x"), 2, "lab: gone [2J\nand away\n  mend: x\n"),
+        (ExceptionGroup("", [ExceptionGroup("", [GuestLost("deep", "dig")])]), 2, "lab: deep\n  hint: dig\n"),
+        (GuestLost("gone"), 2, f"lab: gone\n  hint: {cli._LOST_HINT}\n"),
+        (GuestLost("gone\x1b[2J\nand away", "x"), 2, "lab: gone [2J\nand away\n  hint: x\n"),
     ],
 )
 def test_how_a_command_ends(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
 ) -> None:
-    monkeypatch.setattr(cli, "judge_run", failing(error))
-    assert lab("judge", "x") == (status, "", words if words.endswith("\n") else words + "\n")
+    monkeypatch.setattr(run, "judge_run", failing(error))
+    assert lab("judge", ".") == (status, "", words if words.endswith("\n") else words + "\n")
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError(), ExceptionGroup("", [LabError("known"), ZeroDivisionError()])])
 def test_a_bug_is_shown_as_a_bug(lab: Lab, monkeypatch: pytest.MonkeyPatch, bug: Exception) -> None:
-    monkeypatch.setattr(cli, "judge_run", failing(bug))
+    monkeypatch.setattr(run, "judge_run", failing(bug))
     with pytest.raises(type(bug)):
-        lab("judge", "x")
+        lab("judge", ".")
 
 
 def test_an_output_that_nobody_reads_any_more(lab: Lab, recorded_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

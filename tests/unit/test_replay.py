@@ -580,7 +580,7 @@ def test_nothing_is_started_where_something_is_needed(
     status, out, err = lab_replay(capsys, run, "--output", tmp_path / "results")
     assert (status, out) == (2, "")
     assert err.startswith("cannot be had: scenario pristine: its stored text does not mean what was run\nlab: ")
-    assert "mend: --anyway" in err
+    assert "hint: --anyway" in err
     assert not (tmp_path / "results").exists()
 
 

@@ -373,7 +373,7 @@ def test_without_the_extra_everything_else_runs(run: Path, library: str) -> None
     )
     assert done.returncode == 2, done.stderr
     assert f"lab report needs {library}, which is not installed" in done.stderr
-    assert "mend: pip install 'conntrack-lab[report]'" in done.stderr
+    assert "hint: pip install 'conntrack-lab[report]'" in done.stderr
     assert not (run / "report.html").exists()
 
 
