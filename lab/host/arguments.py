@@ -99,7 +99,7 @@ def _machine_arguments(parser: argparse.ArgumentParser, scenarios: int | str = "
     )
     parser.add_argument("--disposable-host", action="store_true", help="this machine may be changed for good (host)")
     parser.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
-    parser.add_argument("--kernel", metavar="PATH", help="another kernel: a .deb, a folder, or a bzImage")
+    parser.add_argument("--kernel", metavar="[NAME=]PATH", help="another kernel: a .deb, a folder, or a bzImage")
     parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage")
     parser.add_argument("--mirror", metavar="URL", help="the Debian mirror for images that are missing")
     parser.add_argument("--connections", type=int, metavar="N", help="how many the load opens")

@@ -30,8 +30,8 @@ from lab.host.qemu_binary import QemuBinary, find_qemu
 from lab.host.recording import Progress, Recording, reach_state
 from lab.host.run import KEPT_MACHINE, Job, Runner
 from lab.host.scenario_files import load_scenarios, scenario_directories
-from lab.host.store import create_run, read_plan
-from lab.host.targets import TARGETS, TargetSpec, expand_targets, parse_target
+from lab.host.store import create_run, read_manifest, read_plan
+from lab.host.targets import TARGETS, TargetSpec, expand_targets, labelled, parse_target, split_kernel
 
 MANIFEST_VERSION = 1
 BOX_BOOT_SECONDS = 900.0  # a whole distribution, perhaps emulated
@@ -125,7 +125,7 @@ class PlannedRun:
 def plan_run(options: RunOptions) -> PlannedRun:
     """The cells that the options mean. Raises ScenarioError for anything wrong with scenarios, targets or numbers."""
     scenarios = load_scenarios(options.scenarios, scenario_directories())
-    targets = tuple(_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets))
+    targets = labelled([_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets)])
     _check_together(options, chosen_provisioner(options.provisioner, targets))
     chosen = select_variants(scenarios, parse_chosen(options.chosen))
     planned = cells(chosen, [spec.name for spec in targets], options.repeat)
@@ -202,12 +202,14 @@ async def open_kept(cell: Path, options: RunOptions, say: Say) -> int:
     if not file.is_file():
         raise ScenarioError(f"{cell}: keeps no machine", hint="run the cell again with --keep-failed")
     plan = read_plan(cell)
-    if parse_target(plan["target"]).provisioner == "vagrant":
+    recorded = (read_manifest(cell.parent.parent) or {}).get("targets", {}).get(plan["target"], {})
+    spec = parse_target(plan["target"], recorded.get("kernel_path"))
+    if spec.provisioner == "vagrant":
         async with VagrantProvisioner(options.provider, options.deadlines).kept(file) as kept:
             say(f"{plan['cell']}, as it was at its end")
             return await terminal.shell(kept)
     wanted = MachineWish(tuple(plan["machine"]["boot_args"]), plan["machine"]["memory_mb"], plan["machine"]["vcpus"])
-    targets = await _targets((parse_target(plan["target"]),), options, say)
+    targets = await _targets((spec,), options, say)
     provisioner = await _provisioner(options, targets[plan["target"]].machine(wanted), say)
     async with provisioner.kept(targets[plan["target"]].machine(wanted), file) as machine:
         say(f"{plan['cell']}, as it was at its end")
@@ -342,7 +344,10 @@ async def _boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:
 
 def _with_kernel(spec: TargetSpec, kernel: Path | None) -> TargetSpec:
     """--kernel for the targets that do not name one themselves."""
-    return replace(spec, kernel=kernel) if kernel is not None and spec.kernel is None else spec
+    if kernel is None or spec.kernel is not None:
+        return spec
+    label, path = split_kernel(str(kernel))
+    return replace(spec, kernel=Path(path), label=label)
 
 
 def _manifest(

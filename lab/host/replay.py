@@ -219,9 +219,9 @@ def _stored_plan_changes(folder: Path, plan: CellPlan) -> list[str]:
 
 def _specs(told: Recipe, changes: list[Change]) -> list[TargetSpec]:
     specs = []
-    for name in told.targets:
+    for name, recorded in told.targets.items():
         try:
-            specs.append(parse_target(name))
+            specs.append(parse_target(name, recorded.get("kernel_path")))
         except ScenarioError as error:
             changes.append(Change(f"target {name}: {error}", True, frozenset({name})))
     return specs
