@@ -10,10 +10,12 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lab.core import by_hand, kmsg
 from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
+from lab.core.report_groups import MARK_WORDS, Group, by_finding, counts_of_findings, headline
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
 from lab.core.timeline import Panel
@@ -21,7 +23,6 @@ from lab.core.timeline import Panel
 Json = Mapping[str, Any]
 Pairs = tuple[tuple[str, str], ...]
 
-MARK_WORDS: Mapping[str, str] = {**dict(MARKS), "DIFFERS": "differs", "-": "nothing expected"}
 UNKNOWN = "unknown"
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _MOST_LOG_LINES = 20
@@ -104,6 +105,12 @@ class CellView:
     files: tuple[str, ...]
 
     @property
+    def fix(self) -> str:
+        """The command that removes the first holder, where conntrack is attached; empty where none is known."""
+        attached = self.finding not in ("untracked", "state-refused", "skipped")
+        return next((one.remove for one in self.holders or () if one.remove), "") if attached else ""
+
+    @property
     def mark_words(self) -> str:
         """The mark as people say it."""
         return MARK_WORDS[self.mark]
@@ -137,7 +144,9 @@ class Report:
     """A run as a page shows it; `columns` are targets with their kernels."""
 
     name: str
+    headline: str
     outcome: str
+    findings: tuple[tuple[str, int], ...]  # how often each was made
     incomplete: bool
     columns: Pairs
     states: tuple[StateView, ...]
@@ -148,6 +157,17 @@ class Report:
     def cells(self) -> tuple[CellView, ...]:
         """Every cell, in the order in which they are shown."""
         return tuple(cell for state in self.states for cell in state.cells)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The states by finding, where there is one column: a table of it would be thin."""
+        return by_finding(self.states) if len(self.columns) == 1 else ()
+
+    @property
+    def opened(self) -> str:
+        """The anchor of the cell to begin with: the first that is not as expected, or the only one; else empty."""
+        first = self.unexpected[:1] or (self.cells if len(self.cells) == 1 else ())
+        return first[0].anchor if first else ""
 
     @property
     def unexpected(self) -> tuple[CellView, ...]:
@@ -187,11 +207,14 @@ def report(name: str, manifest: Json, recorded: Sequence[Recorded], summaries: M
                 cells=tuple(views[id(cell)] for target in targets for cell in found.get(target, ())),
             )
         )
+    columns = tuple((target, kernel_of(target, known, cells)) for target in targets)
     return Report(
         name=name,
+        headline=headline(cells, columns),
         outcome=outcome_in_words(cells),
+        findings=counts_of_findings(cells),
         incomplete=manifest.get("complete") is False,
-        columns=tuple((target, kernel_of(target, known, cells)) for target in targets),
+        columns=columns,
         states=tuple(states),
         facts=tuple(run_facts(manifest)),
         versions=_versions(known["targets"], targets),
@@ -215,7 +238,7 @@ def run_facts(manifest: Json) -> list[tuple[str, str]]:
     facts = (
         ("command", shlex.join(map(str, command)) if isinstance(command, list) else None),
         ("started", _time(manifest.get("started_at"))),
-        ("ended", _time(manifest.get("ended_at"))),
+        ("took", _duration(manifest.get("started_at"), manifest.get("ended_at"))),
         ("conntrack-lab", manifest.get("tool_version")),
         ("machines", ", ".join(str(one) for one in (provisioner.get("qemu_version"), accelerator) if one)),
         ("processors", host.get("processors")),
@@ -227,6 +250,18 @@ def run_facts(manifest: Json) -> list[tuple[str, str]]:
 def _time(stamp: object) -> str:
     """`2026-11-21T00:54:46+00:00` as people read it; anything else as it is."""
     return re.sub(r"^(\S+)T(\d\d:\d\d):\d\d\+00:00$", r"\1 \2 UTC", str(stamp or ""))
+
+
+def _duration(started: object, ended: object) -> str:
+    """`45 s`, `12 min`, `2 h 5 min`; empty where one of the two times is not known."""
+    try:
+        seconds = (datetime.fromisoformat(str(ended)) - datetime.fromisoformat(str(started))).total_seconds()
+    except (ValueError, TypeError):
+        return ""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 0 else ""
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _part(manifest: Json, name: str) -> Json:
@@ -294,6 +329,9 @@ def _in_short(cell: Json) -> str:
     parts = [f"{connections['held']:,} of {_wanted(connections):,} held"]
     parts += [f"{cell['entries_peak']:,} entries"] if cell["entries_peak"] is not None else []
     parts += [f"{cell['drops']:,} drops"] if cell["drops"] else []
+    parts += [f"{cell['early_drops']:,} evicted"] if cell["early_drops"] else []
+    if newcomers := cell.get("newcomers"):
+        parts.append(f"{newcomers['held']:,} of {newcomers['connections']:,} newcomers held")
     return ", ".join(parts)
 
 
@@ -352,7 +390,7 @@ def _steps(plan: Json | None, outcomes: Sequence[Json]) -> Iterable[StepView]:
             yield StepView(_command(step), "not reached")
             continue
         words = f"exit status {outcome.get('exit_status')}"
-        refused = "" if outcome.get("as_wanted", True) else ", which was not wanted"
+        refused = "" if outcome.get("as_wanted", True) else ", which was not expected"
         said = "".join(str(outcome.get(name) or "") for name in ("stdout", "stderr")).strip()
         cut = f"\n... ({len(said):,} characters)" if len(said) > _MOST_OUTPUT else ""
         yield StepView(_command(step), words + refused, said[:_MOST_OUTPUT] + cut)

@@ -70,7 +70,9 @@ class TargetSpec:
 
     @property
     def name(self) -> str:
-        """`debian12`, `vagrant:BOX`, `host`; with another kernel `debian12+LABEL`, without a label `debian12+kernel:PATH`."""
+        """`debian12`, `vagrant:BOX`, `host`; with another kernel `debian12+LABEL`, before it has a label
+        `debian12+kernel:PATH`.
+        """
         if self.box is not None:
             return f"{_BOX_MARK}{self.box}"
         if self.label is not None:
