@@ -35,9 +35,8 @@ def test_states_of_one_kernel_are_grouped_by_finding() -> None:
     differs, full, untracked = page.groups
     assert (differs.mark, differs.rows[0].name) == ("DIFFERS", "module-only")
     assert (full.finding, full.count, full.mark_words) == ("table-full", 2, "as expected")
-    assert [(row.name, [backend for backend, _ in row.links]) for row in full.rows] == [
-        ("nat-present", ["legacy", "nft"])
-    ]
+    (row,) = full.rows
+    assert (row.name, [backend for backend, _ in row.links]) == ("nat-present", ["legacy", "nft"])
     assert untracked.rows[0].links[0][0] == ""
     assert page.opened == differs.rows[0].links[0][1].anchor
 
