@@ -120,7 +120,7 @@ def test_the_seconds_in_which_things_happen_are_shown() -> None:
     table, connections = panels(samples, {**RESULT, "connections": at_end}, {**LOAD, "seconds": 13.0}, ())
     assert table.seconds == connections.seconds == 1.25
     assert table.title == "Entries against max, over time: 1.2 of 13.0 s, then nothing moves"
-    assert table.lines[0].points == ((0.0, 0), (0.5, 60), (1.0, 100), (1.25, 100))
+    assert list(table.lines[0].points) == [(0.0, 0), (0.5, 60), (1.0, 100), (1.25, 100)]
     assert connections.summary.startswith("Connections in 13.0 s: at last 100 held, 203 without")
 
 
