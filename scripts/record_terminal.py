@@ -90,7 +90,8 @@ def svg(frames: list[tuple[float, list[str]]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
         "<title>lab run: live rows while the cells run, then the table</title>",
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="8" fill="#0d1117"/>',
-        '<g font-family="ui-monospace, DejaVu Sans Mono, monospace" font-size="12.9" fill="#e6edf3" xml:space="preserve">',
+        '<g font-family="ui-monospace, DejaVu Sans Mono, monospace" font-size="12.9" fill="#e6edf3"'
+        ' xml:space="preserve">',
     ]
     for number, (at, lines) in enumerate(shown):
         until = shown[number + 1][0] if number + 1 < len(shown) else total

@@ -47,7 +47,7 @@ def _head(manifest: Json, cells: Sequence[Json], wall_seconds: float) -> str:
     changed += [f"--set {one}" for one in overrides["set"]] + ["--mitigate"] * overrides.get("mitigate", False)
     lines = [
         f"{len(cells)} cells: {outcome}.",
-        f"Run on {manifest['started_at'][:10]} (UTC) in {_duration(wall_seconds)}: conntrack-lab"
+        f"Run on {manifest['started_at'][:10]} (UTC) in {duration(wall_seconds)}: conntrack-lab"
         f" {manifest['tool_version']}, {prose(provisioner['qemu_version'])}, {how}.",
         *([f"With `{' '.join(changed)}`."] if changed else []),
         "What the findings mean: [findings.md](findings.md). "
@@ -128,7 +128,8 @@ def by_role(packages: Mapping[str, str]) -> dict[str, str]:
     return {"kernel" if name.startswith(_KERNEL_PACKAGE) else name: version for name, version in packages.items()}
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `2 h 5 min`."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"

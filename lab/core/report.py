@@ -10,11 +10,10 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from lab.core import by_hand, kmsg
-from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
+from lab.core.matrix import MARKS, by_role, by_state, duration, kernel_of, target_names
 from lab.core.report_groups import MARK_WORDS, Group, by_finding, counts_of_findings, headline
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
@@ -187,7 +186,13 @@ def readable(value: Any) -> Any:
     return value
 
 
-def report(name: str, manifest: Json, recorded: Sequence[Recorded], summaries: Mapping[str, str]) -> Report:
+def report(
+    name: str,
+    manifest: Json,
+    recorded: Sequence[Recorded],
+    summaries: Mapping[str, str],
+    wall_seconds: float | None = None,
+) -> Report:
     """A run's report; `summaries` are those of its scenarios, by name. Raises KeyError or TypeError for damaged ones.
 
     `manifest` may lack anything: a part that is not there is not shown.
@@ -216,7 +221,7 @@ def report(name: str, manifest: Json, recorded: Sequence[Recorded], summaries: M
         incomplete=manifest.get("complete") is False,
         columns=columns,
         states=tuple(states),
-        facts=tuple(run_facts(manifest)),
+        facts=tuple(run_facts(manifest, wall_seconds)),
         versions=_versions(known["targets"], targets),
     )
 
@@ -228,7 +233,7 @@ def outcome_in_words(cells: Sequence[Json]) -> str:
     return f"{len(cells):,} cell{'s' if len(cells) != 1 else ''}: {parts}"
 
 
-def run_facts(manifest: Json) -> list[tuple[str, str]]:
+def run_facts(manifest: Json, wall_seconds: float | None = None) -> list[tuple[str, str]]:
     """What shaped the run, by its manifest; what that does not tell is left out."""
     provisioner, host, overrides = (_part(manifest, name) for name in ("provisioner", "host", "overrides"))
     changed = [f"--{name} {overrides[name]}" for name in ("connections", "max") if overrides.get(name) is not None]
@@ -238,7 +243,7 @@ def run_facts(manifest: Json) -> list[tuple[str, str]]:
     facts = (
         ("command", shlex.join(map(str, command)) if isinstance(command, list) else None),
         ("started", _time(manifest.get("started_at"))),
-        ("took", _duration(manifest.get("started_at"), manifest.get("ended_at"))),
+        ("took", duration(wall_seconds) if wall_seconds is not None else None),
         ("conntrack-lab", manifest.get("tool_version")),
         ("machines", ", ".join(str(one) for one in (provisioner.get("qemu_version"), accelerator) if one)),
         ("processors", host.get("processors")),
@@ -250,18 +255,6 @@ def run_facts(manifest: Json) -> list[tuple[str, str]]:
 def _time(stamp: object) -> str:
     """`2026-11-21T00:54:46+00:00` as people read it; anything else as it is."""
     return re.sub(r"^(\S+)T(\d\d:\d\d):\d\d\+00:00$", r"\1 \2 UTC", str(stamp or ""))
-
-
-def _duration(started: object, ended: object) -> str:
-    """`45 s`, `12 min`, `2 h 5 min`; empty where one of the two times is not known."""
-    try:
-        seconds = (datetime.fromisoformat(str(ended)) - datetime.fromisoformat(str(started))).total_seconds()
-    except (ValueError, TypeError):
-        return ""
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 0 else ""
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _part(manifest: Json, name: str) -> Json:

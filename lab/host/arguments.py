@@ -33,10 +33,12 @@ def command_line() -> argparse.ArgumentParser:
     _schema_parser(commands)
     _image_parser(commands)
     _completion_parser(commands)
-    doctor = _command(commands, "doctor", "doctor", "say what this host lacks, with the mend", "lab doctor --again")
+    doctor = _command(
+        commands, "doctor", "doctor", "show what is missing on this host, and how to fix it", "lab doctor --again"
+    )
     doctor.add_argument("--clean", action="store_true", help="remove the machines that a killed lab left in Vagrant")
     _loudness_arguments(doctor)
-    doctor.add_argument("--again", action="store_true", help="boot a guest with KVM anew instead of remembering")
+    doctor.add_argument("--again", action="store_true", help="repeat the test that boots a guest with KVM")
     return parser
 
 
@@ -56,13 +58,13 @@ def _list_parser(commands: Any) -> None:
 
 def _completion_parser(commands: Any) -> None:
     example = "lab completion fish | source (in bash and zsh: source <(lab completion bash))"
-    parser = _command(commands, "completion", "completion", "print what a shell sources to complete lab", example)
+    parser = _command(commands, "completion", "completion", "print the completion code of a shell", example)
     parser.add_argument("shell", choices=SHELLS)
 
 
 def _run_parser(commands: Any) -> None:
     example = "lab run nat-flushed --target 'debian1?' --repeat 3 --junit out.xml"
-    parser = _command(commands, "run", "run", "run cells and judge them", example)
+    parser = _command(commands, "run", "run", "run cells and say what each found", example)
     _machine_arguments(parser)
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="every cell N times")
     parser.add_argument("-j", dest="parallel", type=_positive, metavar="N", help="cells at once")
@@ -70,15 +72,19 @@ def _run_parser(commands: Any) -> None:
     _ci_arguments(parser)
     parser.add_argument("--format", choices=("human", "json", "md"), default="human")
     parser.add_argument("--keep-failed", action="store_true", help="keep the machine of a cell that is not as expected")
-    parser.add_argument("--mitigate", action="store_true", help="try the removal of what holds conntrack, where it is")
-    parser.add_argument("--share-machine", action="store_true", help="one box machine, returned to its snapshot")
+    parser.add_argument(
+        "--mitigate",
+        action="store_true",
+        help="then try to remove what holds conntrack",
+    )
+    parser.add_argument("--share-machine", action="store_true", help="one box machine for all cells, reset each time")
     _loudness_arguments(parser, verbose="each stage and step of every cell, and what programs print")
-    parser.add_argument("--dry-run", action="store_true", help="print every step and QEMU's command line, run nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print every step, run nothing; -v: QEMU's lines too")
 
 
 def _ci_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
-    parser.add_argument("--ktap", metavar="FILE", help="write KTAP too, as the kernel's own tests print it")
+    parser.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
+    parser.add_argument("--ktap", metavar="FILE", help="also write KTAP, the format of the kernel's own tests")
 
 
 def _shell_parser(commands: Any) -> None:
@@ -92,17 +98,24 @@ def _shell_parser(commands: Any) -> None:
 def _machine_arguments(parser: argparse.ArgumentParser, scenarios: int | str = "+") -> None:
     parser.add_argument("scenarios", nargs=scenarios, metavar="SCENARIO", help="a name, a glob or a path")
     parser.add_argument("--target", action="append", metavar="T", help=f"a target or glob ({DEFAULT_TARGET})")
-    parser.add_argument("--provisioner", choices=("qemu", "vagrant", "host"), help="what makes the targets' machines")
+    parser.add_argument(
+        "--provisioner",
+        choices=("qemu", "vagrant", "host"),
+        help="what runs the machines",
+    )
     parser.add_argument("--provider", choices=("libvirt", "virtualbox"), default="libvirt", help="of Vagrant (libvirt)")
     parser.add_argument(
-        "--control", choices=("auto", "ssh"), default="auto", help="into a box: its serial port, or SSH"
+        "--control",
+        choices=("auto", "ssh"),
+        default="auto",
+        help="control a box by its serial port, or SSH",
     )
-    parser.add_argument("--disposable-host", action="store_true", help="this machine may be changed for good (host)")
+    parser.add_argument("--disposable-host", action="store_true", help="allow this machine itself to be changed (host)")
     parser.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
     parser.add_argument("--kernel", metavar="[NAME=]PATH", help="another kernel: a .deb, a folder, or a bzImage")
     parser.add_argument("--modules", metavar="DIR", help="the modules of a bzImage")
     parser.add_argument("--mirror", metavar="URL", help="the Debian mirror for images that are missing")
-    parser.add_argument("--connections", type=int, metavar="N", help="how many the load opens")
+    parser.add_argument("--connections", type=int, metavar="N", help="connections that the load opens")
     parser.add_argument("--max", type=int, metavar="N", help="nf_conntrack_max")
     parser.add_argument("--set", action="append", metavar="AXIS=VALUE", help="only variants with this value")
     parser.add_argument("--timeouts", metavar="STAGE=SECONDS,...", help="for example boot=60,load=120")
@@ -118,7 +131,7 @@ def _judge_parser(commands: Any) -> None:
 
 def _report_parser(commands: Any) -> None:
     example = "lab report results/latest"
-    parser = _command(commands, "report", "report", "make a page of a run, with plots", example)
+    parser = _command(commands, "report", "report", "make an HTML page of a run, with plots", example)
     parser.add_argument("directory", metavar="DIR", help="the run's folder")
     parser.add_argument("--output", metavar="FILE", help="where to write it (DIR/report.html; Markdown: stdout)")
     parser.add_argument("--format", choices=("html", "md"), default="html")
@@ -128,8 +141,8 @@ def _replay_parser(commands: Any) -> None:
     example = "lab replay results/latest --junit out.xml"
     parser = _command(commands, "replay", "replay", "run a stored run's cells again, and compare", example)
     parser.add_argument("directory", metavar="DIR", help="the run's folder, or one with its results alone")
-    parser.add_argument("--anyway", action="store_true", help="go on where something of the run cannot be had any more")
-    parser.add_argument("--dry-run", action="store_true", help="say what is not the same, and the cells; run nothing")
+    parser.add_argument("--anyway", action="store_true", help="go on where something of the run is no longer available")
+    parser.add_argument("--dry-run", action="store_true", help="list what has changed, and the cells; run nothing")
     parser.add_argument("-j", dest="parallel", type=_positive, metavar="N", help="cells at once (as then)")
     parser.add_argument("--output", default="results", metavar="DIR", help="where the run's folder is made (results)")
     parser.add_argument("--accelerator", choices=("auto", "kvm", "tcg"), default="auto", help="auto: as then")
@@ -148,16 +161,16 @@ def _schema_parser(commands: Any) -> None:
 
 def _verify_parser(commands: Any) -> None:
     example = "lab verify results/latest"
-    parser = _command(commands, "verify", "verify", "check that a stored run is what was recorded", example)
+    parser = _command(commands, "verify", "verify", "check that a stored run has not changed", example)
     parser.add_argument("directory", metavar="DIR", help="the run's folder, or one with its results alone")
 
 
 def _compare_parser(commands: Any) -> None:
     example = "lab compare results/reference results/latest --format md"
     parser = _command(commands, "compare", "compare", "compare the findings and numbers of two runs", example)
-    parser.add_argument("base", metavar="BASE", help="a run's folder, or one with its manifest.json and results.json")
-    parser.add_argument("new", metavar="NEW", help="the same of the run that is compared with it")
-    help_of_match = "compare these targets, and no others; for what has no family in common"
+    parser.add_argument("base", metavar="BASE", help="a run's folder, or its manifest.json and results.json alone")
+    parser.add_argument("new", metavar="NEW", help="the run to compare with it")
+    help_of_match = "compare only these targets with each other, for targets of different names"
     parser.add_argument("--match", action="append", metavar="TARGET=TARGET", help=help_of_match)
     parser.add_argument("--format", choices=("human", "json", "md"), default="human")
 
@@ -169,10 +182,10 @@ def _image_parser(commands: Any) -> None:
     build.add_argument("targets", nargs="+", metavar="TARGET", help="a target or glob")
     build.add_argument("--mirror", metavar="URL", help="the Debian mirror (the host's own)")
     build.add_argument("--format", dest="form", choices=("image", "box"), default="image", help="box: for Vagrant")
-    build.add_argument("--rebuild", action="store_true", help="also where a current image is there")
+    build.add_argument("--rebuild", action="store_true", help="even if there is a current image")
     _loudness_arguments(build, verbose="what programs print")
     _command(actions, "list", "image list", "list the images in the cache", "lab image list")
-    key = _command(actions, "key", "image key", "print what identifies images, for a cache", "lab image key debian12")
+    key = _command(actions, "key", "image key", "print the keys of images, for a cache in CI", "lab image key debian12")
     key.add_argument("names", nargs="+", metavar="TARGET", help="a target or glob")
     remove = _command(actions, "remove", "image remove", "remove images", "lab image remove debian12")
     remove.add_argument("names", nargs="*", metavar="TARGET")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_WRONG = 2
 EXIT_INTERRUPTED = 130
-_LOST_HINT = "try again; lab doctor says what this host lacks, and lab run keeps what the machine's console showed"
+_LOST_HINT = "try again; lab doctor shows what is missing on this host, and lab run keeps the machine's console"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     wanted = _run_options(options)
     planned = plan_run(wanted)
     if options.dry_run:
-        for line in planned.describe(wanted.accelerator, wanted.mitigate, wanted.provider):
+        for line in planned.describe(wanted.accelerator, wanted.mitigate, wanted.provider, options.verbose):
             print(github.printed(line))
         return 0
     files = _ci_files(options)
@@ -167,7 +167,7 @@ def _replay(options: argparse.Namespace) -> int:
     files.check()
     again = replay.prepare(_stored_run(options.directory), _replay_wish(options), _voice(options))
     for change in again.changes:
-        _say(f"{'cannot be had' if change.needed else 'not the same'}: {change.what}")
+        _say(f"{'unavailable' if change.needed else 'changed'}: {change.what}")
     again.check(options.anyway)
     if options.dry_run:
         for plan in again.planned.plans:

@@ -91,9 +91,11 @@ class PlannedRun:
     texts: Mapping[str, str]  # of the scenarios' files, by name
     pinned: Mapping[str, Pinned] = field(default_factory=dict)  # by target: of which image and kernel, of all there are
 
-    def describe(self, wish: str, mitigate: bool = False, provider: str = "libvirt") -> list[str]:
-        """Every cell's steps, and the command lines of QEMU, with the accelerator wished for as far as that is known,
-        or of Vagrant with this provider.
+    def describe(
+        self, wish: str, mitigate: bool = False, provider: str = "libvirt", verbose: bool = False
+    ) -> list[str]:
+        """Every cell's steps; if `verbose` also the command lines of QEMU, with the accelerator as far as it is known, or
+        of Vagrant with this provider.
         """
         if self.targets[0].provisioner == "vagrant":
             return self._describe_boxes(provider)
@@ -107,7 +109,7 @@ class PlannedRun:
         lines: list[str] = []
         for plan in self.plans:
             boot, restore = provisioner.describe(planned_machine(targets[plan.target], plan.machine))
-            lines += [*describe(plan), f"  boot, once: {boot}", f"  restore: {restore}"]
+            lines += [*describe(plan), *([f"  boot, once: {boot}", f"  restore: {restore}"] if verbose else [])]
             if mitigate:
                 lines.append("  where conntrack is found attached: again, with what removes it after the last step")
         return lines

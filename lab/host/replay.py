@@ -56,7 +56,7 @@ class Replay:
             count = len(self.lacking)
             raise ScenarioError(
                 f"{self.run}: cannot be run as it was: {count} thing{'s' if count > 1 else ''} that it needs "
-                f"cannot be had",
+                f"{'are' if count > 1 else 'is'} unavailable",
                 hint="--anyway goes on with what is there, and says in the new manifest what was different",
             )
         if not self.planned.plans:
@@ -164,7 +164,7 @@ def _scenarios(told: Recipe, changes: list[Change]) -> tuple[list[Scenario], dic
             own = kept if kept is not None else Path(scenario.path).read_text(encoding="utf-8")
             text = with_sources(own, scenario)
         except (LabError, OSError, ValueError) as error:
-            changes.append(Change(f"scenario {name}: cannot be had: {error}", True, frozenset({name})))
+            changes.append(Change(f"scenario {name}: unavailable: {error}", True, frozenset({name})))
             continue
         if scenario_digest(scenario) != digest:
             whose = "its stored text" if kept is not None else "its text is not kept, and today's file"
