@@ -94,8 +94,8 @@ class PlannedRun:
     def describe(
         self, wish: str, mitigate: bool = False, provider: str = "libvirt", verbose: bool = False
     ) -> list[str]:
-        """Every cell's steps; if `verbose` also the command lines of QEMU, with the accelerator as far as it is known, or
-        of Vagrant with this provider.
+        """Every cell's steps; if `verbose` also the command lines of QEMU, with the accelerator as far as it is known,
+        or of Vagrant with this provider.
         """
         if self.targets[0].provisioner == "vagrant":
             return self._describe_boxes(provider)
