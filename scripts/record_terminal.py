@@ -25,6 +25,7 @@ STILL_SECONDS = 5.0  # how long the last frame stays before it begins again
 FRAME_SECONDS = 0.25
 WIDTH, HEIGHT = 7.8, 17.0  # of a character
 DEADLINE_SECONDS = 300.0
+NO_BREAK = "\N{NO-BREAK SPACE}"  # browsers join several ordinary spaces
 COLOURS = {"red": "#ff8f85", "green": "#6fdd8b", "brown": "#e8b44c", "cyan": "#79b8ff", "magenta": "#bc8cff"}
 
 
@@ -68,7 +69,7 @@ def svg_line(screen: pyte.Screen, row: int) -> str:
         else:
             parts.append((char.data, char.fg, column))
     return "".join(
-        f'<tspan x="{column * WIDTH + 12:.1f}"{colour(fg)}>{escape(text.rstrip())}</tspan>'
+        f'<tspan x="{column * WIDTH + 12:.1f}"{colour(fg)}>{escape(text.rstrip()).replace(" ", NO_BREAK)}</tspan>'
         for text, fg, column in parts
         if text.strip()
     )

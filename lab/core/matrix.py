@@ -65,7 +65,9 @@ def _alike(manifest: Json, cells: Sequence[Json]) -> list[str]:
     differing = [row for row in rows if len({cell["finding"] for cell in row}) > 1]
     if differing:
         return [f"{len(differing)} of {len(rows)} states have another finding on some kernel."]
-    return ["Every state has the same finding on all of these kernels; where older ones differ: [kernels.md](kernels.md)."]
+    return [
+        "Every state has the same finding on all of these kernels; where older ones differ: [kernels.md](kernels.md)."
+    ]
 
 
 def _legend(cells: Iterable[Json]) -> str:
