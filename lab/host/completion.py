@@ -19,7 +19,7 @@ from lab.core.text import printable
 from lab.host.targets import HOST, TARGETS
 
 SHELLS = ("bash", "zsh", "fish")
-_PROGRAM = "lab"
+_PROGRAMS = ["lab", "conntrack-lab"]
 _ASKED = "_ARGCOMPLETE"
 _RESULTS = Path("results")
 _NEWEST = 20  # of the runs in results/
@@ -51,7 +51,7 @@ def shell_code(shell: str) -> str:
     except ImportError as error:
         hint = "pip install argcomplete, or run scripts/setup"
         raise PrerequisiteError("lab completion needs argcomplete, which is not installed", hint=hint) from error
-    return shellcode([_PROGRAM], shell=shell)
+    return shellcode(_PROGRAMS, shell=shell)
 
 
 def scenario_words(prefix: str, **rest: object) -> Words:
