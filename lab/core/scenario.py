@@ -817,7 +817,7 @@ def _error(path: str, problems: list[_Problem]) -> ScenarioError:
     lines = [f"{path}: {one.key}: {one.what}; {one.mend}" for one in problems[:_MAX_PROBLEMS_SHOWN]]
     left_out = len(problems) - len(lines)
     more = f"; {left_out} more problems are not shown" if left_out else ""
-    return ScenarioError("\n".join(lines), hint=f"each line ends with its mend{more}")
+    return ScenarioError("\n".join(lines), hint=f"each line ends with its hint{more}")
 
 
 def _shown_key(name: str) -> str:

@@ -472,7 +472,7 @@ def test_a_flood_of_problems_is_cut() -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(HEAD + "".join(f"k{number} = 1\n" for number in range(1000)))
     assert len(str(caught.value).splitlines()) == 20
-    assert caught.value.hint == "each line ends with its mend; 980 more problems are not shown"
+    assert caught.value.hint == "each line ends with its hint; 980 more problems are not shown"
 
 
 @given(st.binary(max_size=300).map(lambda data: data.decode("latin-1")))
