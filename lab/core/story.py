@@ -40,7 +40,7 @@ def _held_by(cells: Sequence[Json]) -> list[str]:
     if not held:
         return []
     parts = (f"`{rule}` in {_and(name for name, held_by in held if held_by == rule)}" for rule in _each(held))
-    return [f"What held conntrack: {_and(parts)}."]
+    return [f"What held conntrack: {'; '.join(parts)}."]
 
 
 def _each(held: Iterable[tuple[str, str]]) -> tuple[str, ...]:

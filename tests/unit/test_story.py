@@ -33,7 +33,7 @@ def test_the_story_of_recorded_results(cells: list[dict[str, Any]]) -> None:
         "entry in the table.",
         "The table filled in nat-present, wrong-backend-flushed and nat-flushed-always-on: at 100 entries the kernel "
         f"dropped {min(full):,} to {max(full):,} packets.",
-        "What held conntrack: `-A POSTROUTING -o eth0 -j MASQUERADE` in nat-present and wrong-backend-flushed and "
+        "What held conntrack: `-A POSTROUTING -o eth0 -j MASQUERADE` in nat-present and wrong-backend-flushed; "
         "`options nf_conntrack enable_hooks=1` in nat-flushed-always-on.",
     )
 
