@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from lab.core.errors import ScenarioError
 from lab.core.text import printable
 
-_KERNEL_MARK = "+kernel:"
+_KERNEL_MARK = "+"  # debian12+NAME, and debian12+kernel:PATH in older runs
+_BOX_MARK = "vagrant:"
 _OWN_BOX = re.compile(r"vagrant:([a-z0-9-]+)")  # a name, no path, URL or USER/NAME: the box that the lab makes
 
 
@@ -27,7 +28,9 @@ def family(target: str) -> str:
     a box that the lab makes, for it has the same packages.
     """
     own_box = _OWN_BOX.fullmatch(target)
-    return own_box[1] if own_box else target.partition(_KERNEL_MARK)[0]
+    if target.startswith(_BOX_MARK):
+        return own_box[1] if own_box else target
+    return target.partition(_KERNEL_MARK)[0]
 
 
 def match_targets(base: Sequence[str], new: Sequence[str], wanted: Sequence[str] = ()) -> tuple[TargetPair, ...]:

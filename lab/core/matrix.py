@@ -47,13 +47,27 @@ def _head(manifest: Json, cells: Sequence[Json], wall_seconds: float) -> str:
     changed += [f"--set {one}" for one in overrides["set"]] + ["--mitigate"] * overrides.get("mitigate", False)
     lines = [
         f"{len(cells)} cells: {outcome}.",
-        f"Run on {manifest['started_at'][:10]} (UTC) in {_duration(wall_seconds)}: conntrack-lab"
+        *_alike(manifest, cells),
+        f"Run on {manifest['started_at'][:10]} (UTC) in {duration(wall_seconds)}: conntrack-lab"
         f" {manifest['tool_version']}, {prose(provisioner['qemu_version'])}, {how}.",
         *([f"With `{' '.join(changed)}`."] if changed else []),
         "What the findings mean: [findings.md](findings.md). "
         "All numbers: [results/reference](../results/reference/README.md).",
     ]
     return "\n".join(lines)
+
+
+def _alike(manifest: Json, cells: Sequence[Json]) -> list[str]:
+    """A sentence where no row has two findings: then one column says what all of them do."""
+    if len(target_names(manifest, cells)) < 2:
+        return []
+    rows = [[cell for found in row.values() for cell in found] for row in by_state(cells).values()]
+    differing = [row for row in rows if len({cell["finding"] for cell in row}) > 1]
+    if differing:
+        return [f"{len(differing)} of {len(rows)} states have another finding on some kernel."]
+    return [
+        "Every state has the same finding on all of these kernels; where older ones differ: [kernels.md](kernels.md)."
+    ]
 
 
 def _legend(cells: Iterable[Json]) -> str:
@@ -128,7 +142,8 @@ def by_role(packages: Mapping[str, str]) -> dict[str, str]:
     return {"kernel" if name.startswith(_KERNEL_PACKAGE) else name: version for name, version in packages.items()}
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `2 h 5 min`."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"

@@ -152,7 +152,7 @@ def _load(load: LoadSpec, routed: bool) -> str:
 def _expected(scenario: Scenario) -> list[str]:
     expectations = scenario.expectations
     if not expectations:
-        return ["## Expected", "Nothing is expected: what is found is told, and not judged."]
+        return ["## Expected", "Nothing is expected: the finding is reported and not judged."]
     rows = [
         (_where(one, first=index == 0), code(one.finding), prose(one.because)) for index, one in enumerate(expectations)
     ]

@@ -30,8 +30,8 @@ from lab.core.scenario import (
     did_you_mean,
     placeholder_values,
     scenario_digest,
-    substitute,
 )
+from lab.core.template import substitute
 from lab.core.text import shortened
 
 # 1 - first version of plan.json.
@@ -371,6 +371,8 @@ def _describe_step(step: Step | RemoveStep) -> tuple[str, ...]:
             return (f"run {shlex.join(argv)}",)
         case RunStep(argv, refused):
             return (f"run {shlex.join(argv)}{' (must be refused)' if refused else ''}",)
+        case FileStep(path, text, source=source) if source:
+            return (f"write {path} from {source}, {len(text.encode())} bytes",)
         case FileStep(path, text):
             return (f"write {path}", *text.splitlines())
         case SysctlStep(values):
@@ -388,8 +390,8 @@ def _fill_in(step: Step, values: Mapping[str, str]) -> Step:
     match step:
         case RunStep(argv, refused):
             return RunStep(tuple(substitute(word, values) for word in argv), refused)
-        case FileStep(path, text):
-            return FileStep(substitute(path, values), substitute(text, values))
+        case FileStep(path, text, source=source):
+            return FileStep(substitute(path, values), substitute(text, values), source=source)
         case SysctlStep(pairs):
             return SysctlStep(tuple((name, substitute(value, values)) for name, value in pairs))
         case UnloadStep(modules):

@@ -14,9 +14,10 @@ from typing import Any
 
 from lab.core import by_hand, kmsg
 from lab.core.holders import groups, stored_holder
-from lab.core.matrix import MARKS, by_role, by_state, kernel_of, target_names
+from lab.core.matrix import MARKS, by_role, by_state, duration, kernel_of, target_names
 from lab.core.mitigation import command_words
 from lab.core.plan import RemoveStep
+from lab.core.report_groups import MARK_WORDS, Group, by_finding, counts_of_findings, headline
 from lab.core.result import mark
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
 from lab.core.timeline import Panel
@@ -24,7 +25,6 @@ from lab.core.timeline import Panel
 Json = Mapping[str, Any]
 Pairs = tuple[tuple[str, str], ...]
 
-MARK_WORDS: Mapping[str, str] = {**dict(MARKS), "DIFFERS": "differs", "-": "nothing expected"}
 UNKNOWN = "unknown"
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _MOST_LOG_LINES = 20
@@ -108,6 +108,12 @@ class CellView:
     files: tuple[str, ...]
 
     @property
+    def fix(self) -> str:
+        """The command that removes the first holder, where conntrack is attached; empty where none is known."""
+        attached = self.finding not in ("untracked", "state-refused", "skipped")
+        return next((one.remove for one in self.holders or () if one.remove), "") if attached else ""
+
+    @property
     def mark_words(self) -> str:
         """The mark as people say it."""
         return MARK_WORDS[self.mark]
@@ -141,7 +147,9 @@ class Report:
     """A run as a page shows it; `columns` are targets with their kernels."""
 
     name: str
+    headline: str
     outcome: str
+    findings: tuple[tuple[str, int], ...]  # how often each was made
     incomplete: bool
     columns: Pairs
     states: tuple[StateView, ...]
@@ -152,6 +160,17 @@ class Report:
     def cells(self) -> tuple[CellView, ...]:
         """Every cell, in the order in which they are shown."""
         return tuple(cell for state in self.states for cell in state.cells)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The states by finding, where there is one column: a table of it would be thin."""
+        return by_finding(self.states) if len(self.columns) == 1 else ()
+
+    @property
+    def opened(self) -> str:
+        """The anchor of the cell to begin with: the first that is not as expected, or the only one; else empty."""
+        first = self.unexpected[:1] or (self.cells if len(self.cells) == 1 else ())
+        return first[0].anchor if first else ""
 
     @property
     def unexpected(self) -> tuple[CellView, ...]:
@@ -171,7 +190,13 @@ def readable(value: Any) -> Any:
     return value
 
 
-def report(name: str, manifest: Json, recorded: Sequence[Recorded], summaries: Mapping[str, str]) -> Report:
+def report(
+    name: str,
+    manifest: Json,
+    recorded: Sequence[Recorded],
+    summaries: Mapping[str, str],
+    wall_seconds: float | None = None,
+) -> Report:
     """A run's report; `summaries` are those of its scenarios, by name. Raises KeyError or TypeError for damaged ones.
 
     `manifest` may lack anything: a part that is not there is not shown.
@@ -191,13 +216,16 @@ def report(name: str, manifest: Json, recorded: Sequence[Recorded], summaries: M
                 cells=tuple(views[id(cell)] for target in targets for cell in found.get(target, ())),
             )
         )
+    columns = tuple((target, kernel_of(target, known, cells)) for target in targets)
     return Report(
         name=name,
+        headline=headline(cells, columns),
         outcome=outcome_in_words(cells),
+        findings=counts_of_findings(cells),
         incomplete=manifest.get("complete") is False,
-        columns=tuple((target, kernel_of(target, known, cells)) for target in targets),
+        columns=columns,
         states=tuple(states),
-        facts=tuple(run_facts(manifest)),
+        facts=tuple(run_facts(manifest, wall_seconds)),
         versions=_versions(known["targets"], targets),
     )
 
@@ -209,7 +237,7 @@ def outcome_in_words(cells: Sequence[Json]) -> str:
     return f"{len(cells):,} cell{'s' if len(cells) != 1 else ''}: {parts}"
 
 
-def run_facts(manifest: Json) -> list[tuple[str, str]]:
+def run_facts(manifest: Json, wall_seconds: float | None = None) -> list[tuple[str, str]]:
     """What shaped the run, by its manifest; what that does not tell is left out."""
     provisioner, host, overrides = (_part(manifest, name) for name in ("provisioner", "host", "overrides"))
     changed = [f"--{name} {overrides[name]}" for name in ("connections", "max") if overrides.get(name) is not None]
@@ -219,7 +247,7 @@ def run_facts(manifest: Json) -> list[tuple[str, str]]:
     facts = (
         ("command", shlex.join(map(str, command)) if isinstance(command, list) else None),
         ("started", _time(manifest.get("started_at"))),
-        ("ended", _time(manifest.get("ended_at"))),
+        ("took", duration(wall_seconds) if wall_seconds is not None else None),
         ("conntrack-lab", manifest.get("tool_version")),
         ("machines", ", ".join(str(one) for one in (provisioner.get("qemu_version"), accelerator) if one)),
         ("processors", host.get("processors")),
@@ -298,6 +326,9 @@ def _in_short(cell: Json) -> str:
     parts = [f"{connections['held']:,} of {_wanted(connections):,} held"]
     parts += [f"{cell['entries_peak']:,} entries"] if cell["entries_peak"] is not None else []
     parts += [f"{cell['drops']:,} drops"] if cell["drops"] else []
+    parts += [f"{cell['early_drops']:,} evicted"] if cell["early_drops"] else []
+    if newcomers := cell.get("newcomers"):
+        parts.append(f"{newcomers['held']:,} of {newcomers['connections']:,} newcomers held")
     return ", ".join(parts)
 
 
@@ -356,7 +387,7 @@ def _steps(plan: Json | None, outcomes: Sequence[Json]) -> Iterable[StepView]:
             yield StepView(_command(step), "not reached")
             continue
         words = f"exit status {outcome.get('exit_status')}"
-        refused = "" if outcome.get("as_wanted", True) else ", which was not wanted"
+        refused = "" if outcome.get("as_wanted", True) else ", which was not expected"
         said = "".join(str(outcome.get(name) or "") for name in ("stdout", "stderr")).strip()
         cut = f"\n... ({len(said):,} characters)" if len(said) > _MOST_OUTPUT else ""
         yield StepView(_command(step), words + refused, said[:_MOST_OUTPUT] + cut)

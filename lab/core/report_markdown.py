@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.core.markdown import block, code, table, words
-from lab.core.report import MARK_WORDS, CellView, Outcome, Report
+from lab.core.report import CellView, Outcome, Report
+from lab.core.report_groups import MARK_WORDS
 
 # A comment has room for 65,536 characters; the counts and the matrix tell of the others.
 _MOST_REASONS = 50
@@ -16,8 +17,8 @@ def markdown(report: Report, made_by: str) -> str:
     """The report's Markdown; no text of a guest is more than text in it, or calls anybody."""
     parts = [
         f"<!-- {made_by} -->",
-        f"# {words(report.name)}",
-        f"{words(report.outcome)}.",
+        f"# {words(report.headline)}",
+        f"Run {words(report.name)}.",
         *(["**The run did not end:** only the cells that had ended are here."] if report.incomplete else []),
         _matrix(report),
         "\n".join(_legend(report)),

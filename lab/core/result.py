@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.core.expectation import Expectation
-from lab.core.facts import Facts
-from lab.core.finding import Finding, Measured
-from lab.core.judging.attribution import LoadEntries
-from lab.core.mitigation import Mitigation
-from lab.core.proofs import Proofs
 from lab.core.text import shortened
+
+if TYPE_CHECKING:  # who only reads results need not wait for what makes them
+    from lab.core.expectation import Expectation
+    from lab.core.facts import Facts
+    from lab.core.finding import Finding, Measured
+    from lab.core.mitigation import Mitigation
+    from lab.core.proofs import Proofs
 
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1
@@ -100,6 +101,8 @@ def cell_result(
 
 def _load_entries(measured: Measured) -> dict[str, Any] | None:
     """What the table held of the load; null where it could not be read, or not be told whose its entries are."""
+    from lab.core.judging.attribution import LoadEntries
+
     found = measured.attribution
     if not isinstance(found, LoadEntries):
         return None

@@ -19,6 +19,7 @@ from pathlib import PurePath
 from lab.core.condition import BACKEND_NEEDS, NOTHING, Condition, ConfigSpec, Requirement, parse_config_spec
 from lab.core.errors import ScenarioError
 from lab.core.expectation import FINDINGS, AxisValue, Expectation
+from lab.core.template import UnknownPlaceholder, substitute, verbatim
 from lab.core.version import VersionSpec, parse_version_spec
 
 # 1 - first version. Raised when what a file means changes: newer files are refused, older ones understood for ever.
@@ -91,8 +92,11 @@ _NO_KEYS = re.compile(
 )
 _BETWEEN_KEYS = re.compile(r"[\n,={}\[\]]")
 _MAX_KEY_PARTS = 32
-_TEMPLATE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 
+# what TOML's multi-line texts cannot hold as it is
+_TOML_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(9), *range(11, 32), 0x22, 0x5C, 0x7F)}
+
+ReadSource = Callable[[str], str]
 Axes = Mapping[str, AxisValue]
 Matrix = Mapping[str, tuple[AxisValue, ...]]
 
@@ -108,11 +112,12 @@ class RunStep:
 
 @dataclass(frozen=True)
 class FileStep:
-    """Write a file."""
+    """Write a file. `source` is the file beside the scenario that the text was read from; it means nothing more."""
 
     path: str
     text: str
     when: Axes = field(default_factory=dict, hash=False)
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -182,9 +187,10 @@ class Scenario:
     expectations: tuple[Expectation, ...] = ()
 
 
-def parse_scenario(text: str, path: str) -> Scenario:
+def parse_scenario(text: str, path: str, read_source: ReadSource | None = None) -> Scenario:
     """The scenario that the text of a file states; `path` is for messages, and its stem must be the scenario's name.
 
+    `read_source` reads a file beside the scenario, and raises ScenarioError; what `with_sources` made needs none.
     Raises ScenarioError with a line for each problem.
     """
     problems: list[_Problem] = []
@@ -193,13 +199,15 @@ def parse_scenario(text: str, path: str) -> Scenario:
     if version > SCENARIO_VERSION:  # other keys may mean anything there
         raise _error(path, problems)
     matrix = _read_matrix(root.table("matrix"))
+    own_sources = _read_sources(root.table("sources"))
+    given = _Given(_placeholder_names(matrix), own_sources if "sources" in root else read_source)
     scenario = Scenario(
         path=path,
         name=_read_name(root, PurePath(path).stem),
         summary=root.line("summary", required=True),
         version=version,
         matrix=matrix,
-        state=tuple(step for table in root.tables("state") if (step := _read_step(table, matrix)) is not None),
+        state=tuple(step for table in root.tables("state") if (step := _read_step(table, matrix, given)) is not None),
         requires=_read_requires(root.table("requires")),
         machine=_read_machine(root.table("machine"), matrix),
         conntrack=_read_conntrack(root.table("conntrack")),
@@ -242,6 +250,18 @@ def scenario_meaning(scenario: Scenario) -> dict[str, object]:
     }
 
 
+def with_sources(text: str, scenario: Scenario) -> str:
+    """A scenario file's text that needs no file beside it: what its steps take from one stands in [sources]."""
+    sources = {step.source: step.text for step in scenario.state if isinstance(step, FileStep) and step.source}
+    if not sources or "sources" in tomllib.loads(text):
+        return text
+    head = f"{text.rstrip()}\n\n# the files beside the scenario, as they were read\n[sources]\n"
+    return head + "".join(
+        f'"{name.translate(_TOML_ESCAPES)}" = """\n{substitute(template, {}).translate(_TOML_ESCAPES)}"""\n'
+        for name, template in sources.items()
+    )
+
+
 def placeholder_values(axes: Axes) -> Mapping[str, str]:
     """What `{name}` stands for in a variant with these axes."""
     values: dict[str, str] = {}
@@ -251,25 +271,6 @@ def placeholder_values(axes: Axes) -> Mapping[str, str]:
     return values
 
 
-def substitute(text: str, values: Mapping[str, str]) -> str:
-    """`text` with each `{name}` replaced by its value, and `{{` and `}}` by single braces.
-
-    What is put in is not looked at again. Raises ValueError for a name that has no value and for a lone brace.
-    """
-
-    def replace(found: re.Match[str]) -> str:
-        if found[0] in ("{{", "}}"):
-            return found[0][0]
-        name = found["name"]
-        if name is None:
-            raise ValueError(f"has a lone {found[0]!r}")
-        if name not in values:
-            raise ValueError(f"names {{{_shown_key(name)}}}, which no axis of [matrix] gives")
-        return values[name]
-
-    return _TEMPLATE.sub(replace, text)
-
-
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """A mend for an unknown word: the nearest known one, else (also when it is no text) all of them."""
     names = list(known)
@@ -277,6 +278,14 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     if nearest:
         return f"did you mean {nearest[0]!r}?"
     return f"known are: {', '.join(names)}" if names else "none are known here"
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the texts of steps may refer to: placeholders, and files beside the scenario."""
+
+    names: Collection[str]
+    read_source: ReadSource | None
 
 
 # -- the parts of a file ----------------------------------------------------------------------------------------------
@@ -372,12 +381,12 @@ def _axis_value_problem(axis: str, value: object) -> tuple[str, str] | None:
     return None if 0 <= value <= _MAX_NUMBER else (f"is {_said(value)}", f"use 0 to {_MAX_NUMBER}")
 
 
-def _read_step(table: _Table, matrix: Matrix) -> Step | None:
+def _read_step(table: _Table, matrix: Matrix, given: _Given) -> Step | None:
     kinds = [kind for kind in _STEP_READERS if kind in table]
     when = _read_when(table, matrix)
     step = None
     if len(kinds) == 1:
-        step = _STEP_READERS[kinds[0]](table, when, _placeholder_names(matrix))
+        step = _STEP_READERS[kinds[0]](table, when, given)
     table.finish(also=(*_STEP_READERS, "refused"))
     if len(kinds) > 1:
         table.problem("", f"is several steps at once: {', '.join(kinds)}", "give each a [[state]] of its own")
@@ -388,29 +397,60 @@ def _read_step(table: _Table, matrix: Matrix) -> Step | None:
     return step
 
 
-def _read_run(table: _Table, when: Axes, names: Collection[str]) -> Step:
+def _read_run(table: _Table, when: Axes, given: _Given) -> Step:
     argv = table.texts("run")
     if argv == ():
         table.problem("run", "is an empty list", 'name a program and its arguments: run = ["true"]')
     for index, word in enumerate(argv or ()):
-        _check_template(table, f"run[{index}]", word, names)
+        _check_template(table, f"run[{index}]", word, given.names)
     if argv and not argv[0]:
         table.problem("run[0]", "is empty", "name the program to run")
     return RunStep(argv or (), refused=table.flag("refused"), when=when)
 
 
-def _read_file(table: _Table, when: Axes, names: Collection[str]) -> Step:
+def _read_file(table: _Table, when: Axes, given: _Given) -> Step:
     file = table.table("file")
-    path, text = file.text("path", required=True), file.text("text", required=True)
+    path, source = file.text("path", required=True), file.text("source")
+    text = file.text("text", required="source" not in file)
     file.finish()
-    _check_template(file, "path", path, names)
-    _check_template(file, "text", text, names)
+    if source and "text" in file:
+        file.problem("text", "stands beside source", "keep one of the two")
+    elif "source" in file:
+        text = _source_text(file, source, given)
+    _check_template(file, "path", path, given.names)
+    _check_template(file, "source" if source else "text", text, given.names)
     if path and (not path.startswith("/") or path.endswith("/") or ".." in path.split("/")):
         file.problem("path", f"is {_said(path)}", "write an absolute path of a file, without '..'")
-    return FileStep(path, text, when=when)
+    return FileStep(path, text, when=when, source=source)
 
 
-def _read_sysctl(table: _Table, when: Axes, names: Collection[str]) -> Step:
+def _source_text(file: _Table, source: str, given: _Given) -> str:
+    """The template of what a file beside the scenario has; empty where that was noted as a problem."""
+    if not source or source.startswith(("/", "~")) or source.endswith("/") or ".." in source.split("/"):
+        file.problem("source", f"is {_said(source)}", 'name a file beside the scenario: source = "./nftables.conf"')
+    elif given.read_source is None:
+        file.problem("source", f"is {_said(source)}, whose text is not in [sources]", "name the scenario's own file")
+    else:
+        try:
+            return verbatim(given.read_source(source))
+        except ScenarioError as error:
+            file.problem("source", str(error), error.hint)
+    return ""
+
+
+def _read_sources(table: _Table) -> ReadSource:
+    """What `with_sources` put into the file."""
+    texts = {name: table.text(name) for name in table.names()}
+
+    def read(source: str) -> str:
+        if source not in texts:
+            raise ScenarioError(f"is {_said(source)}, whose text is not in [sources]", did_you_mean(source, texts))
+        return texts[source]
+
+    return read
+
+
+def _read_sysctl(table: _Table, when: Axes, given: _Given) -> Step:
     values = table.table("sysctl")
     pairs: list[tuple[str, str]] = []
     for name in values.names():
@@ -424,7 +464,7 @@ def _read_sysctl(table: _Table, when: Axes, names: Collection[str]) -> Step:
             continue
         if not _SYSCTL.fullmatch(name):
             values.problem(name, "is no name of a sysctl", "write it as sysctl(8) does: net.ipv4.tcp_syncookies")
-        _check_template(values, name, str(value), names)
+        _check_template(values, name, str(value), given.names)
         pairs.append((name, str(value)))
     values.finish()
     if "sysctl" in table and not values.names() and isinstance(table.take("sysctl"), dict):
@@ -432,7 +472,7 @@ def _read_sysctl(table: _Table, when: Axes, names: Collection[str]) -> Step:
     return SysctlStep(tuple(pairs), when=when)
 
 
-def _read_unload(table: _Table, when: Axes, _names: Collection[str]) -> Step:
+def _read_unload(table: _Table, when: Axes, _given: _Given) -> Step:
     modules = table.texts("unload")
     if modules == ():
         table.problem("unload", "is an empty list", 'name modules: unload = ["iptable_nat"]')
@@ -442,7 +482,7 @@ def _read_unload(table: _Table, when: Axes, _names: Collection[str]) -> Step:
     return UnloadStep(modules or (), when=when)
 
 
-_STEP_READERS: Mapping[str, Callable[[_Table, Axes, Collection[str]], Step]] = {
+_STEP_READERS: Mapping[str, Callable[[_Table, Axes, _Given], Step]] = {
     "run": _read_run,
     "file": _read_file,
     "sysctl": _read_sysctl,
@@ -627,9 +667,9 @@ def _check_template(table: _Table, key: str, text: str, names: Collection[str]) 
         table.problem(key, "has a NUL character, which neither arguments nor files of settings can hold", "remove it")
     try:
         substitute(text, dict.fromkeys(names, ""))
-    except ValueError as error:
-        known = f"known are {', '.join(f'{{{name}}}' for name in names)}; " if names else ""
-        table.problem(key, str(error), f"{known}for braces as they are write {{{{ and }}}}")
+    except UnknownPlaceholder as error:
+        nearest = f"{did_you_mean(error.name, names)}; " if names else ""
+        table.problem(key, str(error), f"{nearest}for braces as they are write {{{{{error.name[:60]}}}}}")
 
 
 # -- reading tables ---------------------------------------------------------------------------------------------------
@@ -804,7 +844,7 @@ def _error(path: str, problems: list[_Problem]) -> ScenarioError:
     lines = [f"{path}: {one.key}: {one.what}; {one.mend}" for one in problems[:_MAX_PROBLEMS_SHOWN]]
     left_out = len(problems) - len(lines)
     more = f"; {left_out} more problems are not shown" if left_out else ""
-    return ScenarioError("\n".join(lines), hint=f"each line ends with its mend{more}")
+    return ScenarioError("\n".join(lines), hint=f"each line ends with its hint{more}")
 
 
 def _shown_key(name: str) -> str:
@@ -850,6 +890,6 @@ def _meaning_of(part: object) -> dict[str, object]:
     """The fields of a dataclass that say something: neither None, nor empty, nor false, nor a condition of its own."""
     if not dataclasses.is_dataclass(part):
         raise TypeError(f"no part of a scenario: {part!r}")
-    values = {one.name: getattr(part, one.name) for one in dataclasses.fields(part)}
+    values = {one.name: getattr(part, one.name) for one in dataclasses.fields(part) if one.compare}
     said = {name: value for name, value in values.items() if value not in (None, "", (), {}, False)}
     return {name: value for name, value in said.items() if not isinstance(value, Condition)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.core import kmsg
@@ -15,6 +15,8 @@ Point = tuple[float, float | None]  # seconds since the load's beginning, and a 
 # No table and no load comes near; beyond it a number is no count, and a plot of it shows nothing.
 MOST = 10**12
 _MOST_SECONDS = 10**6
+_ROOM = 1.25  # how much longer than its last movement a plot is
+_SMALL = 0.05  # of a line's top
 
 # What a load opens, and what `held` counts of it.
 _OPENED: Mapping[str, tuple[str, str]] = {
@@ -67,11 +69,36 @@ def panels(samples: Sequence[Sample], result: Json, load: Json, message_seconds:
     end = max(samples[-1].seconds, _seconds_of(load.get("seconds"), _MOST_SECONDS) or 0)
     drop = _seconds_of(result["first_drop_seconds"], end)
     shown = tuple(one for one in message_seconds if one <= end)
-    found = (_table(samples, end, drop, shown), _connections(samples, end, load, result["connections"]))
-    for panel in found:
-        if panel is not None and not panel.top <= MOST:
-            raise ValueError(f"a sample has a number above {MOST:,}")
-    return tuple(panel for panel in found if panel is not None)
+    table = _table(samples, end, drop, shown)
+    connections = _connections(samples, end, load, result["connections"])
+    found = (connections,) if table is None else (table, connections)
+    if not all(panel.top <= MOST for panel in found):
+        raise ValueError(f"a sample has a number above {MOST:,}")
+    busy = max(_last_change(found), drop or 0, *shown, 0)
+    return tuple(_zoomed(panel, busy * _ROOM) for panel in found) if 0 < busy * _ROOM <= end / 2 else found
+
+
+def _last_change(found: Iterable[Panel]) -> float:
+    """When any line last moved; what the processes of the load tell at their end is no movement if it is small."""
+    last = 0.0
+    for line in (line for panel in found for line in panel.lines):
+        for (_, before), (seconds, value) in zip(line.points, line.points[1:], strict=False):
+            small = _SMALL * line.top if (seconds, value) == line.points[-1] else 0
+            if abs((value or 0) - (before or 0)) > small:
+                last = max(last, seconds)
+    return last
+
+
+def _zoomed(panel: Panel, seconds: float) -> Panel:
+    """The part of a plot in which things happen; its lines go on as they are until the end."""
+    lines = tuple(replace(line, points=_until(line.points, seconds)) for line in panel.lines)
+    title = f"{panel.title}: {seconds:.1f} of {panel.seconds:.1f} s, then nothing moves"
+    return replace(panel, title=title, seconds=seconds, lines=lines)
+
+
+def _until(points: Sequence[Point], seconds: float) -> tuple[Point, ...]:
+    kept = tuple(point for point in points if point[0] <= seconds)
+    return (*kept, (seconds, kept[-1][1])) if kept else tuple(points[:1])
 
 
 def message_seconds(log: Iterable[kmsg.Record], first_drop_seconds: object) -> tuple[float, ...]:

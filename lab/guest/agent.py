@@ -35,10 +35,12 @@ class Agent:
         self._problems = problems
         self._log: Optional[KernelLog] = None
         self._loaded: Optional[Load] = None
+        self._kept: Dict[str, List[str]] = {}
         self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
             "hello": self._hello,
             "begin": self._begin,
             "topology": self._topology,
+            "keep": self._keep,
             "apply": self._apply,
             "untrack_ends": self._untrack_ends,
             "set": self._set,
@@ -100,8 +102,17 @@ class Agent:
     def _untrack_ends(self, request: Dict[str, Any], reply: Reply) -> Any:
         return topology.untrack_ends(request["name"])
 
+    def _keep(self, request: Dict[str, Any], reply: Reply) -> Any:
+        """A part of a step's text, which is too long for one request."""
+        self._kept.setdefault(request["key"], []).append(request["text"])
+        return {}
+
     def _apply(self, request: Dict[str, Any], reply: Reply) -> Any:
-        return {"reached": apply_steps(request["steps"], lambda outcome: reply.event("step", **outcome))}
+        steps = request["steps"]
+        for step in steps:
+            if step.get("key") in self._kept:
+                step["text"] = "".join(self._kept.pop(step["key"]))
+        return {"reached": apply_steps(steps, lambda outcome: reply.event("step", **outcome))}
 
     def _set(self, request: Dict[str, Any], reply: Reply) -> Any:
         return machine.set_existing(request["values"])

@@ -18,7 +18,7 @@ from lab.core.errors import LabError, ScenarioError
 from lab.core.filling import NEEDS_FULL, cannot_fill
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
 from lab.core.scenario import MachineSpec as MachineWish
-from lab.core.scenario import Scenario, scenario_digest
+from lab.core.scenario import Scenario, scenario_digest, with_sources
 from lab.host import accelerator, doctor, foreign, images, terminal
 from lab.host.agent_package import agent_zipapp
 from lab.host.machines import Pinned, PreparedTarget, check_programs, planned_machine, prepare_targets
@@ -31,8 +31,8 @@ from lab.host.qemu_binary import QemuBinary, find_qemu
 from lab.host.recording import Progress, Recording, reach_state
 from lab.host.run import KEPT_MACHINE, Job, Runner
 from lab.host.scenario_files import load_scenarios, scenario_directories
-from lab.host.store import create_run, read_plan, unless_failed
-from lab.host.targets import TARGETS, TargetSpec, expand_targets, parse_target
+from lab.host.store import create_run, read_manifest, read_plan, unless_failed
+from lab.host.targets import TARGETS, TargetSpec, expand_targets, labelled, parse_target, split_kernel
 
 MANIFEST_VERSION = 1
 BOX_BOOT_SECONDS = 900.0  # a whole distribution, perhaps emulated
@@ -92,8 +92,10 @@ class PlannedRun:
     texts: Mapping[str, str]  # of the scenarios' files, by name
     pinned: Mapping[str, Pinned] = field(default_factory=dict)  # by target: of which image and kernel, of all there are
 
-    def describe(self, wish: str, mitigate: bool = False, provider: str = "libvirt") -> list[str]:
-        """Every cell's steps, and the command lines of QEMU, with the accelerator wished for as far as that is known,
+    def describe(
+        self, wish: str, mitigate: bool = False, provider: str = "libvirt", verbose: bool = False
+    ) -> list[str]:
+        """Every cell's steps; if `verbose` also the command lines of QEMU, with the accelerator as far as it is known,
         or of Vagrant with this provider.
         """
         if self.targets[0].provisioner == "vagrant":
@@ -108,7 +110,7 @@ class PlannedRun:
         lines: list[str] = []
         for plan in self.plans:
             boot, restore = provisioner.describe(planned_machine(targets[plan.target], plan.machine))
-            lines += [*describe(plan), f"  boot, once: {boot}", f"  restore: {restore}"]
+            lines += [*describe(plan), *([f"  boot, once: {boot}", f"  restore: {restore}"] if verbose else [])]
             if mitigate:
                 lines.append("  where conntrack is found attached: again, with what removes it after the last step")
         return lines
@@ -126,12 +128,14 @@ class PlannedRun:
 def plan_run(options: RunOptions) -> PlannedRun:
     """The cells that the options mean. Raises ScenarioError for anything wrong with scenarios, targets or numbers."""
     scenarios = load_scenarios(options.scenarios, scenario_directories())
-    targets = tuple(_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets))
+    targets = labelled([_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets)])
     _check_together(options, chosen_provisioner(options.provisioner, targets))
     chosen = select_variants(scenarios, parse_chosen(options.chosen))
     planned = cells(chosen, [spec.name for spec in targets], options.repeat)
     overrides = Overrides(options.connections, options.max)
-    texts = {scenario.name: Path(scenario.path).read_text(encoding="utf-8") for scenario in scenarios}
+    texts = {
+        scenario.name: with_sources(Path(scenario.path).read_text(encoding="utf-8"), scenario) for scenario in scenarios
+    }
     return PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned), texts)
 
 
@@ -215,12 +219,14 @@ async def open_kept(cell: Path, options: RunOptions, say: Say) -> int:
     if not file.is_file():
         raise ScenarioError(f"{cell}: keeps no machine", hint="run the cell again with --keep-failed")
     plan = read_plan(cell)
-    if parse_target(plan["target"]).provisioner == "vagrant":
+    recorded = (read_manifest(cell.parent.parent) or {}).get("targets", {}).get(plan["target"], {})
+    spec = parse_target(plan["target"], recorded.get("kernel_path"))
+    if spec.provisioner == "vagrant":
         async with VagrantProvisioner(options.provider, options.deadlines).kept(file) as kept:
             say(f"{plan['cell']}, as it was at its end")
             return await terminal.shell(kept)
     wanted = MachineWish(tuple(plan["machine"]["boot_args"]), plan["machine"]["memory_mb"], plan["machine"]["vcpus"])
-    targets = await _targets((parse_target(plan["target"]),), options, say)
+    targets = await _targets((spec,), options, say)
     provisioner = await _provisioner(options, targets[plan["target"]].machine(wanted), say)
     async with provisioner.kept(targets[plan["target"]].machine(wanted), file) as machine:
         say(f"{plan['cell']}, as it was at its end")
@@ -355,7 +361,10 @@ async def _boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:
 
 def _with_kernel(spec: TargetSpec, kernel: str | None) -> TargetSpec:
     """--kernel for the targets that do not name one themselves."""
-    return replace(spec, kernel=kernel) if kernel is not None and spec.kernel is None else spec
+    if kernel is None or spec.kernel is not None:
+        return spec
+    label, source = split_kernel(kernel)
+    return replace(spec, kernel=source, label=label)
 
 
 def _manifest(

@@ -1,6 +1,7 @@
 """Completion of the command line in bash, zsh and fish, by argcomplete: the shell asks the lab itself what may follow.
 
-argcomplete is imported only when a shell asks, so that no command waits for it.
+argcomplete is imported only when a shell asks, and what knows a word when that word is asked for: the parser waits for
+none of them.
 """
 
 from __future__ import annotations
@@ -15,15 +16,10 @@ from typing import Any, NoReturn
 
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
-from lab.host import boxes, images
-from lab.host.kernels.suites import SUITES
-from lab.host.provision.machine import Deadlines
-from lab.host.run import KEPT_MACHINE
-from lab.host.scenario_files import scenario_directories, scenarios_in
 from lab.host.targets import HOST, TARGETS
 
 SHELLS = ("bash", "zsh", "fish")
-_PROGRAM = "lab"
+_PROGRAMS = ["lab", "conntrack-lab"]
 _ASKED = "_ARGCOMPLETE"
 _RESULTS = Path("results")
 _NEWEST = 20  # of the runs in results/
@@ -55,7 +51,7 @@ def shell_code(shell: str) -> str:
     except ImportError as error:
         hint = "pip install argcomplete, or run scripts/setup"
         raise PrerequisiteError("lab completion needs argcomplete, which is not installed", hint=hint) from error
-    return shellcode([_PROGRAM], shell=shell)
+    return shellcode(_PROGRAMS, shell=shell)
 
 
 def scenario_words(prefix: str, **rest: object) -> Words:
@@ -83,6 +79,8 @@ def buildable_words(prefix: str, **rest: object) -> Words:
 
 def built_words(prefix: str, **rest: object) -> Words:
     """The images and boxes in the cache."""
+    from lab.host import images
+
     with contextlib.suppress(LabError, OSError):
         return list(dict.fromkeys([*(image.name for image in images.list_images()), *_boxes()]))
     return ()
@@ -96,6 +94,8 @@ def run_words(prefix: str, **rest: object) -> Words:
 
 def kept_words(prefix: str, **rest: object) -> Words:
     """The folders of cells whose machine was kept."""
+    from lab.host.run import KEPT_MACHINE
+
     return [str(file.parent) for file in sorted(_RESULTS.glob(f"*/cells/*/{KEPT_MACHINE}"))]
 
 
@@ -112,6 +112,8 @@ def axis_words(prefix: str, parsed_args: argparse.Namespace | None = None, **res
 
 def timeout_words(prefix: str, **rest: object) -> Words:
     """The stages that have a deadline, after those that were given one."""
+    from lab.host.provision.machine import Deadlines
+
     given, comma, _ = prefix.rpartition(",")
     used = {part.partition("=")[0] for part in given.split(",")}
     return [f"{given}{comma}{stage}=" for stage in vars(Deadlines()) if stage not in used]
@@ -135,11 +137,15 @@ def nothing(prefix: str, **rest: object) -> Words:
 
 def suite_words(prefix: str, **rest: object) -> Words:
     """The suites that have kernels."""
+    from lab.host.kernels.suites import SUITES
+
     return list(SUITES)
 
 
 def kernel_words(prefix: str, **rest: object) -> Words:
     """The suites as --kernel names them."""
+    from lab.host.kernels.suites import SUITES
+
     return [f"apt:{name}" for name in SUITES]
 
 
@@ -173,6 +179,8 @@ def _attach(parser: argparse.ArgumentParser) -> None:
 
 
 def _scenarios() -> dict[str, Path]:
+    from lab.host.scenario_files import scenario_directories, scenarios_in
+
     with contextlib.suppress(LabError, OSError):
         return scenarios_in(scenario_directories())
     return {}
@@ -196,6 +204,8 @@ def _axes(path: Path) -> list[str]:
 
 
 def _boxes() -> list[str]:
+    from lab.host import boxes
+
     with contextlib.suppress(LabError, OSError):
         return [box.name for box in boxes.list_boxes()]
     return []

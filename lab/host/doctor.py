@@ -50,7 +50,7 @@ def report(checks: Sequence[Check]) -> str:
     for check in checks:
         lines.append(f"{'ok  ' if check.ok else 'LACK' if check.required else 'note'}  {check.name}: {check.seen}")
         if not check.ok and check.mend:
-            lines.append(f"      mend: {check.mend}")
+            lines.append(f"      hint: {check.mend}")
     return "\n".join(lines)
 
 

@@ -109,7 +109,7 @@ def complain(error: LabError, say: Say) -> int:
     say(f"lab: {str(error)[:_MOST_CHARACTERS]}")
     hint = error.hint or (_LOST_HINT if isinstance(error, GuestLost) else "")
     if hint:
-        say(f"  mend: {hint[:_MOST_CHARACTERS]}")
+        say(f"  hint: {hint[:_MOST_CHARACTERS]}")
     return EXIT_WRONG
 
 
@@ -120,7 +120,7 @@ def _fault(error: BaseException, say: Say) -> int:
     )
     say(f"lab: a fault of the lab itself: {type(error).__name__}: {str(error)[:500]}")
     say(f"  in: {where or 'an unknown place'}")
-    say(f"  mend: please report it with these lines and the command; {FRAMES_VARIABLE}=1 shows every frame")
+    say(f"  hint: please report it with these lines and the command; {FRAMES_VARIABLE}=1 shows every frame")
     if os.environ.get(FRAMES_VARIABLE):
         say("".join(traceback.format_exception(error)))
     return EXIT_FAULT
@@ -140,7 +140,7 @@ def _stream_failed(error: OSError, say: Say) -> int:
     if isinstance(error, BrokenPipeError):
         return EXIT_PIPE_CLOSED
     say(f"lab: standard output cannot be written: {error.strerror}")
-    say("  mend: what was run is kept in its folder; lab judge prints its results again")
+    say("  hint: what was run is kept in its folder; lab judge prints its results again")
     return EXIT_WRONG
 
 

@@ -18,6 +18,7 @@ _HEADER = ("", "cell", "kernel", "finding", "expected", "held", "entries/max", "
 _MOST_NAME = 60  # characters of a name in a table's column
 _MOST_LINE = 500
 _OCCUPANCY = "entries over time"
+_NO_TABLE = "no table"
 
 
 def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = None) -> str:
@@ -26,11 +27,11 @@ def human_table(cells: Sequence[Json], occupancy: Mapping[str, str] | None = Non
     `occupancy` are the sparklines of the cells (lab/core/occupancy.py) by their names; without any the table has no
     such column.
     """
-    rows = [_HEADER, *(_row(cell) for cell in cells)]
+    columns = [*zip(*_rows(cells), strict=True)]
     if occupancy:
-        more = [_OCCUPANCY, *(occupancy.get(str(cell["cell"])) or "-" for cell in cells)]
-        rows = [(*row, text) for row, text in zip(rows, more, strict=True)]
-    lines = aligned(rows)
+        shown = ("-" if _has_no_table(cell) else occupancy.get(str(cell["cell"])) or "-" for cell in cells)
+        columns.append((_OCCUPANCY, *shown))
+    lines = aligned(zip(*columns, strict=True))
     for cell in cells:
         if mark(cell) not in ("ok", "-"):
             lines += ["", f"{cell['cell']}: {mark(cell)}", *(f"  {line}" for line in str(cell["reason"]).splitlines())]
@@ -57,7 +58,7 @@ def _holders(found: Sequence[Json]) -> list[str]:
 def _group(group: Group) -> str:
     size = f" ({group.size}, for example in {group.example.chain or group.example.table})" if group.size else ""
     more = f" ({'; '.join(group.notes)})" if group.notes else ""
-    remove = f"; remove it: {shlex.join(group.remove)}" if group.remove else ""
+    remove = f"; fix: {shlex.join(group.remove)}" if group.remove else ""
     return f"  {shortened(group.place, _MOST_LINE)}{size}: {shortened(group.example.rule, _MOST_LINE)}{more}{remove}"
 
 
@@ -72,7 +73,8 @@ def _mitigation(cell: Json) -> list[str]:
 
 def markdown_table(cells: Sequence[Json]) -> str:
     """The same as a Markdown table."""
-    rows = [_HEADER, tuple("---" for _ in _HEADER), *(_row(cell) for cell in cells)]
+    header, *rows = _rows(cells)
+    rows = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(_markdown(text) for text in row) + " |" for row in rows)
 
 
@@ -85,9 +87,30 @@ def one_line(cell: Json) -> str:
     return printable(f"{cell['cell']}: {cell['finding']}, {mark(cell)}{again}: {reason}{tried}")
 
 
+def _rows(cells: Sequence[Json]) -> list[tuple[str, ...]]:
+    """The header and a row for each cell; evictions and newcomers have columns where there were any."""
+    evicted = any(cell.get("early_drops") for cell in cells)
+    newcomers = any(cell.get("newcomers") for cell in cells)
+    header = (*_HEADER, *["evicted"] * evicted, *["newcomers"] * newcomers)
+    more = ([_shown(cell.get("early_drops"), "-")] * evicted + [_newcomers(cell)] * newcomers for cell in cells)
+    return [header, *((*_row(cell), *rest) for cell, rest in zip(cells, more, strict=True))]
+
+
+def _newcomers(cell: Json) -> str:
+    found = cell.get("newcomers")
+    return f"{found['held']}/{found['connections']}" if found else "-"
+
+
+def _has_no_table(cell: Json) -> bool:
+    """Whether nothing loaded conntrack: then there is nothing to count. What could not be read is inconclusive."""
+    return cell["finding"] == "untracked" and cell["max"] is None and cell["entries_peak"] is None
+
+
 def _row(cell: Json) -> tuple[str, ...]:
     connections = cell["connections"] or {}
-    wanted = sum(connections.get(name, 0) for name in ("held", "failed", "lost", "stalled", "untried"))
+    total = sum(connections.get(name, 0) for name in ("held", "failed", "lost", "stalled", "untried"))
+    entries = _NO_TABLE if _has_no_table(cell) else f"{_shown(cell['entries_peak'])}/{_shown(cell['max'])}"
+    sent = " sent" if cell.get("newcomers") else ""  # half-open and UDP: a packet that the kernel took
     logged = {True: "logged", False: "no", None: "?"}[cell["message_logged"]]
     return (
         mark(cell),
@@ -95,9 +118,9 @@ def _row(cell: Json) -> tuple[str, ...]:
         shortened(_shown(cell["kernel_release"]), _MOST_NAME),
         str(cell["finding"]),
         _shown(cell["expected"], "-"),
-        f"{connections['held']}/{wanted}" if connections else "-",
-        f"{_shown(cell['entries_peak'])}/{_shown(cell['max'])}" if connections else "-",
-        _shown(cell["drops"]) if connections else "-",
+        f"{connections['held']}/{total}{sent}" if connections else "-",
+        entries if connections else "-",
+        _shown(cell["drops"], "-" if _has_no_table(cell) else "?") if connections else "-",
         logged,
         f"{_seconds(cell):.1f}",
     )

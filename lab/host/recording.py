@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +13,15 @@ from lab.core.conntrack import stat_totals
 from lab.core.errors import GuestLost
 from lab.core.facts import parse_facts
 from lab.core.kmsg import LOAD_BEGINS, LOAD_ENDS
-from lab.core.plan import CellPlan, describe_outcome
+from lab.core.plan import CellPlan, describe_outcome, step_request
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.provision.machine import Deadlines, Event, Machine
 
 MAX_SAMPLES = 100_000
+# in characters: of JSON in ASCII, where one takes up to 12 bytes, the agent takes requests of 4 MiB
+_LONG_TEXT = 16 * 1024
+_PART = 256 * 1024
 GUEST_SPARE_SECONDS = 65.0  # the load's processes may take 30 s to start, and 30 s to count up at the end
 
 
@@ -143,15 +146,27 @@ async def reach_state(
             recording.topology = await machine.call(
                 "topology", deadline_seconds=deadlines.state, name=plan.machine.topology
             )
-        outcome = await machine.call(
-            "apply", deadline_seconds=deadlines.state, steps=request["steps"], on_event=on_step
-        )
+        steps = await _send_texts(machine, [step_request(one) for one in plan.steps], deadlines.state)
+        outcome = await machine.call("apply", deadline_seconds=deadlines.state, steps=steps, on_event=on_step)
         recording.reached = outcome.get("reached") is True
         if recording.reached and recording.topology is not None:
             ends = await machine.call("untrack_ends", deadline_seconds=deadlines.state, name=plan.machine.topology)
             recording.topology = {**recording.topology, "untracked_ends": ends}
         if recording.reached:
             recording.settings = await machine.call("set", deadline_seconds=deadlines.state, values=request["settings"])
+
+
+async def _send_texts(machine: Machine, steps: Sequence[Mapping[str, Any]], seconds: float) -> list[Mapping[str, Any]]:
+    """The steps as `apply` takes them: long texts are sent before, in parts that fit the agent's requests."""
+    sent = []
+    for step in steps:
+        text = step.get("text", "")
+        if len(text) > _LONG_TEXT:
+            for start in range(0, len(text), _PART):
+                part = text[start : start + _PART]
+                await machine.call("keep", deadline_seconds=seconds, key=step["key"], text=part)
+        sent.append({**step, "text": ""} if len(text) > _LONG_TEXT else step)
+    return sent
 
 
 def _unmet(plan: CellPlan, said: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ import lab
 from lab.core.errors import LabError, ScenarioError
 from lab.core.plan import Cell, CellPlan, plan_cell
 from lab.core.replay import Change, Recipe, cells_of, plan_changes, recipe, tool_changes
-from lab.core.scenario import Scenario, parse_scenario, scenario_digest
+from lab.core.scenario import Scenario, parse_scenario, scenario_digest, with_sources
 from lab.host import accelerator, boxes, images, kernels
 from lab.host.agent_package import agent_zipapp
 from lab.host.commands import PlannedRun, RunOptions
@@ -56,7 +56,7 @@ class Replay:
             count = len(self.lacking)
             raise ScenarioError(
                 f"{self.run}: cannot be run as it was: {count} thing{'s' if count > 1 else ''} that it needs "
-                f"cannot be had",
+                f"{'are' if count > 1 else 'is'} unavailable",
                 hint="--anyway goes on with what is there, and says in the new manifest what was different",
             )
         if not self.planned.plans:
@@ -161,9 +161,10 @@ def _scenarios(told: Recipe, changes: list[Change]) -> tuple[list[Scenario], dic
         kept = told.texts.get(name)
         try:
             scenario = parse_scenario(kept, f"{name}.toml") if kept is not None else _todays(name)
-            text = kept if kept is not None else Path(scenario.path).read_text(encoding="utf-8")
+            own = kept if kept is not None else Path(scenario.path).read_text(encoding="utf-8")
+            text = with_sources(own, scenario)
         except (LabError, OSError, ValueError) as error:
-            changes.append(Change(f"scenario {name}: cannot be had: {error}", True, frozenset({name})))
+            changes.append(Change(f"scenario {name}: unavailable: {error}", True, frozenset({name})))
             continue
         if scenario_digest(scenario) != digest:
             whose = "its stored text" if kept is not None else "its text is not kept, and today's file"
@@ -218,9 +219,9 @@ def _stored_plan_changes(folder: Path, plan: CellPlan) -> list[str]:
 
 def _specs(told: Recipe, changes: list[Change]) -> list[TargetSpec]:
     specs = []
-    for name in told.targets:
+    for name, recorded in told.targets.items():
         try:
-            specs.append(parse_target(name))
+            specs.append(parse_target(name, recorded.get("kernel_path")))
         except ScenarioError as error:
             changes.append(Change(f"target {name}: {error}", True, frozenset({name})))
     return specs

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
 import os
 import stat
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lab.core.errors import ScenarioError
-from lab.core.scenario import MAX_SCENARIO_BYTES, Scenario, did_you_mean, parse_scenario
+from lab.core.scenario import MAX_SCENARIO_BYTES, FileStep, RunStep, Scenario, did_you_mean, parse_scenario
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIX = ".toml"
+_MAX_WORD = 4096  # no path is longer
+MAX_SOURCE_BYTES = 16 * 1024 * 1024
 
 
 def scenario_directories(working_directory: Path | None = None) -> tuple[Path, ...]:
@@ -68,28 +71,65 @@ def find_scenarios(patterns: Sequence[str], directories: Sequence[Path]) -> tupl
 
 
 def load_scenario(path: Path) -> Scenario:
-    """The scenario in a file. Raises ScenarioError that names the file when it cannot be read or is wrong."""
+    """The scenario in a file, with the files beside it that its steps are made from.
+
+    Raises ScenarioError that names the file when one cannot be read or is wrong, and for a step that names a file of
+    this host, which no guest has.
+    """
+    text = _text(path, MAX_SCENARIO_BYTES, "name a scenario file")
+    scenario = parse_scenario(text, str(path), lambda source: _source(path.parent / source))
+    _refuse_host_files(scenario, path)
+    return scenario
+
+
+def _source(path: Path) -> str:
+    return _text(path, MAX_SOURCE_BYTES, "name a text file beside the scenario")
+
+
+def _text(path: Path, limit: int, hint: str) -> str:
+    """The text of a file, as it is. Raises ScenarioError for what is no ordinary file, too large, or no UTF-8."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             what = "a folder" if path.is_dir() else "no ordinary file"
-            raise ScenarioError(f"{path}: is {what}", hint="name a scenario file")
+            raise ScenarioError(f"{path}: is {what}", hint=hint)
         with path.open("rb") as file:
-            data = file.read(MAX_SCENARIO_BYTES + 1)
+            data = file.read(limit + 1)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if len(data) > MAX_SCENARIO_BYTES:
-        raise ScenarioError(
-            f"{path}: is larger than {MAX_SCENARIO_BYTES // 1024} KiB",
-            hint="a scenario is text of a few KiB: put long rule sets into a file of their own, or shorten them",
-        )
+    if len(data) > limit:
+        raise ScenarioError(f"{path}: is larger than {limit // 1024} KiB", hint=hint)
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ScenarioError(
             f"{path}: not UTF-8: byte 0x{data[error.start]:02x} in line {line}", hint="save the file as UTF-8"
         ) from error
-    return parse_scenario(text, str(path))
+
+
+def _refuse_host_files(scenario: Scenario, path: Path) -> None:
+    """Raise ScenarioError for the first word of a step that names a file of this host: relative, or in the home."""
+    written = {step.path for step in scenario.state if isinstance(step, FileStep)}
+    for index, step in enumerate(scenario.state):
+        for number, word in enumerate(step.argv if isinstance(step, RunStep) else ()):
+            if word not in written and _is_host_file(word, path.parent):
+                name = PurePath(word).name
+                raise ScenarioError(
+                    f"{path}: state[{index}].run[{number}]: names {word[:200]!r}, a file of this host: no guest has it",
+                    hint=f'bring it with a step before: file = {{ path = "/root/{name}", source = "./{name}" }}, '
+                    f"and name /root/{name} here",
+                )
+
+
+def _is_host_file(word: str, beside: Path) -> bool:
+    if not word or len(word) > _MAX_WORD or any(char.isspace() for char in word):
+        return False  # a shell's script, or a rule: not a path
+    if word.startswith(("./", "../", "~/")):
+        return True
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        in_home = word.startswith("/") and Path(word).is_relative_to(Path.home())
+        return (in_home and Path(word).is_file()) or ("/" not in word and "." in word and (beside / word).is_file())
+    return False
 
 
 def load_scenarios(patterns: Sequence[str], directories: Sequence[Path]) -> tuple[Scenario, ...]:
@@ -114,7 +154,7 @@ def load_scenarios(patterns: Sequence[str], directories: Sequence[Path]) -> tupl
         raise problems[0]
     if problems:
         lines = (f"{one}; {one.hint}" if one.hint else str(one) for one in problems)
-        raise ScenarioError("\n".join(lines), hint="each ends with its mend; nothing was run")
+        raise ScenarioError("\n".join(lines), hint="each ends with its hint; nothing was run")
     return tuple(loaded.values())
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from lab.core.errors import ScenarioError
+from lab.core.errors import LabError, ScenarioError
 
 # what a guest needs beside Debian's essential packages; python3 brings the whole standard library
 _GUEST_PACKAGES = (
@@ -28,6 +30,11 @@ _GUEST_PACKAGES = (
 _KERNEL_MARK = "+kernel:"
 _BOX_MARK = "vagrant:"
 _HOST = "host"
+# `NAME=` before a kernel; a path that begins so is written with ./
+_NAMED_KERNEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=(?=.)")
+_RELEASE = re.compile(r"\d+\.\d+(?:x86_64|[A-Za-z0-9.+~-])*")  # in a file's name, up to the package's own version
+_NO_LABEL = re.compile(r"[^A-Za-z0-9._+~-]+")
+_LONGEST_LABEL = 40
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,12 @@ class Target:
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What a user asked for: a target, perhaps with a kernel of one's own."""
+    """What a user asked for: a target, perhaps with another kernel."""
 
     target: Target
     kernel: str | None = None  # as lab.host.kernels.source reads it
     box: str | None = None  # a Vagrant box: a name, a path, or a URL with its checksum
+    label: str | None = None  # what the kernel is called in the target's name
 
     @property
     def provisioner(self) -> str:
@@ -63,9 +71,13 @@ class TargetSpec:
 
     @property
     def name(self) -> str:
-        """As the user writes it: `debian12`, `debian12+kernel:PATH`, `vagrant:BOX`, or `host`."""
+        """`debian12`, `vagrant:BOX`, `host`; with another kernel `debian12+LABEL`, before it has a label
+        `debian12+kernel:PATH`.
+        """
         if self.box is not None:
             return f"{_BOX_MARK}{self.box}"
+        if self.label is not None:
+            return f"{self.target.name}+{self.label}"
         return self.target.name if self.kernel is None else f"{self.target.name}{_KERNEL_MARK}{self.kernel}"
 
 
@@ -104,8 +116,16 @@ HOST = Target(_HOST, summary="this very machine, with --disposable-host", suite=
 FOREIGN: Mapping[str, Target] = {"vagrant:BOX": _BOX, _HOST: HOST}
 
 
-def parse_target(text: str) -> TargetSpec:
+def split_kernel(text: str) -> tuple[str | None, str]:
+    """`NAME=PATH` as (NAME, PATH), and any other `--kernel` as (None, all of it)."""
+    named = _NAMED_KERNEL.match(text)
+    return (named[1], text[named.end() :]) if named else (None, text)
+
+
+def parse_target(text: str, kernel: str | None = None) -> TargetSpec:
     """The target that `text` names: `debian12`, `debian12+kernel:PATH`, `vagrant:BOX`, or `host`.
+
+    `debian12+LABEL`, the name of a stored target, needs the `kernel` that was called so.
 
     Raises ScenarioError that names the nearest known target. Whether PATH, which may be any
     kernel source, holds a kernel is not looked at.
@@ -116,12 +136,21 @@ def parse_target(text: str) -> TargetSpec:
         if text == _BOX_MARK:
             raise ScenarioError(f"target {text!r}: names no box", hint="vagrant:debian12, or the path of a box")
         return TargetSpec(_BOX, box=text.removeprefix(_BOX_MARK))
-    name, mark, kernel = text.partition(_KERNEL_MARK)
-    if mark and not kernel:
+    name, mark, source = text.partition(_KERNEL_MARK)
+    if mark and not source:
         raise ScenarioError(f"target {text!r}: no path after {_KERNEL_MARK!r}", hint=f"{name}{_KERNEL_MARK}PATH")
+    if mark:
+        label, kernel = split_kernel(source)
+    else:
+        name, _, label_text = text.partition("+")
+        label = label_text or None
     if name not in TARGETS:
         raise _unknown(text, name)
-    return TargetSpec(TARGETS[name], kernel if mark else None)
+    if label is not None and not kernel:
+        raise ScenarioError(
+            f"target {text!r}: which kernel is {label!r}?", hint=f"--target {name} --kernel {label}=PATH names one"
+        )
+    return TargetSpec(TARGETS[name], kernel if kernel and (mark or label) else None, label=label)
 
 
 def expand_targets(patterns: Sequence[str]) -> tuple[TargetSpec, ...]:
@@ -144,7 +173,47 @@ def expand_targets(patterns: Sequence[str]) -> tuple[TargetSpec, ...]:
     return tuple(specs.values())
 
 
+def labelled(specs: Sequence[TargetSpec]) -> tuple[TargetSpec, ...]:
+    """The targets, those with another kernel called by its release where the user gave it no name.
+
+    Raises ScenarioError for two kernels of one name.
+    """
+    named = tuple(
+        replace(spec, label=kernel_label(str(spec.kernel))) if spec.kernel and not spec.label else spec
+        for spec in specs
+    )
+    kernels: dict[str, object] = {}
+    for spec in named:
+        if kernels.setdefault(spec.name, spec.kernel) != spec.kernel:
+            raise ScenarioError(
+                f"{kernels[spec.name]} and {spec.kernel} are both {spec.name}",
+                hint=f"give each a name: --target {spec.target.name}+kernel:NAME={spec.kernel}",
+            )
+    return named
+
+
+def kernel_label(source: str) -> str:
+    """What a kernel without a name is called: its release, from its first file's name, or from a bzImage's first bytes,
+    else that name.
+    """
+    path = Path(source.partition(",")[0].partition("#")[0])
+    stem = re.sub(r"\.(deb|rpm|apk|pkg\.tar\.\w+)$", "", path.name)
+    found = _RELEASE.search(stem) or _RELEASE.search(_release_inside(path.expanduser()))
+    return _NO_LABEL.sub("_", found[0] if found else stem)[:_LONGEST_LABEL] or "kernel"
+
+
+def _release_inside(path: Path) -> str:
+    """The release of a kernel without a version in its file's name; empty where none is found."""
+    from lab.host import kernels  # only here: it knows how images are made, which takes time to import
+
+    try:
+        return kernels.find_kernel(path).release if path.exists() else ""
+    except LabError:
+        return ""
+
+
 def _unknown(text: str, name: str) -> ScenarioError:
     near = difflib.get_close_matches(name, TARGETS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TARGETS)}"
+    other = "vagrant:NAME or vagrant:PATH is any Vagrant box, --kernel PATH another distribution's kernel"
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TARGETS)}; {other}"
     return ScenarioError(f"unknown target {text!r}", hint=hint)

@@ -85,7 +85,7 @@ def test_no_command_falls_over_a_damaged_run(
         out, err = capsys.readouterr()
         assert status in STATUSES[argv[0]] and "Traceback" not in err, (argv[0], done, status, err)
         if status == 2:
-            assert "mend: " in err, (argv[0], done, err)
+            assert "hint: " in err, (argv[0], done, err)
             assert str(run) in err or "manifest.json" in err or "cell" in err, (argv[0], done, err)
         if argv[0] == "verify" and status != 2:
             unnamed = [name for name in differing(whole, run) if not is_named(name, out)]

@@ -7,11 +7,15 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lab.core.errors import GuestLost
+from lab.core.plan import PlannedStep
+from lab.core.scenario import FileStep
+from lab.guest.channel import MAX_REQUEST_BYTES
 from lab.host.provision import channel as channel_module
 from lab.host.provision.channel import MAX_DEPTH, MAX_LINE_BYTES, AgentChannel, parse_message
 from lab.host.provision.machine import AgentError, Deadlines, Event
@@ -301,3 +305,22 @@ async def test_samples_of_any_shape_reach_the_evidence_not_a_traceback(value: An
 async def test_a_state_is_reached_only_when_the_guest_says_so(reached: Any) -> None:
     recording = await recorded(LyingMachine("apply", {"event": "step"}, {"reached": reached}))
     assert (recording.reached, recording.load) == (False, None)
+
+
+async def test_a_long_text_of_a_step_goes_in_parts() -> None:
+    sent: list[tuple[str, Mapping[str, Any]]] = []
+
+    class Listening(ReplayMachine):
+        async def call(self, operation: str, *, deadline_seconds: float, on_event: Any = None, **arguments: Any) -> Any:
+            sent.append((operation, arguments))
+            return await super().call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
+
+    text = "é\U0001f600" * 200_000
+    plan = recorded_plan(CELL)
+    plan = replace(plan, steps=(PlannedStep("state[0]", FileStep("/x", text)), *plan.steps))
+    await record(Listening(CELL), plan, Deadlines(), Recording(), lambda seen: None)
+    parts = [arguments for operation, arguments in sent if operation == "keep"]
+    assert "".join(part["text"] for part in parts) == text
+    assert all(part["key"] == "state[0]" and len(json.dumps(part)) < MAX_REQUEST_BYTES for part in parts)
+    (steps,) = (arguments["steps"] for operation, arguments in sent if operation == "apply")
+    assert steps[0] == {"key": "state[0]", "kind": "file", "path": "/x", "text": ""}

@@ -46,7 +46,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_done(
     for command in (("run", "pristine"), ("judge", tmp_path), ("replay", tmp_path)):
         status, out, err = lab(capsys, *command, option, tmp_path / "nowhere" / "file")
         assert (status, out) == (2, "")
-        assert f"{option} {tmp_path}/nowhere/file: cannot be written\n  mend: " in err
+        assert f"{option} {tmp_path}/nowhere/file: cannot be written\n  hint: " in err
     assert not (tmp_path / "cache").exists()
 
 
@@ -82,4 +82,4 @@ def test_the_key_of_an_image_changes_with_its_recipe(
 def test_what_is_no_image_has_no_key(capsys: pytest.CaptureFixture[str], target: str) -> None:
     status, out, err = lab(capsys, "image", "key", target)
     assert (status, out) == (2, "")
-    assert "mend: " in err
+    assert "hint: " in err

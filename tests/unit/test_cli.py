@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from lab.core.errors import GuestLost, LabError, ScenarioError
-from lab.host import cli, commands, ending, images
+from lab.host import cli, commands, ending, images, run
+from lab.host.arguments import command_line
 from lab.host.images import Image
 from lab.host.provision.qemu import QemuProvisioner
 from lab.host.provision.qemu_command import TCG
@@ -100,7 +101,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "timeouts without an end": (("run", "pristine", "--timeouts", "load=inf"), "--timeouts load=inf:", ""),
     "image of no target": (("image", "build", "debian99"), "unknown target 'debian99'", "did you mean debian"),
     "shell of several machines": (("shell", "nat-present"), "a shell needs one machine", "--set"),
-    "judge of nothing": (("judge", "/nonexistent"), "/nonexistent: there is no such run", "results/"),
+    "judge of nothing": (("judge", "/nonexistent"), "/nonexistent: there is no such run", "results/latest"),
 }
 
 
@@ -112,7 +113,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
     first, *more = err.splitlines()
     assert first.startswith("lab: ")
     assert words in err
-    assert mend in "\n".join(line for line in more if line.startswith("  mend: "))
+    assert mend in "\n".join(line for line in more if line.startswith("  hint: "))
     assert not (tmp_path / "cache").exists(), "nothing was started"
 
 
@@ -120,7 +121,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ((), "required: COMMAND"),
+        (("image",), "required: ACTION"),
         (("fly",), "invalid choice: 'fly'"),
         (("run",), "required: SCENARIO"),
         (("run", "pristine", "--provisioner", "cloud"), "--provisioner: invalid choice: 'cloud'"),
@@ -174,7 +175,7 @@ def test_without_qemu_nothing_runs(lab: Lab, tmp_path: Path) -> None:
         status, out, err = lab(*argv, *(["--output", str(tmp_path / "results")] if argv[0] == "run" else []))
         assert (status, out) == (2, "")
         assert err == (
-            "lab: qemu-system-x86_64 is not installed\n  mend: run scripts/setup, or install QEMU for x86_64\n"
+            "lab: qemu-system-x86_64 is not installed\n  hint: run scripts/setup, or install QEMU for x86_64\n"
         )
     assert not (tmp_path / "results").exists()
 
@@ -182,7 +183,7 @@ def test_without_qemu_nothing_runs(lab: Lab, tmp_path: Path) -> None:
 def test_the_doctor_says_so_too(lab: Lab) -> None:
     status, out, _ = lab("doctor")
     assert status == 2
-    assert "LACK  QEMU: qemu-system-x86_64 is not installed\n      mend: run scripts/setup" in out
+    assert "LACK  QEMU: qemu-system-x86_64 is not installed\n      hint: run scripts/setup" in out
 
 
 # -- listing and planning ---------------------------------------------------------------------------------------------
@@ -222,7 +223,9 @@ def test_lists_fit_a_terminal(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_dry_run_shows_every_step_and_qemus_command_line_without_an_image(
     lab: Lab, with_qemu: None, tmp_path: Path
 ) -> None:
-    status, out, err = lab("run", "nat-present", "pristine", "--target", "debian12", "--target", "forky", "--dry-run")
+    status, out, err = lab(
+        "run", "nat-present", "pristine", "--target", "debian12", "--target", "forky", "--dry-run", "-v"
+    )
     assert (status, err) == (0, "")
     lines = out.splitlines()
     cells = [line for line in lines if not line.startswith(" ")]
@@ -243,7 +246,7 @@ def test_a_dry_run_shows_every_step_and_qemus_command_line_without_an_image(
 
 def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
-        options = cli._run_options(cli._parser().parse_args(["run", "pristine", "--max", "5", *more]))
+        options = cli._run_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         provisioner = QemuProvisioner(QEMU, TCG, options.deadlines)
         manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
@@ -295,7 +298,7 @@ def test_what_was_judged_shows_how_full_the_table_was(lab: Lab, recorded_run: Pa
     place = header.index("entries over time")
     assert full[place:].startswith("▁")
     assert "█" in full[place:]
-    assert untracked[place:] == "?", "there was no table, which is not an empty one"
+    assert untracked[place:] == "-", "there was no table, which is not an empty one"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -332,14 +335,14 @@ def test_the_exit_status_of_what_is_judged(lab: Lab, recorded_run: Path) -> None
 def test_a_folder_that_is_no_run(lab: Lab, tmp_path: Path) -> None:
     status, _, err = lab("judge", str(tmp_path))
     assert status == 2
-    assert err.startswith(f"lab: {tmp_path}: is no run's folder (it has no cells/)\n  mend: ")
+    assert err.startswith(f"lab: {tmp_path}: is no run's folder (it has no cells/)\n  hint: ")
 
 
 def test_a_run_of_a_newer_lab(lab: Lab, recorded_run: Path) -> None:
     (recorded_run / "results.json").write_text('{"schema_version": 7}')
     status, _, err = lab("judge", str(recorded_run))
     assert status == 2
-    assert "results.json: schema_version is 7, this lab reads up to 1\n  mend: use the lab that wrote it" in err
+    assert "results.json: schema_version is 7, this lab reads up to 1\n  hint: use the lab that wrote it" in err
 
 
 # -- how much is told -------------------------------------------------------------------------------------------------
@@ -375,7 +378,7 @@ def test_how_much_of_a_build_is_told(
 def test_errors_are_told_however_quiet(lab: Lab) -> None:
     status, out, err = lab("run", "nat-presnt", "--quiet")
     assert (status, out) == (2, "")
-    assert err.startswith("lab: nat-presnt: no such scenario\n  mend: ")
+    assert err.startswith("lab: nat-presnt: no such scenario\n  hint: ")
 
 
 # -- how commands end -------------------------------------------------------------------------------------------------
@@ -392,31 +395,31 @@ def failing(error: BaseException) -> Callable[..., Any]:
     ("error", "status", "words"),
     [
         (KeyboardInterrupt(), 130, "interrupted: what had finished is kept"),
-        (ScenarioError("it is wrong", "right it"), 2, "lab: it is wrong\n  mend: right it\n"),
+        (ScenarioError("it is wrong", "right it"), 2, "lab: it is wrong\n  hint: right it\n"),
         (LabError("no hint"), 2, "lab: no hint\n"),
-        (ExceptionGroup("", [ExceptionGroup("", [GuestLost("deep", "dig")])]), 2, "lab: deep\n  mend: dig\n"),
-        (GuestLost("gone"), 2, f"lab: gone\n  mend: {ending._LOST_HINT}\n"),
-        (GuestLost("gone\x1b[2J\nand away", "x"), 2, "lab: gone [2J\nand away\n  mend: x\n"),
+        (ExceptionGroup("", [ExceptionGroup("", [GuestLost("deep", "dig")])]), 2, "lab: deep\n  hint: dig\n"),
+        (GuestLost("gone"), 2, f"lab: gone\n  hint: {ending._LOST_HINT}\n"),
+        (GuestLost("gone\x1b[2J\nand away", "x"), 2, "lab: gone [2J\nand away\n  hint: x\n"),
     ],
 )
 def test_how_a_command_ends(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
 ) -> None:
-    monkeypatch.setattr(cli, "judge_run", failing(error))
-    assert lab("judge", "x") == (status, "", words if words.endswith("\n") else words + "\n")
+    monkeypatch.setattr(run, "judge_run", failing(error))
+    assert lab("judge", ".") == (status, "", words if words.endswith("\n") else words + "\n")
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError(), ExceptionGroup("", [LabError("known"), ZeroDivisionError()])])
 def test_a_bug_is_shown_as_a_bug_and_never_as_a_finding(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, bug: Exception
 ) -> None:
-    monkeypatch.setattr(cli, "judge_run", failing(bug))
-    status, out, err = lab("judge", "x")
+    monkeypatch.setattr(run, "judge_run", failing(bug))
+    status, out, err = lab("judge", ".")
     assert (status, out) == (70, "")
     assert err.startswith("lab: a fault of the lab itself: ZeroDivisionError")
     assert "please report it" in err and "Traceback" not in err
     monkeypatch.setenv("LAB_TRACEBACK", "1")
-    assert "ZeroDivisionError" in lab("judge", "x")[2].partition("Traceback")[2] or isinstance(bug, ExceptionGroup)
+    assert "ZeroDivisionError" in lab("judge", ".")[2].partition("Traceback")[2] or isinstance(bug, ExceptionGroup)
 
 
 @pytest.mark.parametrize(
@@ -431,10 +434,10 @@ def test_a_bug_is_shown_as_a_bug_and_never_as_a_finding(
 def test_an_error_of_the_host_has_a_hint_and_status_2(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str, hint: str
 ) -> None:
-    monkeypatch.setattr(cli, "judge_run", failing(error))
-    status, out, err = lab("judge", "x")
+    monkeypatch.setattr(run, "judge_run", failing(error))
+    status, out, err = lab("judge", ".")
     assert (status, out) == (2, "")
-    assert words in err and hint in err.partition("mend: ")[2]
+    assert words in err and hint in err.partition("hint: ")[2]
 
 
 def test_an_output_that_nobody_reads_any_more(lab: Lab, recorded_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ def test_targets_are_matched_by_hand(capsys: pytest.CaptureFixture[str], write: 
     status, out, err = lab(capsys, folder, folder, "--match", "debian12=debian13")
     assert (status, out) == (2, "")
     assert err.startswith(
-        "lab: --match debian12=debian13: means no pair of targets\n  mend: --match TARGET=TARGET: BASE"
+        "lab: --match debian12=debian13: means no pair of targets\n  hint: --match TARGET=TARGET: BASE"
     )
 
 
@@ -209,7 +209,7 @@ def test_what_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path:
             status, out, err = lab(capsys, *order)
             assert (status, out) == (2, "")
             assert (f"{name}/manifest.json: cannot be read: " if name == "empty" else "there is no such run") in err
-            assert "  mend: " in err
+            assert "  hint: " in err
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_damaged_results_are_refused(
     status, out, err = lab(capsys, write("good", [cell()]), write("damaged", results))
     assert (status, out) == (2, "")
     assert words in err
-    assert "  mend: " in err
+    assert "  hint: " in err
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\udcff", "[" * 100_000])

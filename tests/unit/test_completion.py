@@ -17,6 +17,7 @@ from argcomplete.finders import CompletionFinder
 
 from lab.core.errors import PrerequisiteError
 from lab.host import boxes, cli, completion
+from lab.host.arguments import command_line
 from lab.host.boxes import BuiltBox
 from lab.host.targets import TARGETS
 from tests.unit.pseudo_terminal import converse
@@ -67,7 +68,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, place: Path) -> Ask:
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("_ARGCOMPLETE_SUPPRESS_SPACE", "1")
         monkeypatch.setenv("_ARGCOMPLETE_SHELL", "fish")
-        parser = cli._parser()
+        parser = command_line()
         completion._attach(parser)
         out = io.StringIO()
         with pytest.raises(Ended):
@@ -154,7 +155,7 @@ def test_every_option_with_a_value_is_either_known_or_a_file(place: Path) -> Non
     """A new option is completed by files, unless the table says better: it is looked at here."""
     files = {"kernel", "modules", "output", "junit", "ktap"}
     told = set(completion.COMPLETERS)
-    assert free_values(cli._parser()) <= files | told
+    assert free_values(command_line()) <= files | told
 
 
 def free_values(parser: argparse.ArgumentParser) -> set[str]:
@@ -215,7 +216,7 @@ def test_without_argcomplete_there_is_a_message(
 ) -> None:
     monkeypatch.setitem(sys.modules, "argcomplete.shell_integration", None)
     assert cli.main(["completion", "bash"]) == 2
-    assert capsys.readouterr().err.startswith("lab: lab completion needs argcomplete, which is not installed\n  mend: ")
+    assert capsys.readouterr().err.startswith("lab: lab completion needs argcomplete, which is not installed\n  hint: ")
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)

@@ -125,7 +125,7 @@ def test_the_report_has_a_mend_below_each_lack() -> None:
     assert text.splitlines() == [
         "ok    a: fine",
         "LACK  b: missing",
-        "      mend: apt-get install b",
+        "      hint: apt-get install b",
         "note  c: slow",
-        "      mend: be patient",
+        "      hint: be patient",
     ]

@@ -12,6 +12,7 @@ import pytest
 from lab.core.filling import cannot_fill
 from lab.core.scenario import parse_scenario
 from lab.host import cli
+from lab.host.arguments import command_line
 from lab.host.commands import PlannedRun, plan_run, too_small
 from lab.host.output import human_table
 from lab.host.run import judge_run
@@ -67,7 +68,7 @@ def test_it_is_said_before_the_run() -> None:
 
 
 def planned(connections: int) -> PlannedRun:
-    options = cli._parser().parse_args(["run", "nat-*", "--connections", str(connections)])
+    options = command_line().parse_args(["run", "nat-*", "--connections", str(connections)])
     return plan_run(cli._run_options(options))
 
 

@@ -268,3 +268,15 @@ def test_an_agent_without_a_channel_ends(
     monkeypatch.setattr(channel, "VIRTIO_PORTS", str(tmp_path))
     assert agent.main() == 1
     assert "no virtio-serial port" in capsys.readouterr().err
+
+
+def test_a_long_text_comes_in_parts(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    parts = ["first é\n" * 1000, "second\n" * 1000]
+    for part in parts:
+        assert host.call("keep", key="state[0]", text=part)[0]["ok"] is True
+    steps = [{"key": "state[0]", "kind": "file", "path": str(path), "text": ""}]
+    assert host.call("apply", steps=steps)[0]["result"] == {"reached": True}
+    assert path.read_text(encoding="utf-8") == "".join(parts)
+    assert host.call("apply", steps=steps)[0]["result"] == {"reached": True}
+    assert path.read_text() == "", "what was kept is used once"

@@ -10,6 +10,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from lab.host import cli, commands
+from lab.host.arguments import command_line
 from lab.host.images import Image
 from lab.host.machines import PreparedTarget, package_versions
 from lab.host.provision.qemu import QemuProvisioner
@@ -82,7 +83,7 @@ def test_the_command_does_not_tell_where_the_program_is(
 ) -> None:
     monkeypatch.chdir(project_root)
     monkeypatch.setattr(sys, "argv", [program, "run", "pristine", "--kernel", "/srv/own/vmlinuz"])
-    options = cli._run_options(cli._parser().parse_args(sys.argv[1:]))
+    options = cli._run_options(command_line().parse_args(sys.argv[1:]))
     qemu = QemuBinary("/usr/bin/qemu-system-x86_64", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
     provisioner = QemuProvisioner(qemu, TCG, options.deadlines)
     manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})

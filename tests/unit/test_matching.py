@@ -108,3 +108,14 @@ def test_no_target_is_in_two_pairs_unless_asked_for(base: list[str], new: list[s
     assert len(set(theirs)) == len(theirs)
     assert set(ours) <= set(base)
     assert set(theirs) <= set(new)
+
+
+def test_a_named_kernel_is_of_the_family_of_its_userspace() -> None:
+    assert [family(name) for name in ("debian12+mine", "debian12+kernel:/a+b", "debian12", "vagrant:/a+b.box")] == [
+        *("debian12", "debian12", "debian12"),
+        "vagrant:/a+b.box",
+    ]
+    assert match_targets(["debian12+a", "debian12+b"], ["debian12+b", "debian12+c"]) == (
+        TargetPair("debian12+b", "debian12+b"),
+        TargetPair("debian12+a", "debian12+c"),
+    )

@@ -102,7 +102,7 @@ def test_what_is_not_as_expected_is_told_with_its_reason() -> None:
 def test_holders_and_disagreements_are_told() -> None:
     text = human_table([cell(holders=[HOLDER], proofs={"disagreement": "the hooks say so"})])
     hidden = "no packet reaches it, and it holds conntrack all the same"
-    assert f"iptables-nft ip nat POSTROUTING: -A POSTROUTING -j MASQUERADE ({hidden}); remove it: " in text
+    assert f"iptables-nft ip nat POSTROUTING: -A POSTROUTING -j MASQUERADE ({hidden}); fix: " in text
     assert "iptables-nft -D 'a b'" in text
     assert "debian12: the hooks say so" in text
 
@@ -110,11 +110,11 @@ def test_holders_and_disagreements_are_told() -> None:
 def test_a_removal_that_is_not_to_be_done_as_it_stands_says_so() -> None:
     kept = {**HOLDER, "part_of_firewall": True}
     text = human_table([cell(holders=[kept])])
-    assert "remove it" not in text
+    assert "fix:" not in text
     assert "part of a firewall: removing it cuts replies to this host's own connections" in text
     by_handle = {**HOLDER, "backend": "nft", "remove": ["nft", *"delete rule inet t in handle 7".split()]}
     text = human_table([cell(holders=[by_handle])])
-    assert "remove it: nft delete rule inet t in handle 7" in text
+    assert "fix: nft delete rule inet t in handle 7" in text
     assert "the handle is this guest's: `nft -a list chain " in text
 
 
@@ -189,3 +189,26 @@ def test_the_markdown_table_has_the_same_cells() -> None:
         "6.1.0-50",
         "table-full",
     ]
+
+
+# -- what is not in every run -----------------------------------------------------------------------------------------
+
+
+def test_without_a_table_there_is_nothing_to_count() -> None:
+    untracked = cell(finding="untracked", expected="untracked", entries_peak=None, max=None, drops=None)
+    row = human_table([untracked], {untracked["cell"]: "?"}).splitlines()[1]
+    assert "no table" in row and "?" not in row
+
+
+def test_evictions_and_newcomers_have_columns_where_there_were_any() -> None:
+    flood = cell(cell="flood@x", early_drops=7, newcomers={"held": 5, "connections": 100, "failed": 0})
+    header, first, second = human_table([cell(early_drops=0), flood]).splitlines()
+    assert header.split()[-2:] == ["evicted", "newcomers"]
+    assert first.split()[-2:] == ["0", "-"] and second.split()[-2:] == ["7", "5/100"]
+    assert "100/300 sent" in second and " sent" not in first
+    assert "| evicted | newcomers |" in markdown_table([flood])
+
+
+def test_a_refused_state_is_explained_also_where_nothing_was_expected() -> None:
+    refused = cell(finding="state-refused", expected=None, as_expected=None, connections=None, reason="`nft` failed")
+    assert "  `nft` failed" in human_table([refused]).splitlines()

@@ -278,7 +278,7 @@ NEEDED: Mapping[str, tuple[Change, str, list[str]]] = {
     ),
     "a scenario that cannot be read": (
         put("scenario_files", "pristine", "text", to="version = 99"),
-        "scenario pristine: cannot be had: ",
+        "scenario pristine: unavailable: ",
         CELLS[1:],
     ),
     "a cell that the scenario does not give": (
@@ -540,7 +540,7 @@ def test_a_replay_is_a_run_that_says_whose_it_is_and_is_compared(
     edit(run / "manifest.json", put("tool_version", to="0.0.9"))
     status, out, err = lab_replay(capsys, run, "--output", tmp_path / "results", "--ktap", tmp_path / "ktap")
     assert status == 0, err
-    assert "not the same: conntrack-lab is 0.1.0, the run was made by 0.0.9" in err
+    assert "changed: conntrack-lab is 0.1.0, the run was made by 0.0.9" in err
     assert "\nsame: of 3 cells 0 changed, 3 did not\n" in out
     new = tmp_path / "results" / "latest"
     manifest = read(new / "manifest.json")
@@ -580,8 +580,8 @@ def test_nothing_is_started_where_something_is_needed(
     edit(run / "manifest.json", put("scenarios", "pristine", to="0" * 64))
     status, out, err = lab_replay(capsys, run, "--output", tmp_path / "results")
     assert (status, out) == (2, "")
-    assert err.startswith("cannot be had: scenario pristine: its stored text does not mean what was run\nlab: ")
-    assert "mend: --anyway" in err
+    assert err.startswith("unavailable: scenario pristine: its stored text does not mean what was run\nlab: ")
+    assert "hint: --anyway" in err
     assert not (tmp_path / "results").exists()
 
 

@@ -196,7 +196,7 @@ def test_the_state_as_commands_and_how_they_ended() -> None:
     assert (first.command, first.ended) == ("iptables -t nat -F", "exit status 0")
     assert first.output.endswith("\n... (3,000 characters)") and len(first.output) < 2100
     assert second.command == "modprobe 'a b'  # must fail"
-    assert (second.ended, second.output) == ("exit status 1, which was not wanted", "no")
+    assert (second.ended, second.output) == ("exit status 1, which was not expected", "no")
     assert [step.ended for step in rest] == ["not reached"] * 4
     assert [step.command.splitlines()[0] for step in rest] == [
         "sysctl -w net.ipv4.tcp_syncookies=0",
@@ -234,7 +234,7 @@ def test_markdown_has_the_matrix_and_the_reasons() -> None:
     cells = [result("pristine@debian11"), result("pristine@debian12", **DIFFERS, **holders), result(**UNCLEAR)]
     text = markdown(made(*cells), "made by a test")
     assert text.startswith(
-        "<!-- made by a test -->\n\n# run\n\n3 cells: 1 as expected, 1 not as expected, 1 inconclusive."
+        "<!-- made by a test -->\n\n# 3 cells, 2 kernels: 1 as expected, 1 not as expected, 1 inconclusive\n\nRun run."
     )
     assert "**The run did not end:**" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -276,4 +276,4 @@ def test_markdown_takes_no_markup(evil: str) -> None:
     )
     assert "<" not in outside
     assert not re.search(r"(?<!\\)[`\[]", outside)
-    assert [line for line in outside.splitlines() if line.startswith("# ")] == ["# run"]
+    assert [line for line in outside.splitlines() if line.startswith("# ")] == ["# 1 cell, 3 kernels: not as expected"]

@@ -233,7 +233,7 @@ def test_no_text_is_more_than_text(run: Path, tmp_path: Path) -> None:
     known = (
         "aria-label aria-labelledby charset class content d for href http-equiv id lang name rel role scope tabindex"
     )
-    known += " viewbox x y type autocomplete spellcheck hidden"
+    known += " open viewbox x y type autocomplete spellcheck hidden"
     assert {name for _, one in page.elements for name in one} <= set(known.split())
     links = [one["href"] or "" for one in page.all("a")]
     assert all(link.startswith(("#", "./")) for link in links)
@@ -374,7 +374,7 @@ def test_without_the_extra_everything_else_runs(run: Path, library: str) -> None
     )
     assert done.returncode == 2, done.stderr
     assert f"lab report needs {library}, which is not installed" in done.stderr
-    assert "mend: pip install 'conntrack-lab[report]'" in done.stderr
+    assert "hint: pip install 'conntrack-lab[report]'" in done.stderr
     assert not (run / "report.html").exists()
 
 

@@ -32,8 +32,9 @@ from lab.core.scenario import (
     parse_scenario,
     placeholder_values,
     scenario_digest,
-    substitute,
+    with_sources,
 )
+from lab.core.template import substitute, verbatim
 from lab.core.version import parse_version_spec
 from lab.host.scenario_files import find_scenarios, load_scenario, load_scenarios, scenario_directories, scenarios_in
 
@@ -171,7 +172,7 @@ BAD = {
         STATE + "file = { path = '/x', text = '', mode = 1 }",
         "state[0].file.mode",
         "unknown key",
-        "known are: path, text",
+        "known are: path, source, text",
     ),
     "unknown key that is no bare key": ('"a\\nb" = 1', '"a\\nb"', "unknown key", "known are"),
     "unknown timeout": (
@@ -362,19 +363,27 @@ BAD = {
         MATRIX + STATE + "run = ['{iptable}']",
         "state[0].run[0]",
         "names {iptable}, which no axis of [matrix] gives",
-        "known are {iptables}, {ip6tables}, {size}",
+        "did you mean 'iptables'?",
     ),
     "placeholder without a matrix": (
         STATE + "run = ['{iptables}']",
         "state[0].run[0]",
         "names {iptables}",
-        "{{ and }}",
+        "write {{iptables}}",
     ),
-    "lone brace": (STATE + "run = ['nft', 'add table x {']", "state[0].run[1]", "lone '{'", "{{ and }}"),
-    "placeholder in a path": (STATE + "file = { path = '/{x}', text = '' }", "state[0].file.path", "{x}", "{{ and }}"),
-    "placeholder in a text": (STATE + "file = { path = '/x', text = '}' }", "state[0].file.text", "'}'", "{{ and }}"),
-    "placeholder in a sysctl": (STATE + "sysctl = { 'net.x' = '{y}' }", 'state[0].sysctl."net.x"', "{y}", "{{ and }}"),
-    "placeholder in boot args": ("[machine]\nboot_args = ['{y}']", "machine.boot_args[0]", "{y}", "{{ and }}"),
+    "placeholder in a path": (STATE + "file = { path = '/{x}', text = '' }", "state[0].file.path", "{x}", "{{x}}"),
+    "placeholder in a text": (STATE + "file = { path = '/x', text = '{z}' }", "state[0].file.text", "{z}", "{{z}}"),
+    "text and source": (
+        STATE + "file = { path = '/x', text = '', source = './x' }",
+        "state[0].file.text",
+        "stands beside source",
+        "keep one",
+    ),
+    "source elsewhere": (STATE + "file = { path = '/x', source = '/y' }", "state[0].file.source", "/y", "beside"),
+    "source above": (STATE + "file = { path = '/x', source = '../x' }", "state[0].file.source", "../x", "beside"),
+    "no source": (STATE + "file = { path = '/x', source = '' }", "state[0].file.source", '""', "beside"),
+    "placeholder in a sysctl": (STATE + "sysctl = { 'net.x' = '{y}' }", 'state[0].sysctl."net.x"', "{y}", "{{y}}"),
+    "placeholder in boot args": ("[machine]\nboot_args = ['{y}']", "machine.boot_args[0]", "{y}", "{{y}}"),
     "empty axis": ("[matrix]\nsize = []", "matrix.size", "is an empty list", "give it values"),
     "value twice": ("[matrix]\nsize = [1, 2, 1]", "matrix.size[2]", "1 stands there twice", "remove one"),
     "value twice in other types": (
@@ -463,7 +472,7 @@ def test_a_flood_of_problems_is_cut() -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(HEAD + "".join(f"k{number} = 1\n" for number in range(1000)))
     assert len(str(caught.value).splitlines()) == 20
-    assert caught.value.hint == "each line ends with its mend; 980 more problems are not shown"
+    assert caught.value.hint == "each line ends with its hint; 980 more problems are not shown"
 
 
 @given(st.binary(max_size=300).map(lambda data: data.decode("latin-1")))
@@ -533,10 +542,34 @@ def test_each_placeholder_is_replaced_once(parts: list[str]) -> None:
     assert substitute("".join(parts), values) == "".join(meanings.get(part, part) for part in parts)
 
 
-@pytest.mark.parametrize("text", ["{", "}", "{a", "a}", "{}", "{ a }", "{{a}", "{a!r}", "{a.b}", "{a[0]}", "{a:>9}"])
-def test_what_is_no_placeholder(text: str) -> None:
-    with pytest.raises(ValueError):
-        substitute(text, {"a": "x"})
+PLAIN = ("{", "}", "{a", "a}", "{}", "{ a }", "{a!r}", "{a.b}", "{a[0]}", "{a:>9}", "{A}", "{22}")
+PASTED = (
+    "table ip x { chain y { type filter hook input priority 0; }}",
+    '{"nftables": [{"flush": {"ruleset": {}}}]}',
+    "add rule ip x y tcp dport {22, 80} accept",
+)
+ESCAPED = {
+    "{{a}": "{a}",
+    "table x {{ chain y {{ }}}}": "table x { chain y { }}",
+    "{{a}} {{": "{a} {",
+    "{ {{a}} {a} }}": "{ {a} 1 }}",
+}
+
+
+@pytest.mark.parametrize(("text", "means"), [*((text, text) for text in (*PLAIN, *PASTED)), *ESCAPED.items()])
+def test_braces_that_are_text(text: str, means: str) -> None:
+    assert substitute(text, {"a": "1"}) == means
+
+
+@pytest.mark.parametrize("name", ["b", "a-b", "a_b", "a1"])
+def test_what_looks_like_a_placeholder_must_be_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"names {{{name}}}, which no axis"):
+        substitute(f"x {{{name}}} y", {"a": "1"})
+
+
+@given(st.text())
+def test_a_verbatim_text_comes_back(text: str) -> None:
+    assert substitute(verbatim(text), {"a": "1"}) == text
 
 
 @given(st.text(string.printable, max_size=60))
@@ -772,3 +805,71 @@ def test_dots_in_texts_and_comments_part_no_key() -> None:
         f'[[state]]\nfile = {{ path = "/y", text = """{dots}\n"quoted" {dots}""" }}\n'
     )
     assert len(parse_scenario(text, "x.toml").state) == 2
+
+
+# -- files beside a scenario
+
+
+SOURCE = HEAD + STATE + 'file = { path = "/etc/nftables.conf", source = "./rules.nft" }'
+INLINE = STATE + 'file = { path = "/etc/nftables.conf", text = "table ip x {{\\n}}\\n" }'
+
+
+def beside(folder: Path, text: str, rules: str | bytes = "table ip x {\n}\n") -> Path:
+    (folder / "rules.nft").write_bytes(rules.encode() if isinstance(rules, str) else rules)
+    (folder / "x.toml").write_text(text)
+    return folder / "x.toml"
+
+
+def test_a_source_means_what_its_text_means(tmp_path: Path) -> None:
+    scenario = load_scenario(beside(tmp_path, SOURCE))
+    inline = parse_scenario(HEAD + INLINE, scenario.path)
+    assert scenario == inline
+    assert scenario_digest(scenario) == scenario_digest(inline)
+    other = load_scenario(beside(tmp_path, SOURCE, "table ip y {\n}\n"))
+    assert scenario_digest(other) != scenario_digest(scenario), "what is in the file is part of the digest"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+def test_a_stored_text_needs_no_file_beside_it(rules: str) -> None:
+    scenario = parse_scenario(SOURCE, "dir/x.toml", lambda source: rules)
+    stored = with_sources(SOURCE, scenario)
+    again = parse_scenario(stored, "x.toml")
+    assert (again.state, scenario_digest(again)) == (scenario.state, scenario_digest(scenario))
+    assert with_sources(stored, again) == stored
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [(b"\xff", "not UTF-8"), (b"a\0b", "NUL"), (b"x" * (16 * 2**20 + 1), "larger than 16384 KiB")],
+    ids=["bytes", "nul", "large"],
+)
+def test_sources_that_cannot_be_used(tmp_path: Path, rules: bytes, message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        load_scenario(beside(tmp_path, SOURCE, rules))
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(SOURCE)
+    with pytest.raises(ScenarioError, match=r"state\[0\]\.file\.source: .*rules.nft: cannot be read: No such file"):
+        load_scenario(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize("word", ["./rules.nft", "../rules.nft", "~/rules.nft", "rules.nft", "HOME/rules.nft"])
+def test_a_step_that_names_a_file_of_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    word = word.replace("HOME", str(tmp_path))
+    with pytest.raises(ScenarioError, match=r"state\[0\]\.run\[2\]: names .*a file of this host") as refused:
+        load_scenario(beside(tmp_path, f'{HEAD}{STATE}run = ["nft", "-f", "{word}"]'))
+    assert 'source = "./rules.nft"' in refused.value.hint
+
+
+@pytest.mark.parametrize("word", ["/etc/hosts", "other.nft", "add table ip x", "./a b", "1.5", "ip.x"])
+def test_words_that_are_no_files_of_this_host(tmp_path: Path, word: str) -> None:
+    load_scenario(beside(tmp_path, f'{HEAD}{STATE}run = ["nft", "-f", "{word}"]'))
+
+
+def test_a_file_that_a_step_writes_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "rules.nft"
+    text = f'{HEAD}{STATE}file = {{ path = "{path}", source = "rules.nft" }}\n{STATE}run = ["nft", "-f", "{path}"]'
+    load_scenario(beside(tmp_path, text))

@@ -111,3 +111,24 @@ def test_a_real_cell() -> None:
     assert len(table.message_seconds) == 10
     assert table.lines[0].top == table.lines[1].top == 100
     assert max(value or 0 for value in lines(connections)["stalled"]) == 200
+
+
+def test_the_seconds_in_which_things_happen_are_shown() -> None:
+    quiet = [sample(second / 2, entries=100, attempted=300, held=100) for second in range(2, 26)]
+    samples = [sample(0.0), sample(0.5, entries=60, attempted=200, held=60), *quiet]
+    at_end = {"held": 100, "stalled": 203, "failed": 0, "lost": 0}  # three more than the last sample knew of
+    table, connections = panels(samples, {**RESULT, "connections": at_end}, {**LOAD, "seconds": 13.0}, ())
+    assert table.seconds == connections.seconds == 1.25
+    assert table.title == "Entries against max, over time: 1.2 of 13.0 s, then nothing moves"
+    assert list(table.lines[0].points) == [(0.0, 0), (0.5, 60), (1.0, 100), (1.25, 100)]
+    assert connections.summary.startswith("Connections in 13.0 s: at last 100 held, 203 without")
+
+
+def test_what_moves_late_is_shown_whole() -> None:
+    quiet = [sample(second / 2, entries=100, attempted=300, held=100) for second in range(2, 26)]
+    end = sample(13.0, entries=40, attempted=300, held=100)
+    at_end = {"held": 100, "stalled": 200, "failed": 0, "lost": 0}
+    all_lost = {"held": 0, "stalled": 200, "failed": 0, "lost": 100}
+    for samples, counts in (([*quiet, end], at_end), (quiet, all_lost)):
+        found = panels([sample(0.0), *samples], {**RESULT, "connections": counts}, {**LOAD, "seconds": 13.0}, ())
+        assert found[0].seconds == 13.0

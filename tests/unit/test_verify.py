@@ -351,7 +351,7 @@ def test_the_command_tells_what_is_wrong_and_one_line_in_the_end(run: Path, caps
     assert first.startswith(f"DIFFERS  cells/{PRESENT}/kmsg.log: its SHA-256 is ")
     assert last.endswith("; 1 differs")
     assert cli.main(["verify", str(run.parent)]) == 2
-    assert "mend: " in capsys.readouterr().err
+    assert "hint: " in capsys.readouterr().err
 
 
 def test_names_of_files_are_made_safe_to_show(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.host import cli
+from lab.host.arguments import command_line
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -104,7 +104,7 @@ COMMANDS = list(lab_commands())
 def test_the_commands_are_those_of_the_lab() -> None:
     names = {argv[0] for _, argv in COMMANDS}
     assert {"run", "compare", "report", "verify", "image", "doctor"} <= names
-    parser = cli._parser()
+    parser = command_line()
     for name, argv in COMMANDS:
         assert parser.parse_args(argv), name
 

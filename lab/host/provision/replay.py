@@ -65,6 +65,7 @@ class ReplayMachine:
         self._answers: Mapping[str, Callable[[OnEvent], Mapping[str, Any]]] = {
             "hello": lambda on_event: self._recorded("machine"),
             "begin": lambda on_event: {},
+            "keep": lambda on_event: {},
             "apply": self._apply,
             "set": lambda on_event: self._recorded("settings"),
             "observe": self._observe,

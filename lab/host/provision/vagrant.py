@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.core.errors import GuestLost, LabError
 from lab.host.provision import libvirt
@@ -28,7 +28,6 @@ from lab.host.provision.vagrant_boxes import Box, added, remove_unused
 from lab.host.provision.vagrant_commands import (
     LOG,
     SHORT_SECONDS,
-    Commands,
     Folder,
     console_file,
     new_folder,
@@ -37,6 +36,9 @@ from lab.host.provision.vagrant_commands import (
     vagrant_version,
 )
 from lab.host.threads import in_thread, uncancelled
+
+if TYPE_CHECKING:
+    from lab.host.provision.vagrant_program import Commands
 
 _SNAPSHOT = "lab-ready"
 _SNAPSHOT_SECONDS = 300.0

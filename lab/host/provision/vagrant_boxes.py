@@ -9,11 +9,15 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.core.errors import LabError
 from lab.host.cache import Deadline, cache_root, make_folder
 from lab.host.provision.libvirt import remove_volumes, until_gone
-from lab.host.provision.vagrant_commands import SHORT_SECONDS, Commands, boxes_of_machines
+from lab.host.provision.vagrant_commands import SHORT_SECONDS, boxes_of_machines
+
+if TYPE_CHECKING:
+    from lab.host.provision.vagrant_program import Commands
 
 OWN_PREFIX = "conntrack-lab-"
 _ADD_SECONDS = 600.0
@@ -97,6 +101,8 @@ def _in_use(name: str, provider: str) -> Iterator[None]:
 
 
 def _commands(seconds: float, what: str, cancelled: threading.Event | None = None) -> Commands:
+    from lab.host.provision.vagrant_program import Commands
+
     return Commands(_folder(), {}, Deadline.after(seconds, what, cancelled), lambda line: None)
 
 

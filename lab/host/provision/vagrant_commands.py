@@ -13,54 +13,24 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
-
-import vagrant
+from typing import IO, TYPE_CHECKING, Any
 
 from lab.core.errors import PrerequisiteError
 from lab.host import programs
 from lab.host.cache import Deadline, cache_root, make_folder
 from lab.host.provision.machine import ConsoleLog
 
+if TYPE_CHECKING:
+    from lab.host.provision.vagrant_program import Commands
+
 LOG = "vagrant.log"
 SHORT_SECONDS = 60.0  # for what Vagrant only looks up; starting Ruby alone takes seconds
 _DESCRIPTION = "lab.json"
 LOCK = ".lock"
 _NOISE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|.*\r(?=.)")
-
-_Vagrant: Any = vagrant.Vagrant  # it has no types
-
-
-class Commands(_Vagrant):  # type: ignore[misc]
-    """python-vagrant, with what it lacks: a deadline for every call, its output kept, a failing exit that raises.
-
-    Its own calls wait for ever, and some of them swallow the exit status. A call raises LabError past its deadline and
-    PrerequisiteError, with the last lines, for a failing exit.
-    """
-
-    def __init__(self, root: Path, env: Mapping[str, str], deadline: Deadline, log: Callable[[str], None]) -> None:
-        super().__init__(root=str(root), env=dict(env))
-        self.deadline = deadline
-        self._log = log
-
-    def call(self, *arguments: str) -> None:
-        """`vagrant ARGUMENTS`, for what python-vagrant has no method for."""
-        self._run(arguments)
-
-    def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
-        self._run(args)
-
-    def _run_vagrant_command(self, args: Sequence[str | None]) -> str:
-        return "".join(f"{line}\n" for line in self._run(args))
-
-    def _run(self, args: Sequence[str | None]) -> list[str]:
-        argv = self._make_vagrant_command(args)
-        self._log(f"$ vagrant {' '.join(argv[1:])}")
-        environment = {**self.env, "VAGRANT_CWD": self.root, "VAGRANT_CHECKPOINT_DISABLE": "1"}
-        return programs.run_program(argv, self.deadline, on_line=self._log, environment=environment)
 
 
 @dataclass
@@ -102,6 +72,8 @@ class Folder:
 
     def commands(self, seconds: float, what: str, cancelled: threading.Event | None = None) -> Commands:
         """python-vagrant for this machine, for `seconds`."""
+        from lab.host.provision.vagrant_program import Commands
+
         return Commands(self.path, self.environment, Deadline.after(seconds, what, cancelled), self.note)
 
     def console_text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
@@ -69,9 +70,18 @@ def _is_report(path: Path) -> bool:
         return MADE_BY.encode() in file.read(_HEAD_BYTES)
 
 
+def _wall_seconds(stored: StoredRun) -> float | None:
+    """How long the run took; None where its manifest does not say."""
+    try:
+        started, ended = (datetime.fromisoformat(stored.manifest[name]) for name in ("started_at", "ended_at"))
+        return max(0.0, (ended - started).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _report(stored: StoredRun) -> Report:
     try:
-        return report(stored.name, stored.manifest, stored.cells, stored.summaries)
+        return report(stored.name, stored.manifest, stored.cells, stored.summaries, _wall_seconds(stored))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ScenarioError(
             f"{stored.folder}: a result or plan is damaged: {error!r}", hint=f"lab judge {stored.folder}"

@@ -12,6 +12,8 @@ document.addEventListener("toggle", (event) => {
   if (event.target.open && event.target.classList.contains("cell")) fill(event.target);
 }, true);
 
+document.querySelectorAll(".cell[open]").forEach(fill);
+
 const follow = () => {
   const target = document.getElementById(location.hash.slice(1));
   const cell = target && target.closest("details");
