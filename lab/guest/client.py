@@ -16,6 +16,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from lab.guest.files import close_all
 from lab.guest.pace import Pace
 from lab.guest.resends import Resends
 from lab.guest.sources import Source
@@ -164,13 +165,11 @@ class Client:
         """What makes a connection's socket, not blocking."""
         return _TCP_SOCKET
 
-    def _bind(self, sock: socket.SocketType) -> None:
+    def _bind(self, sock: socket.SocketType, sources: Iterator[Source]) -> None:
         """Give a connection the next source that is free; raises OSError. Somebody who listens on a port of every
         address has it of these, too.
         """
-        if self._sources is None:
-            return
-        for source in self._sources:
+        for source in sources:
             try:
                 sock.bind(source)
                 return
@@ -186,14 +185,15 @@ class Client:
         """
         first = self.attempted
         self.attempted += count
-        new_socket = self._new_socket
+        new_socket, bind, sources = self._new_socket, self._bind, self._sources
         fds: List[int] = []
         poll = select.poll()
         watch = poll.register
         for address in islice(self._addresses, count):
             try:
                 sock = new_socket()
-                self._bind(sock)
+                if sources is not None:
+                    bind(sock, sources)
             except OSError as error:
                 self._fail(first + len(fds), error.errno or 0)
                 fds.append(-1)
@@ -290,8 +290,7 @@ class Client:
         return [fd for fd, state in zip(self._fds, self._states) if state == HELD]
 
     def _close_stalled(self) -> None:
-        for fd, index in self._watched.items():
-            self._epoll.unregister(fd)
-            os.close(fd)
+        for index in self._watched.values():
             self._fds[index] = -1
+        close_all(self._watched)  # a descriptor leaves the epoll as it is closed (epoll(7))
         self._watched.clear()

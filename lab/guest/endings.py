@@ -5,7 +5,9 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from lab.guest import sampler as sampling
 from lab.guest.worker import TICK_SECONDS
 
-FULL_SECONDS = 1.0  # drops seen and the table full for this long: nothing more is to be learnt
+# Drops seen and the table full for this long, and connects that have sent their SYN again, which they do after a second
+# (TCP_TIMEOUT_INIT in include/net/tcp.h): nothing more is to be learnt.
+FULL_SECONDS = 0.8
 FULL_GAP_SECONDS = 0.25  # entries time out and are replaced: a table below its max for a moment only is still full
 QUIET_SECONDS = 5.0  # no connection moved and no drop rose for this long: what is pending has stalled
 SILENT_SECONDS = 9.0  # the same while nothing has been answered yet: the way may be slow, not closed

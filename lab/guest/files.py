@@ -5,7 +5,7 @@ Paths and texts are UTF-8 whatever the locale: a machine's first process has non
 
 import errno
 import os
-from typing import Optional, Tuple
+from typing import Iterable, Iterator, Optional, Sequence, Tuple
 
 MAX_TEXT_BYTES = 1024 * 1024
 PROC_SYS = "/proc/sys/"
@@ -56,3 +56,20 @@ def sysctl_path(name: str) -> str:
     """
     dots_separate = "." in name.split("/", 1)[0]
     return PROC_SYS + (name.translate({ord("."): "/", ord("/"): "."}) if dots_separate else name)
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors, those that follow each other at once."""
+    for first, end in _ranges(sorted(fds)):
+        os.closerange(first, end)
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[Tuple[int, int]]:
+    """Numbers in their order as ranges, each with its first and the one after its last; never an empty one, of which
+    os.closerange() of some releases takes a negative end for the highest number that there is.
+    """
+    start = 0
+    for index in range(1, len(numbers) + 1):
+        if index == len(numbers) or numbers[index] != numbers[index - 1] + 1:
+            yield numbers[start], numbers[index - 1] + 1
+            start = index

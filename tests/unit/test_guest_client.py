@@ -15,6 +15,7 @@ import pytest
 from lab.guest import client as client_module
 from lab.guest import states
 from lab.guest.client import Client
+from lab.guest.files import close_all
 from lab.guest.states import Target
 from lab.guest.worker import new_loop
 
@@ -245,3 +246,14 @@ def test_runs_are_bounded(
     client = make_client((HOST, 1, 10))
     client._states[:] = bytes([states.HELD, states.FAILED] * 5)
     assert states.runs(client._states) == [("held", 1), ("failed", 1), ("held", 1), ("cut", 7)]
+
+
+def test_descriptors_are_closed_and_no_other() -> None:
+    opened = [os.dup(0) for _ in range(6)]
+    kept = opened.pop(2)
+    close_all(opened)
+    close_all([])
+    os.close(kept)  # was still open
+    for fd in opened:
+        with pytest.raises(OSError):
+            os.fstat(fd)
