@@ -10,6 +10,7 @@ from lab.guest.worker import TICK_SECONDS
 FULL_SECONDS = 0.8
 FULL_GAP_SECONDS = 0.25  # entries time out and are replaced: a table below its max for a moment only is still full
 QUIET_SECONDS = 5.0  # no connection moved and no drop rose for this long: what is pending has stalled
+SLOWER = 1.5  # the next pause may be longer than the last
 SILENT_SECONDS = 9.0  # the same while nothing has been answered yet: the way may be slow, not closed
 
 
@@ -35,12 +36,13 @@ class Watch:
         self._full_at = 0.0
         self._moved_at = 0.0
         self._moved: Any = None
+        self._longest_pause = 0.0  # after which something moved all the same
         self._turns = 0
         self._turns_then = 0
 
     def restart(self, now: float) -> None:
         """Something new begins: what was quiet before says nothing."""
-        self._moved_at, self._turns, self._turns_then = now, 0, 0
+        self._moved_at, self._turns, self._turns_then, self._longest_pause = now, 0, 0, 0.0
 
     def note(self, now: float, sample: Dict[str, Any], progress: Any, turns: int) -> None:
         """Take a sample of the table into account, how far the connections are, and how many turns the slowest of the
@@ -56,6 +58,8 @@ class Watch:
             self._full_at = now
         self._turns = turns
         if (progress, drops) != self._moved:
+            if self._moved is not None and progress != self._moved[0]:
+                self._longest_pause = max(self._longest_pause, now - self._moved_at)
             self._moved, self._moved_at, self._turns_then = (progress, drops), now, turns
 
     def is_full(self) -> bool:
@@ -64,8 +68,10 @@ class Watch:
 
     def is_quiet(self, now: float, seconds: float = QUIET_SECONDS) -> bool:
         """Whether nothing moves any more, although it could. Processes that a busy host did not let run have seen the
-        time pass, but have done nothing in it: that is no quiet.
+        time pass, but have done nothing in it: that is no quiet. A way on which connections moved after a long pause is
+        slow, and may pause again for as long.
         """
+        seconds = max(seconds, SLOWER * self._longest_pause)
         turns = self._turns - self._turns_then
         return now - self._moved_at >= seconds and turns >= seconds / TICK_SECONDS / 4
 

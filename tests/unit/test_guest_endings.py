@@ -47,6 +47,18 @@ def test_any_movement_begins_the_quiet_anew(progress: str, drops: int) -> None:
     assert watch.is_quiet(2 * QUIET_SECONDS)
 
 
+def test_a_way_that_paused_may_pause_again_for_as_long() -> None:
+    watch = Watch()
+    watch.note(0.0, sample(0), "begun", 0)
+    watch.note(8.0, sample(0), "one more", TURNS)
+    for seconds, quiet in ((8.0 + QUIET_SECONDS, False), (8.0 + 1.4 * 8, False), (8.0 + 1.6 * 8, True)):
+        watch.note(seconds, sample(0), "one more", 10 * TURNS)
+        assert watch.is_quiet(seconds) is quiet
+    watch.restart(30.0)
+    watch.note(30.0 + QUIET_SECONDS, sample(0), "one more", 10 * TURNS)
+    assert watch.is_quiet(30.0 + QUIET_SECONDS)
+
+
 def test_a_new_wave_begins_the_quiet_anew() -> None:
     watch = Watch()
     watch.note(0.0, sample(0), "begun", 0)
