@@ -18,8 +18,19 @@ _SHORT_LIVED = ("churn", "half-open")
 
 
 def falsehoods(state: State, result: Json, witness: Seen) -> list[str]:
-    """Every claim of the result that is not true; empty where all are. A state that did not come about is one, too."""
-    return [*_of_the_state(state, witness), *_of_the_finding(state, result), *_of_the_numbers(state, result, witness)]
+    """Every claim of the result that is not true; empty where all are. A state that did not come about is one, too.
+
+    A witness that was not let run until the load was there can contradict nothing.
+    """
+    found = [*_of_the_finding(state, result)]
+    if _was_there(state, result, witness):
+        found += [*_of_the_state(state, witness), *_of_the_numbers(state, result, witness)]
+    return found
+
+
+def _was_there(state: State, result: Json, witness: Seen) -> bool:
+    held = (result["connections"] or {}).get("held") or 0
+    return state.load.get("kind", "hold") != "hold" or witness["established"] >= held * _SEEN_SHARE
 
 
 def largest_loss(result: Json) -> str | None:

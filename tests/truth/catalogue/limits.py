@@ -102,7 +102,7 @@ for n in range(20):
         "a rule without a counter drops 125; the message in the log, and the drops, are of before the load",
         "other-loss",
         steps=(*FULL_BEFORE, NAT, UNCOUNTED),
-        cause="unknown",
+        cause=("unknown", "a filter of ports"),
         not_words=("message was logged",),
     ),
     State(
@@ -132,7 +132,7 @@ for i in range(100):
   try: s.sendto(b'x', ('127.2.0.%d' % (i + 1), 9999))
   except OSError: pass"''')
 """,
-        cause="unknown",
+        cause=("unknown", "a filter of ports"),
         seen={"entries": (0, 0)},
     ),
     State(

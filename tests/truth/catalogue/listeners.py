@@ -23,7 +23,7 @@ STATES = (
         "other-loss",
         steps=(ACK_UNCOUNTED,),
         mislead=OVERFLOW,
-        cause="unknown",
+        cause=("unknown", "a filter of ports"),
         seen={"overflows": (1, 20000)},
     ),
     State(

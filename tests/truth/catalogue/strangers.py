@@ -112,7 +112,7 @@ time.sleep(30)
             "add rule ip t c tcp dport 7784 tcp flags & (syn|ack) == syn drop'",
         ),
         mislead="for n in range(8): datagrams(400, n * 400); time.sleep(.3)",
-        cause="unknown",
+        cause=("unknown", "a filter of ports"),
         seen={"entries": (0, 0), "drop": (100, 9000)},
         conntrack={"max": 100},
     ),

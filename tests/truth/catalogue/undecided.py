@@ -20,7 +20,7 @@ STATES = (
             "add rule ip t c tcp dport 7784 tcp flags & (syn|ack) == syn drop'",
         ),
         mislead=OTHERS_DROPPED.format(850),
-        cause="unknown",
+        cause=("unknown", "a filter of ports"),
         seen={"established": (875, 875), "drop": (100, 9000)},
     ),
     State(
