@@ -32,6 +32,7 @@ _IN_PROGRESS = (0, errno.EINPROGRESS)
 _BATCH = 512  # connects between two looks at the loop; in an emulated guest every change of process is dear
 _EVENTS_PER_POLL = 4096
 _WINDOW = 2048  # connects that may be unanswered at once, to begin with
+_MAX_CLOSED = 2048  # of stalled connections; an emulated machine takes 40 us for each
 _FDS_PER_LOOK = 1024  # of all at once the objects would take more memory than the connections
 
 
@@ -120,7 +121,8 @@ class Client:
         """The end's counts, which connections are in which state, and what the stalled ones waited for.
 
         No further connection is opened after this. Those that are held stay as they are; those that stalled are closed,
-        so that what they have sent is known, and no counter rises for them afterwards.
+        so that what they have sent is known, and no counter rises for them afterwards. Of many that takes too long: those
+        stay, too.
         """
         self._finished = True
         self._take_answers()
@@ -132,7 +134,8 @@ class Client:
             held_resent=self._resends.of_held(self._held_fds()),
             ports=by_port(self._targets, self._states),
         )
-        self._close_stalled()
+        if len(self._watched) <= _MAX_CLOSED:
+            self._close_stalled()
         return outcome
 
     def close(self) -> None:

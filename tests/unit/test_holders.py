@@ -371,3 +371,14 @@ def test_a_cut_text_is_refused_or_read_but_never_invents(folder: Path, data: st.
     assert {re.sub(r" \(unreachable\)$", "", shown(one)) for one in part} <= {
         re.sub(r" \(unreachable\)$", "", name) for name in whole
     }
+
+
+def test_a_tracker_that_is_built_in_holds_before_4_14_and_nothing_removes_it() -> None:
+    texts = {"modules": "ext4 1 0 - Live 0x0\n", "known_modules": "nf_conntrack\nnf_conntrack_ipv4\n"}
+    (one,) = holders.holders(Recorded((4, 9), **texts))
+    assert (one.rule, one.families, one.remove) == ("nf_conntrack_ipv4", ("ip",), ())
+    assert "built into the kernel" in one.advice
+    assert holders.holders(Recorded((4, 14), **texts)) == ()
+    assert holders.holders(Recorded((4, 9), known_modules="nf_conntrack_ipv4\n")) == (), "loaded or built in is not known"
+    loaded = {**texts, "modules": "nf_conntrack_ipv4 1 0 - Live 0x0\n"}
+    assert len(holders.holders(Recorded((4, 9), **loaded))) == 1

@@ -40,7 +40,7 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     ]
     loaded = None if recorded.modules is None else modules(recorded.modules)
     switch = switch_holders(recorded.kernel, loaded or ())
-    by_module = [*option_holders(recorded, loaded), *module_holders(recorded.kernel, loaded or ())]
+    by_module = [*option_holders(recorded, loaded), *module_holders(recorded, loaded or ())]
     chains = [holder for table in nft for holder in _nat_chain_holders(table)] if by_module else []
     return (*found, *others, *switch, *chains, *by_module)
 

@@ -27,6 +27,7 @@ class Recorded:
     modprobe_conf: str | None = None  # the *.conf of /etc/modprobe.d, one after the other
     kernel_command_line: str | None = None  # /proc/cmdline
     modules: str | None = None  # /proc/modules
+    known_modules: str | None = None  # names in /sys/module, those that are built in among them
     ip_vs: str | None = None  # /proc/net/ip_vs
     tc_filters: str | None = None  # `tc filter show` of each device, see lab.core.holders.without_hooks
     ovs_flows: str | None = None  # the flows in the kernel's datapaths of Open vSwitch

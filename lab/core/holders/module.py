@@ -16,6 +16,7 @@ from lab.core.holders.dependents import (
 )
 from lab.core.holders.model import KERNEL, OPENVSWITCH, Holder, Recorded
 
+_BUILT_IN: Final = "built into the kernel, where nothing unloads it: notrack keeps packets out"
 _TRUE: Final = frozenset({"", "1", "y", "Y", "on", "true"})  # kstrtobool(); a bool parameter without value is true
 
 
@@ -64,12 +65,17 @@ def _settings(shown: str, words: Iterable[str], name: str) -> Iterator[tuple[str
             yield shown, value.strip('"')
 
 
-def module_holders(kernel: tuple[int, ...], loaded: tuple[Module, ...]) -> Iterator[Holder]:
-    """Before 4.14: whatever loaded the l3 module, it holds the hooks until it is unloaded."""
-    if kernel >= ON_DEMAND_SINCE:
+def module_holders(recorded: Recorded, loaded: tuple[Module, ...]) -> Iterator[Holder]:
+    """Before 4.14: whatever loaded the l3 module, it holds the hooks until it is unloaded; built into the kernel it
+    holds them for ever, and has no line in /proc/modules.
+    """
+    if recorded.kernel >= ON_DEMAND_SINCE:
         return
-    for module in loaded:
-        if module.name in ALWAYS_ON_MODULES:
+    by_name = {module.name for module in loaded}
+    known = (recorded.known_modules or "").split() if recorded.modules is not None else []
+    built_in = [name for name in known if name not in by_name]
+    for name in (*(module.name for module in loaded), *built_in):
+        if name in ALWAYS_ON_MODULES:
             yield Holder(
                 kind="module",
                 backend=KERNEL,
@@ -78,11 +84,12 @@ def module_holders(kernel: tuple[int, ...], loaded: tuple[Module, ...]) -> Itera
                 chain="",
                 handle=None,
                 number=None,
-                rule=module.name,
-                depends_on=(module.name,),
+                rule=name,
+                depends_on=(name,),
                 reachable=None,
-                families=ALWAYS_ON_MODULES[module.name],
-                remove=_unload(loaded),
+                families=ALWAYS_ON_MODULES[name],
+                remove=_unload(loaded) if name in by_name else (),
+                advice="" if name in by_name else _BUILT_IN,
             )
 
 

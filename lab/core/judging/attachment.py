@@ -45,6 +45,7 @@ def recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
         modprobe_conf=None if conf is None else "".join(f"{line.partition(': ')[2]}\n" for line in conf.splitlines()),
         kernel_command_line=text("cmdline"),
         modules=text("modules"),
+        known_modules=text("sys_module"),
         ip_vs=text("ip_vs"),
         tc_filters=text("tc.filters"),
         ovs_flows=text("ovs.flows"),
