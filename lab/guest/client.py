@@ -121,8 +121,8 @@ class Client:
         """The end's counts, which connections are in which state, and what the stalled ones waited for.
 
         No further connection is opened after this. Those that are held stay as they are; those that stalled are closed,
-        so that what they have sent is known, and no counter rises for them afterwards. Of many that takes too long: those
-        stay, too.
+        so that what they have sent is known, and no counter rises for them afterwards. Of many that takes too long:
+        those stay, too.
         """
         self._finished = True
         self._take_answers()
