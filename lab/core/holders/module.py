@@ -3,6 +3,7 @@
 import heapq
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from lab.core.conntrack import Module, conntrack_module
@@ -17,6 +18,20 @@ from lab.core.holders.dependents import (
 from lab.core.holders.model import KERNEL, OPENVSWITCH, Holder, Recorded
 
 _BUILT_IN: Final = "built into the kernel, where nothing unloads it: notrack keeps packets out"
+_OF_KERNEL: Final = Holder(
+    kind="module",
+    backend=KERNEL,
+    family="",
+    table="",
+    chain="",
+    handle=None,
+    number=None,
+    rule="",
+    depends_on=(),
+    reachable=None,
+    families=(),
+    remove=(),
+)
 _TRUE: Final = frozenset({"", "1", "y", "Y", "on", "true"})  # kstrtobool(); a bool parameter without value is true
 
 
@@ -29,17 +44,11 @@ def option_holders(recorded: Recorded, loaded: tuple[Module, ...] | None) -> Ite
     # the order of libkmod: the command line first, then the files; the kernel lets the last one win
     settings = [*_command_line_settings(recorded.kernel_command_line), *_modprobe_settings(recorded.modprobe_conf)]
     if settings and settings[-1][1] in _TRUE:
-        yield Holder(
+        yield replace(
+            _OF_KERNEL,
             kind="option",
-            backend=KERNEL,
-            family="",
-            table="",
-            chain="",
-            handle=None,
-            number=None,
             rule=settings[-1][0],
             depends_on=("enable_hooks",),
-            reachable=None,
             families=HOOKED_FAMILIES["inet"],
             remove=_unload(loaded or ()),
         )
@@ -76,17 +85,11 @@ def module_holders(recorded: Recorded, loaded: tuple[Module, ...]) -> Iterator[H
     built_in = [name for name in known if name not in by_name]
     for name in (*(module.name for module in loaded), *built_in):
         if name in ALWAYS_ON_MODULES:
-            yield Holder(
+            yield replace(
+                _OF_KERNEL,
                 kind="module",
-                backend=KERNEL,
-                family="",
-                table="",
-                chain="",
-                handle=None,
-                number=None,
                 rule=name,
                 depends_on=(name,),
-                reachable=None,
                 families=ALWAYS_ON_MODULES[name],
                 remove=_unload(loaded) if name in by_name else (),
                 advice="" if name in by_name else _BUILT_IN,
@@ -102,17 +105,11 @@ def switch_holders(kernel: tuple[int, ...], loaded: tuple[Module, ...]) -> Itera
             # its datapaths and their ports count as uses, and belong to no module (ovs_vport_add())
             in_use = (module.use_count or 0) > len(module.users)
             remove = () if in_use else _unload(loaded, (module.name,))
-            yield Holder(
+            yield replace(
+                _OF_KERNEL,
                 kind="module",
-                backend=KERNEL,
-                family="",
-                table="",
-                chain="",
-                handle=None,
-                number=None,
                 rule=module.name,
                 depends_on=(module.name,),
-                reachable=None,
                 families=HOOKED_FAMILIES["inet"],
                 remove=remove,
                 advice="" if remove else "remove its bridges, then run modprobe -r openvswitch",
