@@ -66,11 +66,13 @@ class Watch:
         """Whether the table was full, and dropped, for long enough to be sure."""
         return self._full_since is not None and self._full_at - self._full_since >= FULL_SECONDS
 
-    def is_quiet(self, now: float, seconds: float = QUIET_SECONDS) -> bool:
+    def is_quiet(self, now: float, seconds: float = QUIET_SECONDS, progress: Any = None) -> bool:
         """Whether nothing moves any more, although it could. Processes that a busy host did not let run have seen the
         time pass, but have done nothing in it: that is no quiet. A way on which connections moved after a long pause is
-        slow, and may pause again for as long.
+        slow, and may pause again for as long. `progress` that was not noted yet is a movement, too.
         """
+        if progress is not None and self._moved is not None and progress != self._moved[0]:
+            return False
         seconds = max(seconds, SLOWER * self._longest_pause)
         turns = self._turns - self._turns_then
         return now - self._moved_at >= seconds and turns >= seconds / TICK_SECONDS / 4

@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from lab.guest import endings, kinds, protocol_counters, topology
 from lab.guest.bodies import CLIENT, SERVER, body
@@ -133,15 +133,18 @@ class Load:
         sample: Dict[str, Any] = dict(self._sampler.sample())
         self._count = sample["count"]
         now = time.monotonic()
-        progress = [_total(workers, _COUNTS) for workers in self._workers]
+        progress, open_now = self._movement()
         sample.update(progress[0], seconds=round(now - self._started, 4))
-        open_now = self._open()
         if self._keeps_open:
             sample["open"] = open_now
         for newcomers in progress[1:]:
             sample.update(newcomers_attempted=newcomers["attempted"], newcomers_held=newcomers["held"])
         self._watch.note(now, sample, (progress, open_now), self._turns())
         self._on_sample(sample)
+
+    def _movement(self) -> Tuple[List[Dict[str, int]], int]:
+        """How far the connections of each wave are, and how many are open."""
+        return [_total(workers, _COUNTS) for workers in self._workers], self._open()
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -178,7 +181,7 @@ class Load:
             progress=progress,
             open=self._open(),
             full=self._watch.is_full(),
-            quiet=self._watch.is_quiet(now, endings.patience(progress)),
+            quiet=self._watch.is_quiet(now, endings.patience(progress), self._movement()),
             late=now - self._started >= self._request.deadline_seconds,
             **_total(self._workers[self._begun - 1], ("pending", "resent")),
         )

@@ -59,6 +59,14 @@ def test_a_way_that_paused_may_pause_again_for_as_long() -> None:
     assert watch.is_quiet(30.0 + QUIET_SECONDS)
 
 
+def test_what_was_not_noted_yet_is_a_movement() -> None:
+    watch = Watch()
+    watch.note(0.0, sample(0), "begun", 0)
+    watch.note(QUIET_SECONDS, sample(0), "begun", TURNS)
+    assert watch.is_quiet(QUIET_SECONDS, progress="begun")
+    assert not watch.is_quiet(QUIET_SECONDS, progress="one more")
+
+
 def test_a_new_wave_begins_the_quiet_anew() -> None:
     watch = Watch()
     watch.note(0.0, sample(0), "begun", 0)
