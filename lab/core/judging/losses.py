@@ -13,7 +13,7 @@ from typing import Any
 
 from lab.core.conntrack import mib
 from lab.core.evidence import Evidence
-from lab.core.judging.measured import Measured
+from lab.core.judging.measured import Measured, errors_of
 from lab.core.judging.rule_counters import RuleRise, rule_rises
 from lab.core.judging.traffic import traffic_of
 
@@ -74,7 +74,7 @@ def losses(evidence: Evidence, measured: Measured) -> tuple[Loss, ...]:
     found: list[Loss] = []
     rules = rule_rises(evidence.before, evidence.after, traffic_of(load))
     rejects = next((rule for rule in rules if rule.verdict == "reject"), None)
-    for name, count in _side_errors(load, "clients").items():
+    for name, count in errors_of(load, "clients").items():
         if name not in _UNANSWERED_ERRORS:
             cause = CAUSES.get(name, name)
             by_rule = rejects is not None and cause in (REFUSED, "unreachable")
@@ -103,7 +103,7 @@ def _unaccepted(counts: Mapping[str, int]) -> int:
 def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise]) -> Iterator[Loss]:
     """Connects without an answer, and those that only the client believes in: who can have dropped their packets."""
     load, counts, late = evidence.load or {}, measured.connections or {}, measured.newcomers or {}
-    errors = _side_errors(load, "clients")
+    errors = errors_of(load, "clients")
     stalled = sum(_not_held(one) - one.get("failed", 0) - one.get("lost", 0) for one in (counts, late))
     waiting = stalled + sum(errors.get(name, 0) for name in _UNANSWERED_ERRORS)
     unaccepted = sum(_unaccepted(one) for one in (counts, late))
@@ -264,16 +264,8 @@ def _just_held(evidence: Evidence) -> int:
     return max(0, samples[-1].held - max(earlier, default=0))
 
 
-def _side_errors(load: Mapping[str, Any], side: str) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for one in load.get(side, []):
-        for name, count in one.get("errors", {}).items():
-            totals[name] = totals.get(name, 0) + count
-    return totals
-
-
 def _accept_errors(load: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    return ((CAUSES.get(name, name), count) for name, count in _side_errors(load, "servers").items())
+    return ((CAUSES.get(name, name), count) for name, count in errors_of(load, "servers").items())
 
 
 def _named(rule: RuleRise) -> str:

@@ -138,7 +138,7 @@ def measure(evidence: Evidence) -> Measured:
         absent=_is_absent(evidence),
         max_changed=different if len(different) > 1 else (),
         ended=load.get("ended"),
-        errors=_errors(load),
+        errors=errors_of(load, "clients", "servers"),
         open_peak=load.get("open_peak"),
         newcomers=load.get("newcomers"),
         attribution=attribute(load),
@@ -158,10 +158,11 @@ def _fullness(sample: Sample) -> float:
     return sample.entries / sample.table_max if sample.table_max else 0.0
 
 
-def _errors(load: Mapping[str, Any]) -> dict[str, int]:
+def errors_of(load: Mapping[str, Any], *sides: str) -> dict[str, int]:
+    """How often each errno came at these sides of a load, `clients` and `servers`, by its name."""
     totals: dict[str, int] = {}
-    for side in (*load.get("clients", []), *load.get("servers", [])):
-        for name, count in side.get("errors", {}).items():
+    for one in (one for side in sides for one in load.get(side, [])):
+        for name, count in one.get("errors", {}).items():
             totals[name] = totals.get(name, 0) + count
     return totals
 
