@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.errors import ScenarioError
-from lab.core.plan import MAX_REPEAT, Cell, Overrides, variants
+from lab.core.plan.cells import MAX_REPEAT, Cell, variants
+from lab.core.plan.plan import Overrides
 from lab.core.scenario import Scenario
 
 Json = Mapping[str, Any]
