@@ -13,11 +13,11 @@ from typing import Any
 from lab.core.evidence import Evidence
 from lab.core.holders import Holder
 from lab.core.judging.attachment import (
-    LOAD_FAMILY,
     WITHOUT_HOOKS,
     found_holders,
     has_notrack,
     hooks_attached,
+    load_family,
     load_held,
     passed_by,
     recorded,
@@ -25,7 +25,7 @@ from lab.core.judging.attachment import (
 )
 from lab.core.judging.finding import Finding
 
-__all__ = ["LOAD_FAMILY", "Proofs", "prove", "recorded"]
+__all__ = ["Proofs", "prove", "recorded"]
 
 _BEHAVIOUR: Mapping[str, bool] = {"untracked": False, "tracked": True, "table-full": True, "evicted": True}
 
@@ -64,14 +64,15 @@ class Proofs:
 def prove(evidence: Evidence, finding: Finding) -> Proofs:
     """The proofs of a cell. A recorded text that cannot be read is a proof that cannot say."""
     snapshot = evidence.after or evidence.before
-    listed = hooks_attached(snapshot)
+    family = load_family(evidence)
+    listed = hooks_attached(snapshot, family)
     found = found_holders(evidence, snapshot)
     unseen = unseen_texts(snapshot)
-    held = None if found is None else load_held(found, unseen)
+    held = None if found is None else load_held(found, unseen, family)
     behaviour = _BEHAVIOUR.get(finding.name)
     notrack = has_notrack(snapshot)
     # two are no contradiction: attached, and passed by (notrack, a bridge); not attached, and tracked without hooks
-    compared = None if behaviour is False and (notrack or passed_by(snapshot)) else behaviour
+    compared = None if behaviour is False and (notrack or passed_by(snapshot, family)) else behaviour
     without_hooks = bool(unseen & WITHOUT_HOOKS) or any(not one.hooks for one in found or ())
     seen = None if listed is False and without_hooks else listed
     return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(seen, held, compared))

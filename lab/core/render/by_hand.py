@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from lab.core.plan import CellPlan, RemoveStep, open_at_once
 from lab.core.scenario import FileStep, LoadSpec, RunStep, Step, SysctlStep, UnloadStep
 
-ROUTED = "netns"
+ROUTED = "forward"
 
 _PORT = 7777
 _TIMES_MAX = 4  # so many connections for each entry that the table can hold show what it does with the rest
@@ -146,7 +146,7 @@ def settings(plan: CellPlan) -> str:
 
 def topology(plan: CellPlan) -> str:
     """The commands that make the machine a router between two namespaces; empty where all is on loopback."""
-    return _ROUTER if plan.machine.topology == ROUTED else ""
+    return _ROUTER if plan.machine.path == ROUTED else ""
 
 
 def connections(plan: CellPlan) -> int:
@@ -157,7 +157,7 @@ def connections(plan: CellPlan) -> int:
 
 def load_script(plan: CellPlan) -> str:
     """The load in small, as a Python script that prints the counters before and after it."""
-    routed = plan.machine.topology == ROUTED
+    routed = plan.machine.path == ROUTED
     count = connections(plan)
     files = 2 * (count if plan.load.kind == "hold" else _at_once(plan.load, count)) + _SPARE_FILES
     limit = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))" if files > _USUAL_FILES else ""

@@ -118,7 +118,7 @@ def _machine(plans: Mapping[Variant, CellPlan]) -> list[str]:
         if text:
             lines.append(f"- Kernel command line{f', {name}' if name else ''}: {code(text)}.")
     lines.append(f"- Table: {_table(plan)}.")
-    lines.append(f"- Load: {_load(plan.load, plan.machine.topology == by_hand.ROUTED)}.")
+    lines.append(f"- Load: {_load(plan.load, plan.machine.path == by_hand.ROUTED)}.")
     return ["## Machine, table, load", "\n".join(lines)]
 
 
@@ -220,7 +220,7 @@ def _advice(plans: Mapping[Variant, CellPlan]) -> list[str]:
     ]
     if any(one.machine.boot_args for one in plans.values()):
         lines.append("Boot it with the kernel command line above.")
-    if plan.machine.topology == by_hand.ROUTED:
+    if plan.machine.path == by_hand.ROUTED:
         lines.append("If it has an `eth0`, give the link to the server another name, in the state too.")
         lines.append("Up to 4.13, and with `enable_hooks=1`, both namespaces track as well, each in its own table.")
     small = by_hand.connections(plan)

@@ -14,6 +14,7 @@ from lab.core.facts import parse_facts
 from lab.core.kernel.conntrack import stat_totals
 from lab.core.kernel.kmsg import LOAD_BEGINS, LOAD_ENDS
 from lab.core.plan import CellPlan, describe_outcome, step_request
+from lab.core.scenario import DEFAULT_PATH
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.machine import Deadlines, Event, Machine
@@ -142,18 +143,21 @@ async def reach_state(
             return
         marker = f"conntrack-lab: {plan.cell} begins"
         await machine.call("begin", deadline_seconds=deadlines.state, marker=marker)
-        if plan.machine.topology is not None:
-            recording.topology = await machine.call(
-                "topology", deadline_seconds=deadlines.state, name=plan.machine.topology
-            )
+        if plan.machine.path is not None or plan.load.family is not None:
+            recording.topology = await machine.call("path", deadline_seconds=deadlines.state, **_path(plan))
         steps = await _send_texts(machine, [step_request(one) for one in plan.steps], deadlines.state)
         outcome = await machine.call("apply", deadline_seconds=deadlines.state, steps=steps, on_event=on_step)
         recording.reached = outcome.get("reached") is True
         if recording.reached and recording.topology is not None:
-            ends = await machine.call("untrack_ends", deadline_seconds=deadlines.state, name=plan.machine.topology)
+            touched = list(plan.touched_ends)
+            ends = await machine.call("untrack_ends", deadline_seconds=deadlines.state, **_path(plan), touched=touched)
             recording.topology = {**recording.topology, "untracked_ends": ends}
         if recording.reached:
             recording.settings = await machine.call("set", deadline_seconds=deadlines.state, values=request["settings"])
+
+
+def _path(plan: CellPlan) -> dict[str, Any]:
+    return {"name": plan.machine.path or DEFAULT_PATH, "families": list(plan.families)}
 
 
 async def _send_texts(machine: Machine, steps: Sequence[Mapping[str, Any]], seconds: float) -> list[Mapping[str, Any]]:
@@ -207,7 +211,8 @@ async def _load(
             deadline_seconds=deadlines.load + GUEST_SPARE_SECONDS,
             load_seconds=deadlines.load,
             on_event=on_sample,
-            topology=request["machine"]["topology"],
+            path=request["machine"]["path"],
+            during=request.get("during", []),
             marks=[LOAD_BEGINS, LOAD_ENDS],
             **request["load"],
         )
