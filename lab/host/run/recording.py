@@ -16,7 +16,8 @@ from lab.core.kernel.kmsg import LOAD_BEGINS, LOAD_ENDS
 from lab.core.plan import CellPlan, describe_outcome, step_request
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
-from lab.host.machines.machine import Deadlines, Event, Machine
+from lab.host.machines.machine import Event, Machine
+from lab.host.options import Deadlines
 
 MAX_SAMPLES = 100_000
 # in characters: of JSON in ASCII, where one takes up to 12 bytes, the agent takes requests of 4 MiB

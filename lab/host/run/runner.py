@@ -22,7 +22,8 @@ from lab.core.scenario.expectation import Expectation, expected_for
 from lab.core.scenario.filling import NEEDS_FULL, planned_cannot_fill
 from lab.core.text import plural
 from lab.host.failures import first_error, host_failed
-from lab.host.machines.machine import Deadlines, Machine, MachineSpec, Provisioner, Unsuitable
+from lab.host.machines.machine import Machine, MachineSpec, Provisioner, Unsuitable
+from lab.host.options import Deadlines
 from lab.host.results import apart, store
 from lab.host.results.judging import Read, judged_apart
 from lab.host.results.plain_files import Damaged, is_folder, read_text, write_aside
@@ -51,7 +52,7 @@ class Job:
 class Runner:
     """Runs jobs and stores their results; `on_progress` and `on_result` are for people."""
 
-    provisioner: Provisioner
+    provisioner: Provisioner[Any]  # of machines as the jobs ask for
     run: store.RunFolder
     deadlines: Deadlines
     on_progress: Callable[[CellPlan, Progress], None]

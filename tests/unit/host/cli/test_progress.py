@@ -16,8 +16,8 @@ import pytest
 from lab.core.plan import CellPlan, describe_outcome
 from lab.host.cli import progress
 from lab.host.cli.progress import Loudness, Reporter, describe, wants_rows
-from lab.host.machines.machine import Deadlines
 from lab.host.machines.playback import ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
