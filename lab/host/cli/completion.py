@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
+from lab.host.cli.parsing import command
 from lab.host.machines.targets import HOST, TARGETS
 
 SHELLS = ("bash", "zsh", "fish")
@@ -32,6 +33,18 @@ Completer = Callable[..., Words]
 def asked() -> bool:
     """Whether a shell started this program to ask what may follow."""
     return _ASKED in os.environ
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to `lab`'s."""
+    example = "lab completion fish | source (in bash and zsh: source <(lab completion bash))"
+    parser = command(commands, "completion", _completion, "print the completion code of a shell", example)
+    parser.add_argument("shell", choices=SHELLS)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    print(shell_code(options.shell), end="")
+    return 0
 
 
 def answer(parser: argparse.ArgumentParser) -> NoReturn:

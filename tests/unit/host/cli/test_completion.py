@@ -18,7 +18,7 @@ from argcomplete.finders import CompletionFinder
 from lab.core.errors import PrerequisiteError
 from lab.host.cli import completion
 from lab.host.cli import main as cli
-from lab.host.cli.arguments import command_line
+from lab.host.cli.main import command_line
 from lab.host.images import boxes
 from lab.host.images.boxes import BuiltBox
 from lab.host.machines.targets import TARGETS
