@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.core.errors import LabError
-from lab.host import images, programs
+from lab.host import images, kernels, programs
 from lab.host.cache import cache_root
 from lab.host.images import mirror
 from lab.host.images.targets import TARGETS
@@ -56,7 +56,11 @@ async def check_host(say: Say, again: bool) -> list[Check]:
 def check_without_guest() -> tuple[list[Check], QemuBinary | None]:
     """Everything but KVM, which only a guest can prove; and the QEMU that was found."""
     qemu, qemu_check = _qemu()
-    checks = [qemu_check, _programs(), _mirror(), _space(), _memory(), _processors()]
+    needed = (
+        _programs("building images", images.PROGRAMS),
+        _programs("other kernels", kernels.PROGRAMS, required=False),
+    )
+    checks = [qemu_check, *needed, _mirror(), _space(), _memory(), _processors()]
     return checks, qemu
 
 
@@ -77,12 +81,13 @@ def _qemu() -> tuple[QemuBinary | None, Check]:
     return qemu, Check("QEMU", True, f"{qemu.version} at {qemu.path}")
 
 
-def _programs() -> Check:
+def _programs(purpose: str, needed: Sequence[programs.Program], required: bool = True) -> Check:
+    name = f"programs for {purpose}"
     try:
-        programs.require_programs(images.PROGRAMS)
+        programs.require_programs(needed)
     except LabError as error:
-        return Check("programs for building images", False, str(error), error.hint)
-    return Check("programs for building images", True, "all there")
+        return Check(name, False, str(error), error.hint, required)
+    return Check(name, True, "all there", required=required)
 
 
 def _mirror() -> Check:
