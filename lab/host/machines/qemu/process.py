@@ -78,9 +78,9 @@ class QemuProcess:
         if fatal:
             parts.append(f"its kernel said: {fatal[0]}")
         console = last_lines(self.console())
-        told = type(lost)("; ".join(parts) + (f"; last on the console:\n{console}" if console else ""))
-        told.console = self.console()
-        return told
+        with_console = type(lost)("; ".join(parts) + (f"; last on the console:\n{console}" if console else ""))
+        with_console.console = self.console()
+        return with_console
 
     def _feed_stderr(self, data: bytes) -> None:
         self._stderr += data[: _MAX_STDERR_BYTES - len(self._stderr)]
