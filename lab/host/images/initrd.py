@@ -144,7 +144,7 @@ def module_name(file: str) -> str:
 
 
 def load_order(modules: Sequence[str], dependencies: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The files to load for the modules `wanted`, each after what it needs; modules without a file are left out."""
+    """The files to load for these modules, each after what it needs; modules without a file are left out."""
     file_of = {module_name(file): file for file in dependencies}
     order: dict[str, None] = {}
     for driver in filter(file_of.get, modules):

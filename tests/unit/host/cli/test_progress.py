@@ -158,7 +158,7 @@ def test_without_rich_a_terminal_has_plain_lines(
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.delitem(sys.modules, "lab.host.cli.live", raising=False)
     reporter = report(1)
-    assert not reporter.live
+    assert reporter._rows is None
     tell(reporter, plan)
     assert_plain(terminal)
 
