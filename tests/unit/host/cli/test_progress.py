@@ -16,8 +16,8 @@ import pytest
 from lab.core.plan import CellPlan, describe_outcome
 from lab.host.cli import progress
 from lab.host.cli.progress import Loudness, Reporter, describe, wants_rows
-from lab.host.machines.machine import Deadlines
 from lab.host.machines.playback import ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
@@ -158,7 +158,7 @@ def test_without_rich_a_terminal_has_plain_lines(
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.delitem(sys.modules, "lab.host.cli.live", raising=False)
     reporter = report(1)
-    assert not reporter.live
+    assert reporter._rows is None
     tell(reporter, plan)
     assert_plain(terminal)
 
@@ -455,3 +455,20 @@ def test_a_run_that_is_interrupted_gives_the_cursor_back(
         reporter.close()
     assert terminal.screen() == []
     assert not terminal.cursor_is_hidden
+
+
+@pytest.mark.parametrize(
+    ("cells", "room", "shown"),
+    [
+        (["nat-present,iptables=nft@debian12"], 33, ["nat-present,iptables=nft@debian12"]),
+        (["nat-present,iptables=nft@debian12"], 32, ["nat-present,nft@debian12"]),
+        (["nat-present,iptables=nft@debian12-r2", "pristine@debian12-r10"], 20, ["nat-present,nft-r2", "pristine-r10"]),
+        (["a,iptables=nft@debian12", "b@debian13"], 5, ["a,nft@debian12", "b@debian13"]),
+        (["a,iptables=nft,match=state@debian12+kernel=x"], 11, ["a,nft,state"]),
+    ],
+)
+def test_what_tells_cells_apart_is_shown_longest(cells: list[str], room: int, shown: list[str]) -> None:
+    pytest.importorskip("rich")
+    from lab.host.cli.live import names_within
+
+    assert list(names_within(cells, room)) == shown

@@ -1,0 +1,69 @@
+"""`lab run`: cells in throwaway machines, and what each found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.host.cli.console import loudness, say, wait_for
+from lab.host.cli.parsing import PROVISIONERS, add_output, command
+from lab.host.cli.results import ci_files, show_results
+from lab.host.options import RunOptions, add_options, read_options
+from lab.host.publish import github
+
+if TYPE_CHECKING:
+    from lab.host.run.planned import PlannedRun
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to `lab`'s."""
+    example = "lab run nat-flushed --target 'debian1?' --repeat 3 --junit out.xml"
+    parser = command(commands, "run", _run, "run cells and say what each found", example)
+    groups = add_options(parser, provisioner={"choices": PROVISIONERS})
+    help_of_dry_run = "print every step, run nothing; -v: QEMU's lines too"
+    groups["what to run"].add_argument("--dry-run", action="store_true", help=help_of_dry_run)
+    add_output(groups["output"])
+
+
+def _run(options: argparse.Namespace) -> int:
+    from lab.core.result import exit_status
+    from lab.host.run.planned import plan_run
+
+    asked = read_options(options, sys.argv)
+    planned = plan_run(asked)
+    if options.dry_run:
+        for line in planned.describe(asked, options.verbose):
+            print(github.printed(line))
+        return 0
+    files = ci_files(options)
+    files.check()
+    run, cells = run_planned(planned, asked, options)
+    show_results(cells, run, options.format, files)
+    return exit_status(cells)
+
+
+def run_planned(
+    planned: PlannedRun, asked: RunOptions, options: argparse.Namespace
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Run cells with progress on stderr; the run's folder and the results."""
+    from lab.host.cli.progress import Reporter
+    from lab.host.results.store import stored_seconds
+    from lab.host.run.commands import Services, run_cells
+    from lab.host.run.planned import too_small
+    from lab.host.run.runner import KEPT_MACHINE
+
+    for line in too_small(planned):
+        say(line)
+    expected = stored_seconds(asked.output / "latest", [plan.cell for plan in planned.plans])
+    reporter = Reporter(github.stream(sys.stderr), len(planned.plans), loudness=loudness(options), expected=expected)
+    services = Services(reporter.say, reporter.progress, reporter.result, reporter.detail)
+    try:
+        run, cells = wait_for(run_cells(planned, asked, services))
+    finally:
+        reporter.close()
+    reporter.say(f"results: {run}")
+    for kept in sorted(run.glob(f"cells/*/{KEPT_MACHINE}")):
+        reporter.say(f"kept: lab shell --kept '{kept.parent}'")
+    return run, cells
