@@ -262,6 +262,7 @@ class Load:
             "kind": request.kind,
             "path": request.path,
             "family": request.family,
+            "answered": request.answered,
             "ended": self._ended,
             "started_monotonic_seconds": round(self._started, 6),
             "seconds": round(time.monotonic() - self._started, 4),

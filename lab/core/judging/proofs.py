@@ -23,6 +23,7 @@ from lab.core.judging.attachment import (
     recorded,
     unseen_texts,
 )
+from lab.core.judging.families import by_family
 from lab.core.judging.finding import Finding
 
 __all__ = ["Proofs", "prove", "recorded"]
@@ -63,6 +64,8 @@ class Proofs:
 
 def prove(evidence: Evidence, finding: Finding) -> Proofs:
     """The proofs of a cell. A recorded text that cannot be read is a proof that cannot say."""
+    if finding.family is not None:
+        evidence = by_family(evidence).get(finding.family, evidence)
     snapshot = evidence.after or evidence.before
     family = load_family(evidence)
     listed = hooks_attached(snapshot, family)

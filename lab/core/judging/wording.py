@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.judging.attribution import LoadEntries, tracked_ports
 from lab.core.judging.losses import Loss
-from lab.core.judging.measured import Measured, Memory, Moment
+from lab.core.judging.measured import ANSWERED, Measured, Memory, Moment
 
 _MAX_STRANGERS = 8
 _MAX_PORTS = 4
@@ -19,6 +19,7 @@ _DONE: Mapping[str, tuple[str, str]] = {
     "churn": ("connections", "opened and closed"),
     "half-open": ("SYNs", "sent"),
     "udp": ("datagrams", "sent"),
+    ANSWERED: ("questions", "answered"),
 }
 
 
@@ -28,6 +29,7 @@ def held(measured: Measured) -> str:
     what, done = _DONE.get(measured.kind, _DONE["hold"])
     parts = [f"{counts.get('held')} of {measured.wanted} {what} were {done}"]
     parts += [f"{counts[name]} {name}" for name in ("stalled", "failed", "lost", "untried") if counts.get(name)]
+    parts += [f"{measured.dead} open and dead"] if measured.dead else []
     if counts.get("accepted", 0) < counts.get("held", 0):
         parts.append(f"{counts['accepted']} accepted")
     return ", ".join(parts)
