@@ -96,6 +96,27 @@ def cell_result(
         "mitigation": mitigation.to_json() if mitigation is not None else None,
         "stages_seconds": dict(tries[-1].stages_seconds) if tries else {},
         "tries": [attempt.to_json() for attempt in tries],
+        **({"dead": measured.dead} if measured.dead is not None else {}),
+        **_families(finding, proofs),
+    }
+
+
+def _families(finding: Finding, proofs: Proofs | None) -> dict[str, Any]:
+    """What each family shows, where the load went over two."""
+    if not finding.families or proofs is None:
+        return {}
+    return {"families": {name: _family(part, proofs.families[name]) for name, part in finding.families.items()}}
+
+
+def _family(part: Finding, proofs: Proofs) -> dict[str, Any]:
+    counts = part.measured.connections
+    return {
+        "finding": part.name,
+        "reason": shortened(part.reason, _MOST_REASON),
+        "cause": part.cause,
+        "connections": dict(counts) if counts is not None else None,
+        "load_entries": _load_entries(part.measured),
+        "proofs": proofs.to_json(),
     }
 
 

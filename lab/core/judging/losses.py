@@ -109,7 +109,7 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
     unaccepted = sum(_unaccepted(one) for one in (counts, late))
     examined, resent, packets_each = _stalled(load)
     out_of = {cause: count for cause, count in _accept_errors(load) if count}
-    left = waiting + unaccepted + measured.dead
+    left = waiting + unaccepted + (measured.dead or 0)
     for cause, count in out_of.items():  # a listener that ran out of something accepts nothing any more
         if left:
             yield Loss(cause, left, f"an accept failed {count} times")

@@ -76,7 +76,7 @@ class Measured:
     attribution: LoadEntries | Unattributed = NO_ATTRIBUTION
     held_resent: int | None = None  # held connections whose first SYN was lost
     memory: Memory = NO_MEMORY
-    dead: int = 0  # connections that were open at the end and carried no byte any more
+    dead: int | None = None  # connections that were open at the end and carried no byte any more
     ends: tuple[EndMeasured, ...] = ()
 
     @property
@@ -155,8 +155,10 @@ def measure(evidence: Evidence) -> Measured:
     )
 
 
-def _dead(load: Mapping[str, Any]) -> int:
-    exchange = load.get("exchange") or {}
+def _dead(load: Mapping[str, Any]) -> int | None:
+    exchange = load.get("exchange")
+    if exchange is None:
+        return None
     return max(0, int(exchange.get("asked", 0)) - int(exchange.get("answered", 0)))
 
 

@@ -7,7 +7,7 @@ connections. Where they disagree, that is said, for it is either a gap in what t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.core.evidence import Evidence
@@ -41,6 +41,7 @@ class Proofs:
     held_by: tuple[Holder, ...] = ()
     notrack: bool = False  # rules keep some packets out: then nothing may be tracked although the hooks are attached
     disagreement: str | None = None
+    families: Mapping[str, Proofs] = field(default_factory=dict, hash=False)  # where the load went over two
 
     @property
     def holders_known(self) -> bool:
@@ -64,6 +65,7 @@ class Proofs:
 
 def prove(evidence: Evidence, finding: Finding) -> Proofs:
     """The proofs of a cell. A recorded text that cannot be read is a proof that cannot say."""
+    families = {name: prove(part, finding.families[name]) for name, part in _parts(evidence, finding).items()}
     if finding.family is not None:
         evidence = by_family(evidence).get(finding.family, evidence)
     snapshot = evidence.after or evidence.before
@@ -78,7 +80,12 @@ def prove(evidence: Evidence, finding: Finding) -> Proofs:
     compared = None if behaviour is False and (notrack or passed_by(snapshot, family)) else behaviour
     without_hooks = bool(unseen & WITHOUT_HOOKS) or any(not one.hooks for one in found or ())
     seen = None if listed is False and without_hooks else listed
-    return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(seen, held, compared))
+    disagreement = _disagreement(seen, held, compared)
+    return Proofs(listed, held, behaviour, found or (), notrack, disagreement, families)
+
+
+def _parts(evidence: Evidence, finding: Finding) -> Mapping[str, Evidence]:
+    return by_family(evidence) if finding.families else {}
 
 
 def _disagreement(listed: bool | None, held: bool | None, behaviour: bool | None) -> str | None:
