@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.errors import ScenarioError
-from lab.core.plan import Cell, variants
+from lab.core.plan.cells import Cell, variants
 from lab.core.scenario import Scenario
 
 Json = Mapping[str, Any]

@@ -278,7 +278,7 @@ def _expected(folder: Path, plan: Mapping[str, Any], facts: Facts) -> tuple[Expe
     """
     scenario = stored_scenario(folder)
     try:
-        expected = expected_for(scenario, plan["axes"], facts)
+        expected = expected_for(scenario.expectations, plan["axes"], facts)
     except ValueError:
         return None, None
     why = planned_cannot_fill(scenario, plan)
