@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lab.core.render.fitting import Section, fitted, utf8_bytes
 from lab.core.render.markdown import block, table_code
 from lab.core.render.test_cases import PASSED, Case, case
-from lab.core.result import mark
 from lab.core.text import printable
 
-Json = Mapping[str, Any]
+if TYPE_CHECKING:  # every command prints through here, and few of them read results
+    from lab.core.result import CellResult
 
 # a step's summary that is larger is refused as a whole
 MOST_SUMMARY_BYTES = 1024 * 1024
@@ -48,14 +48,14 @@ def harmless_json(text: str) -> str:
 
 def command(name: str, message: str, **properties: str) -> str:
     """A workflow command: one line, whatever is in its message and properties."""
-    told = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in properties.items())
-    return f"::{name}{f' {told}' if told else ''}::{_escaped(message, _DATA)}"
+    pairs = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in properties.items())
+    return f"::{name}{f' {pairs}' if pairs else ''}::{_escaped(message, _DATA)}"
 
 
-def workflow_commands(cells: Sequence[Json], folder: str = "") -> list[str]:
+def workflow_commands(cells: Sequence[CellResult], folder: str = "") -> list[str]:
     """An error for each finding that differs, a warning for each cell that is inconclusive.
 
-    At most MOST_ANNOTATIONS of each; where there are more, the last one says how many are not told.
+    At most MOST_ANNOTATIONS of each; where there are more, the last one says how many are left out.
     """
     cases = [case(cell, folder) for cell in cells]
     lines: list[str] = []
@@ -68,18 +68,18 @@ def workflow_commands(cells: Sequence[Json], folder: str = "") -> list[str]:
     return lines
 
 
-def run_summary(cells: Sequence[Json], folder: str, limit_bytes: int = MOST_SUMMARY_BYTES) -> str:
+def run_summary(cells: Sequence[CellResult], folder: str, limit_bytes: int = MOST_SUMMARY_BYTES) -> str:
     """A run as Markdown of at most `limit_bytes`: the counts, why what is not as expected is not, and every cell.
 
     What does not fit is counted. All words of guests and files are code in it: no markup, no link, no mention.
     """
     cases = [case(cell, folder) for cell in cells]
     counts = {outcome: sum(one.outcome == outcome for one in cases) for outcome in _NAMES}
-    told = ", ".join(f"{count} {_NAMES[outcome]}" for outcome, count in counts.items() if count)
+    outcomes = ", ".join(f"{count} {_NAMES[outcome]}" for outcome, count in counts.items() if count)
     unexpected = [one for outcome in _LEVELS for one in cases if one.outcome == outcome]
     rows = [_line(map(table_code, _row(cell, one))) for cell, one in zip(cells, cases, strict=True)]
     count = f"{len(cases)} cell{'s' if len(cases) != 1 else ''}"
-    head = f"### conntrack-lab: {count}, {told or 'none ended'}\n\nResults: {table_code(folder)}"
+    head = f"### conntrack-lab: {count}, {outcomes or 'none ended'}\n\nResults: {table_code(folder)}"
     table = f"{_line(_HEADER)}\n{_line(['---'] * len(_HEADER))}"
     folded = f"<details><summary>All cells ({len(cells)})</summary>\n\n{table}"
     sections = [
@@ -110,15 +110,15 @@ def _why(one: Case) -> str:
     return f"{head}, evidence in {table_code(one.evidence)}\n\n{block(text, 'text')}\n"
 
 
-def _row(cell: Json, one: Case) -> list[str]:
-    numbers = (cell.get("drops"), cell.get("entries_peak"), cell.get("max"))
+def _row(cell: CellResult, one: Case) -> list[str]:
+    numbers = (cell.drops, cell.entries_peak, cell.max)
     drops, peak, most = ("?" if number is None else str(number) for number in numbers)
     return [
-        mark(cell),
+        cell.mark,
         f"{one.name}@{one.target}",
-        str(cell.get("kernel_release") or "?"),
+        cell.kernel_release or "?",
         one.finding,
-        str(cell["expected"] or "-"),
+        cell.expected or "-",
         f"{peak}/{most}",
         drops,
         f"{one.seconds:.1f}",

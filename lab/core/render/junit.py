@@ -8,18 +8,17 @@ target, which names the scenario's file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 
 from lab.core.render.test_cases import PASSED, Case, RunFacts, case
+from lab.core.result import CellResult
 
-Json = Mapping[str, Any]
 _NO_FACTS = RunFacts()
 _ATTACHMENT = re.compile(r"\[(?=\[)")
 
 
-def junit(cells: Sequence[Json], name: str, facts: RunFacts = _NO_FACTS) -> str:
+def junit(cells: Sequence[CellResult], name: str, facts: RunFacts = _NO_FACTS) -> str:
     """JUnit XML: a finding that differs is a failure, an inconclusive one an error, and skipped is skipped.
 
     Each case's `system-out` says where its evidence lies.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lab.core.render.test_cases import Case, by_target
-
-Json = Mapping[str, Any]
+from lab.core.result import CellResult
 
 _VERSION = "KTAP version 1"
 _INDENT = "  "
@@ -23,7 +21,7 @@ _TOTALS = (
 )
 
 
-def ktap(cells: Sequence[Json], folder: str = "") -> str:
+def ktap(cells: Sequence[CellResult], folder: str = "") -> str:
     """A run as KTAP; `folder` is where its evidence lies.
 
     A finding that differs is `not ok`. An inconclusive one is `not ok` with the directive ERROR: what was to be tested

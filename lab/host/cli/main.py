@@ -20,6 +20,7 @@ from lab.host.cli.ending import EXIT_WRONG
 from lab.host.publish import github
 
 if TYPE_CHECKING:
+    from lab.core.result import CellResult
     from lab.host.cli.progress import Loudness
     from lab.host.machines.machine import Deadlines
     from lab.host.publish.ci import CiFiles
@@ -80,20 +81,18 @@ def _run(options: argparse.Namespace) -> int:
     return exit_status(cells)
 
 
-def _run_planned(
-    planned: PlannedRun, wanted: RunOptions, options: argparse.Namespace
-) -> tuple[Path, list[dict[str, Any]]]:
+def _run_planned(planned: PlannedRun, wanted: RunOptions, options: argparse.Namespace) -> tuple[Path, list[CellResult]]:
     """Run cells with progress on stderr; the run's folder and the results."""
     from dataclasses import replace
 
     from lab.host.cli.progress import Reporter
-    from lab.host.results.store import stored_seconds
+    from lab.host.results.layout import KEPT_MACHINE
+    from lab.host.results.stored_run import StoredRun
     from lab.host.run.commands import Services, run_cells, too_small
-    from lab.host.run.runner import KEPT_MACHINE
 
     for line in too_small(planned):
         _say(line)
-    expected = stored_seconds(wanted.output / "latest", [plan.cell for plan in planned.plans])
+    expected = StoredRun(wanted.output / "latest").seconds([plan.cell for plan in planned.plans])
     reporter = Reporter(github.stream(sys.stderr), len(planned.plans), loudness=_loudness(options), expected=expected)
     wanted = replace(wanted, detail=reporter.detail)
     services = Services(say=reporter.say, on_progress=reporter.progress, on_result=reporter.result)
@@ -107,7 +106,7 @@ def _run_planned(
     return run, cells
 
 
-def _tell(cells: list[dict[str, Any]], run: Path, form: str, files: CiFiles) -> None:
+def _tell(cells: list[CellResult], run: Path, form: str, files: CiFiles) -> None:
     """A run's results: to the files that CI reads, to stdout, and to GitHub where it runs this."""
     from lab.core.render.github import run_summary
 
@@ -126,7 +125,7 @@ def _ci_files(options: argparse.Namespace) -> CiFiles:
 
 def _judge(options: argparse.Namespace) -> int:
     from lab.core.result import exit_status
-    from lab.host.run.runner import judge_run
+    from lab.host.results.judging import judge_run
 
     files = _ci_files(options)
     files.check()
@@ -215,13 +214,14 @@ def _verify(options: argparse.Namespace) -> int:
     from collections import Counter
 
     from lab.host.results import verify
+    from lab.host.results.checked import OK
 
     states: Counter[str] = Counter()
     files = 0
     for one in verify.verify_run(_stored_run(options.directory)):
         states[one.state] += 1
         files += one.files
-        if one.state != verify.OK:
+        if one.state != OK:
             print(github.printed(printable(f"{one.state:8} {one.where}: {one.what}")), flush=True)
     print(verify.verdict(states, files))
     return verify.exit_status(states)
@@ -450,15 +450,15 @@ def _deadlines(text: str | None, base: Deadlines) -> Deadlines:
     return replace(base, **changes)
 
 
-def _formatted(cells: list[dict[str, Any]], form: str, run: Path) -> str:
+def _formatted(cells: list[CellResult], form: str, run: Path) -> str:
     """The results of a run in one of the formats; what is not in them is read in the run's folder."""
     from lab.core.render import tables as output
     from lab.core.render.occupancy import ASCII, BLOCKS
-    from lab.core.result import results_document
     from lab.host.results.samples import sparklines
+    from lab.host.results.store import results_json
 
     if form == "json":
-        return github.printed_json(json.dumps(results_document(cells), indent=1))
+        return github.printed_json(json.dumps(results_json(cells), indent=1))
     if form == "md":
         return github.printed(output.markdown_table(cells))
     marks = BLOCKS if _shows(sys.stdout, BLOCKS.all) else ASCII

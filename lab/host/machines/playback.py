@@ -19,7 +19,7 @@ from lab.core.plan import Cell, CellPlan, Overrides, Variant, plan_cell
 from lab.core.scenario import parse_scenario
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.machine import AgentError, MachineSpec, OnEvent
-from lab.host.results import store
+from lab.host.results.stored_cell import StoredCell
 
 
 @dataclass
@@ -154,23 +154,23 @@ class ReplayMachine:
 
 def recorded_plan(cell: Path) -> CellPlan:
     """The plan of a recorded cell, made anew from its own scenario. Raises ScenarioError."""
-    stored = store.read_plan(cell)
-    scenario = parse_scenario(_read(cell / "scenario.toml"), f"{stored['scenario']}.toml")
-    planned = Cell(Variant(scenario, stored["axes"]), stored["target"], stored["repeat"])
-    return plan_cell(planned, Overrides(stored["load"]["connections"], stored["max"]))
+    stored = StoredCell(cell).plan()
+    scenario = parse_scenario(_read(cell / "scenario.toml"), f"{stored.scenario}.toml")
+    planned = Cell(Variant(scenario, stored.axes), stored.target, stored.repeat)
+    return plan_cell(planned, Overrides(stored.load.connections, stored.max))
 
 
 def recorded_machine(cell: Path) -> MachineSpec:
     """The machine that plays back a recorded cell. Raises ScenarioError."""
-    wanted = store.read_plan(cell)["machine"]
+    machine = StoredCell(cell).plan().machine
     return MachineSpec(
         root_disk=cell,
         kernel=cell,
         initrd=cell,
         digest=f"replay of {cell}",
-        memory_mb=wanted["memory_mb"],
-        vcpus=wanted["vcpus"],
-        boot_args=tuple(wanted["boot_args"]),
+        memory_mb=machine.memory_mb,
+        vcpus=machine.vcpus,
+        boot_args=machine.boot_args,
     )
 
 

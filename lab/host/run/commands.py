@@ -11,11 +11,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import lab
 from lab.core.errors import LabError, ScenarioError
+from lab.core.manifest import Host, Manifest, ReplayOf, ScenarioFile, StoredOptions, StoredOverrides, Target
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
+from lab.core.result import CellResult
 from lab.core.scenario import MachineSpec as MachineWish
 from lab.core.scenario import Scenario, scenario_digest, with_sources
 from lab.core.scenario.filling import NEEDS_FULL, cannot_fill
@@ -31,12 +32,15 @@ from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.machines.targets import TARGETS, TargetSpec, expand_targets, labelled, parse_target, split_kernel
 from lab.host.machines.this_host import HostProvisioner, require_disposable
 from lab.host.machines.vagrant.provisioner import VagrantProvisioner
-from lab.host.results.store import create_run, read_manifest, read_plan, unless_failed
+from lab.host.results.layout import KEPT_MACHINE
+from lab.host.results.records import readable_parts
+from lab.host.results.store import create_run, unless_failed
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import StoredRun
 from lab.host.run.recording import Progress, Recording, reach_state
-from lab.host.run.runner import KEPT_MACHINE, Job, Runner
+from lab.host.run.runner import Job, Runner
 from lab.host.scenario_files import load_scenarios, scenario_directories
 
-MANIFEST_VERSION = 1
 BOX_BOOT_SECONDS = 900.0  # a whole distribution, perhaps emulated
 _KVM_SECONDS = 30.0
 
@@ -71,7 +75,7 @@ class RunOptions:
     provider: str = "libvirt"
     control: str = "auto"
     detail: Say = lambda text: None  # told what programs print, and each step; for who wants all of it
-    replay_of: Mapping[str, Any] | None = None  # the run that is run again, as the manifest tells it
+    replay_of: ReplayOf | None = None  # the run that is run again
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Services:
 
     say: Say
     on_progress: Callable[[CellPlan, Progress], None]
-    on_result: Callable[[CellPlan, dict[str, Any]], None]
+    on_result: Callable[[CellPlan, CellResult], None]
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def _check_together(options: RunOptions, provisioner: str) -> None:
         )
 
 
-async def run_cells(planned: PlannedRun, options: RunOptions, services: Services) -> tuple[Path, list[dict[str, Any]]]:
+async def run_cells(planned: PlannedRun, options: RunOptions, services: Services) -> tuple[Path, list[CellResult]]:
     """Run every cell; the run's folder and the results. Raises LabError before anything is started."""
     parallel = options.parallel or default_parallel(planned)
     options = replace(options, parallel=parallel)
@@ -181,14 +185,14 @@ async def run_cells(planned: PlannedRun, options: RunOptions, services: Services
         jobs = _jobs(planned, options, targets)
         folder = stack.enter_context(create_run(options.output))
         manifest = _manifest(planned, options, provisioner, targets)
-        folder.write_json("manifest.json", manifest)
+        folder.write_manifest(manifest)
         runner = Runner(provisioner, folder, options.deadlines, services.on_progress, services.on_result)
         try:
             await runner.run_all(jobs, parallel)
         finally:
             complete = len(runner.results) == len(jobs)
             with unless_failed():
-                folder.write_json("manifest.json", {**manifest, "ended_at": _now(), "complete": complete})
+                folder.write_manifest(replace(manifest, ended_at=_now(), complete=complete))
         return folder.path, runner.results
 
 
@@ -220,18 +224,18 @@ async def open_kept(cell: Path, options: RunOptions, say: Say) -> int:
     file = cell / KEPT_MACHINE
     if not file.is_file():
         raise ScenarioError(f"{cell}: keeps no machine", hint="run the cell again with --keep-failed")
-    plan = read_plan(cell)
-    recorded = (read_manifest(cell.parent.parent) or {}).get("targets", {}).get(plan["target"], {})
-    spec = parse_target(plan["target"], recorded.get("kernel_path"))
+    plan = StoredCell(cell).plan()
+    recorded = StoredRun(cell.parent.parent).manifest.targets.get(plan.target, Target())
+    spec = parse_target(plan.target, recorded.kernel_path)
     if spec.provisioner == "vagrant":
         async with VagrantProvisioner(options.provider, options.deadlines).kept(file) as kept:
-            say(f"{plan['cell']}, as it was at its end")
+            say(f"{plan.cell}, as it was at its end")
             return await terminal.shell(kept)
-    wanted = MachineWish(tuple(plan["machine"]["boot_args"]), plan["machine"]["memory_mb"], plan["machine"]["vcpus"])
+    wanted = MachineWish(plan.machine.boot_args, plan.machine.memory_mb, plan.machine.vcpus)
     targets = await _targets((spec,), options, say)
-    provisioner = await _provisioner(options, targets[plan["target"]].machine(wanted), say)
-    async with provisioner.kept(targets[plan["target"]].machine(wanted), file) as machine:
-        say(f"{plan['cell']}, as it was at its end")
+    provisioner = await _provisioner(options, targets[plan.target].machine(wanted), say)
+    async with provisioner.kept(targets[plan.target].machine(wanted), file) as machine:
+        say(f"{plan.cell}, as it was at its end")
         return await terminal.shell(machine)
 
 
@@ -371,50 +375,40 @@ def _with_kernel(spec: TargetSpec, kernel: str | None) -> TargetSpec:
 
 def _manifest(
     planned: PlannedRun, options: RunOptions, provisioner: AnyProvisioner, targets: Mapping[str, AnyTarget]
-) -> dict[str, Any]:
+) -> Manifest:
     uname = os.uname()
-    return {
-        "schema_version": MANIFEST_VERSION,
-        "tool_version": lab.__version__,
-        "command": ["lab", *options.command[1:]],  # by whatever path it was called
-        "started_at": _now(),
-        "ended_at": None,
-        "complete": False,
-        "host": {
-            "kernel_release": uname.release,
-            "architecture": uname.machine,
-            "python": platform.python_version(),
-            "processors": os.cpu_count(),
-        },
+    machines = {
         "provisioner": provisioner.manifest(),
-        "agent_sha256": hashlib.sha256(agent_zipapp()).hexdigest(),
-        "deadlines_seconds": vars(options.deadlines),
-        "overrides": {
-            "connections": options.connections,
-            "max": options.max,
-            "set": list(options.chosen),
-            "mitigate": options.mitigate,
-        },
         "targets": {name: target.manifest() for name, target in targets.items()},
-        "scenarios": {scenario.name: scenario_digest(scenario) for scenario in planned.scenarios},
-        # with what follows `lab replay` runs the same again, also where the cells' folders are not kept
-        "cells": [plan.cell for plan in planned.plans],
-        "options": {
-            "repeat": options.repeat,
-            "parallel": options.parallel,
-            "keep_failed": options.keep_failed,
-            "accelerator": options.accelerator,
-            "modules": str(options.modules) if options.modules else None,
-            "provider": options.provider,
-            "control": options.control,
-            "share_machine": options.share_machine,
-        },
-        "scenario_files": {
-            scenario.name: {"path": scenario.path, "text": planned.texts[scenario.name]}
-            for scenario in planned.scenarios
-        },
-        "replay_of": options.replay_of,
     }
+    described = readable_parts(Manifest, machines).record or Manifest()
+    return replace(
+        described,
+        tool_version=lab.__version__,
+        command=("lab", *options.command[1:]),  # by whatever path it was called
+        started_at=_now(),
+        complete=False,
+        host=Host(uname.release, uname.machine, platform.python_version(), os.cpu_count()),
+        agent_sha256=hashlib.sha256(agent_zipapp()).hexdigest(),
+        deadlines_seconds=vars(options.deadlines),
+        overrides=StoredOverrides(options.connections, options.max, options.chosen, options.mitigate),
+        scenarios={scenario.name: scenario_digest(scenario) for scenario in planned.scenarios},
+        cells=tuple(plan.cell for plan in planned.plans),
+        options=StoredOptions(
+            repeat=options.repeat,
+            parallel=options.parallel,
+            keep_failed=options.keep_failed,
+            accelerator=options.accelerator,
+            modules=str(options.modules) if options.modules else None,
+            provider=options.provider,
+            control=options.control,
+            share_machine=options.share_machine,
+        ),
+        scenario_files={
+            scenario.name: ScenarioFile(scenario.path, planned.texts[scenario.name]) for scenario in planned.scenarios
+        },
+        replay_of=options.replay_of,
+    )
 
 
 def _now() -> str:

@@ -24,8 +24,9 @@ from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
 from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.machines.targets import TARGETS, Target
+from lab.host.results import judging
+from lab.host.results.records import to_json
 from lab.host.run import commands
-from lab.host.run import runner as run
 from tests.recordings import GOLDEN
 from tests.unit.host.publish.test_schemas import errors
 from tests.unit.pseudo_terminal import PseudoTerminal
@@ -252,7 +253,7 @@ def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
         options = cli._run_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         provisioner = QemuProvisioner(QEMU, TCG, options.deadlines)
-        manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
+        manifest = to_json(commands._manifest(commands.plan_run(options), options, provisioner, {}))
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
         recorded = json.loads((GOLDEN / "results" / "manifest.json").read_text())
         assert errors({**manifest, "targets": recorded["targets"]}, "manifest") == []
@@ -409,7 +410,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
 def test_how_a_command_ends(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
 ) -> None:
-    monkeypatch.setattr(run, "judge_run", failing(error))
+    monkeypatch.setattr(judging, "judge_run", failing(error))
     assert lab("judge", ".") == (status, "", words if words.endswith("\n") else words + "\n")
 
 
@@ -417,7 +418,7 @@ def test_how_a_command_ends(
 def test_a_bug_is_shown_as_a_bug_and_never_as_a_finding(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, bug: Exception
 ) -> None:
-    monkeypatch.setattr(run, "judge_run", failing(bug))
+    monkeypatch.setattr(judging, "judge_run", failing(bug))
     status, out, err = lab("judge", ".")
     assert (status, out) == (70, "")
     assert err.startswith("lab: a fault of the lab itself: ZeroDivisionError")
@@ -438,7 +439,7 @@ def test_a_bug_is_shown_as_a_bug_and_never_as_a_finding(
 def test_an_error_of_the_host_has_a_hint_and_status_2(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str, hint: str
 ) -> None:
-    monkeypatch.setattr(run, "judge_run", failing(error))
+    monkeypatch.setattr(judging, "judge_run", failing(error))
     status, out, err = lab("judge", ".")
     assert (status, out) == (2, "")
     assert words in err and hint in err.partition("hint: ")[2]
