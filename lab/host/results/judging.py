@@ -22,7 +22,7 @@ from lab.core.scenario.filling import NEEDS_FULL, cannot_fill
 from lab.host.results import layout, store
 from lab.host.results.apart import Exceeded, call_apart
 from lab.host.results.plain_files import is_folder, write_aside
-from lab.host.results.records import to_json
+from lab.host.results.records import Wrong, to_json, whole
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import StoredRun
 
@@ -106,7 +106,14 @@ def _write_result(
     finding, proofs = read.judged.finding, read.judged.proofs
     plan = StoredCell(folder).plan()
     result = cell_result(plan, finding, proofs, expected, read.facts, tries, mitigated, not_judged)
-    write_aside(folder / layout.RESULT, store.json_text(to_json(result)))
+    document = to_json(result)
+    try:
+        whole(CellResult, document)
+    except Wrong as wrong:  # a guest's numbers: what is stored must be read again
+        unread = _unread(f"the evidence cannot be read: {wrong}").judged.finding
+        result = cell_result(plan, unread, proofs, expected, read.facts, tries, mitigated, not_judged)
+        document = to_json(result)
+    write_aside(folder / layout.RESULT, store.json_text(document))
     return result
 
 

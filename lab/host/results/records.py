@@ -16,6 +16,7 @@ from lab.core.manifest import Manifest
 _T = TypeVar("_T")
 _NUMBERS_END = 2**64  # the kernel's counters have 64 bits
 _DOCUMENT = "document"  # a field of this name has the whole document that its record was made of
+_MISSING = "Object missing required field "
 _ANY_NUMBER = "axes"  # what a scenario says may be negative
 
 
@@ -108,7 +109,10 @@ def _types(kind: type) -> Mapping[str, Any]:
 def _in_words(error: str) -> str:
     """`drops: expected int | null, got str`, of what msgspec says: "Expected `int | null`, got `str` - at `$.drops`"."""
     what, _, place = error.replace("`", "").partition(" - at $")
-    what = f"{what[:1].lower()}{what[1:]}"
+    if what.startswith(_MISSING):
+        place, what = f"{place}.{what.removeprefix(_MISSING)}", "is missing"
+    else:
+        what = f"{what[:1].lower()}{what[1:]}"
     return f"{place.removeprefix('.')}: {what}" if place else what
 
 

@@ -74,7 +74,7 @@ def test_before_4_14_a_loaded_module_holds_conntrack(
     cell = judged[release]["nat-flushed,iptables=legacy"]
     assert cell["message_logged"] and cell["drops"] > 10_000
     (holder,) = cell["holders"]
-    assert (holder["kind"], holder["depends_on"]) == ("module", ("nf_conntrack_ipv4",))
+    assert (holder["kind"], holder["depends_on"]) == ("module", ["nf_conntrack_ipv4"])
     assert set(holder["remove"]) > UNLOAD
 
 

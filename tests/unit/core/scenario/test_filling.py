@@ -17,6 +17,7 @@ from lab.host.cli import main as cli
 from lab.host.cli.arguments import command_line
 from lab.host.results.judging import judge_run
 from lab.host.run.commands import PlannedRun, plan_run, too_small
+from tests.records import stored
 from tests.unit.host.run.test_runner import PRESENT, RUN
 
 SCENARIO = parse_scenario(
@@ -59,7 +60,7 @@ def test_a_cell_that_could_not_be_as_expected_does_not_differ(tmp_path: Path) ->
 
 
 def test_a_cell_that_could_is_judged(tmp_path: Path) -> None:
-    assert judged(tmp_path)["as_expected"] is True
+    assert judged(tmp_path).as_expected is True
 
 
 def test_it_is_said_before_the_run() -> None:
@@ -76,5 +77,5 @@ def planned(connections: int) -> PlannedRun:
 def test_a_refused_cell_that_nobody_judges_is_told() -> None:
     result = json.loads((RUN / "results" / "state-refused.result.json").read_text())
     result.update(expected=None, as_expected=None, because=None)
-    table = human_table([result])
+    table = human_table([stored(result)])
     assert "state-refused, and not judged" in table and str(result.reason).splitlines()[0] in table

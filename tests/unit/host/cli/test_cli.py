@@ -25,9 +25,9 @@ from lab.host.machines.qemu.command import TCG
 from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.machines.targets import TARGETS, Target
 from lab.host.results import judging
-from lab.host.results.records import to_json
 from lab.host.run import commands
 from tests.recordings import GOLDEN
+from tests.records import document
 from tests.unit.host.publish.test_schemas import errors
 from tests.unit.pseudo_terminal import PseudoTerminal
 
@@ -253,7 +253,7 @@ def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
         options = cli._run_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         provisioner = QemuProvisioner(QEMU, TCG, options.deadlines)
-        manifest = to_json(commands._manifest(commands.plan_run(options), options, provisioner, {}))
+        manifest = document(commands._manifest(commands.plan_run(options), options, provisioner, {}))
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
         recorded = json.loads((GOLDEN / "results" / "manifest.json").read_text())
         assert errors({**manifest, "targets": recorded["targets"]}, "manifest") == []
