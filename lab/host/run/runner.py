@@ -14,7 +14,7 @@ from lab.core.errors import GuestLost
 from lab.core.plan import CellPlan
 from lab.core.result import CellResult, Try
 from lab.core.text import plural
-from lab.host.cli.ending import first_error, host_failed
+from lab.host.failures import first_error, host_failed
 from lab.host.machines.machine import Deadlines, Machine, MachineSpec, Provisioner, Unsuitable
 from lab.host.results import apart, store
 from lab.host.results.judging import judge_folder, judge_mitigation, judged_apart
