@@ -53,7 +53,7 @@ def program_differences(name: str, base: Mapping[str, str], new: Mapping[str, st
 
 def meaning_differences(base: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Where two scenarios' meanings differ: `load.connections is 20000 in BASE and 500 in NEW`."""
-    return [_sentence(one) for one in _differences("", _flat(base), _flat(new))]
+    return [_sentence(difference) for difference in _differences("", _flat(base), _flat(new))]
 
 
 def _told(manifest: Manifest) -> Mapping[str, object]:
@@ -81,7 +81,7 @@ def _flat(value: object, path: str = "") -> dict[str, str]:
     if is_dataclass(value):
         value = vars(value)
     if isinstance(value, Mapping):
-        parts = (_flat(one, f"{path}.{name}" if path else str(name)) for name, one in value.items())
+        parts = (_flat(inner, f"{path}.{name}" if path else str(name)) for name, inner in value.items())
         return {name: text for part in parts for name, text in part.items()}
     return {} if value is None else {path: _text(value)}
 
@@ -89,7 +89,7 @@ def _flat(value: object, path: str = "") -> dict[str, str]:
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         return shlex.join(value)
     return json.dumps(value)
 
@@ -103,8 +103,8 @@ def _differences(prefix: str, base: Mapping[str, str], new: Mapping[str, str]) -
     ]
 
 
-def _sentence(one: Difference) -> str:
-    base, new = ("absent" if text is None else text for text in (one.base, one.new))
+def _sentence(difference: Difference) -> str:
+    base, new = ("absent" if text is None else text for text in (difference.base, difference.new))
     if max(len(base), len(new)) > _MOST_SHOWN:
-        return f"{one.what} differs"
-    return f"{one.what} is {base} in BASE and {new} in NEW"
+        return f"{difference.what} differs"
+    return f"{difference.what} is {base} in BASE and {new} in NEW"

@@ -156,7 +156,7 @@ def _why(cell: ComparedCell) -> list[str]:
 
 def _expected(sample: Sample, finding: str) -> str:
     """Whether a finding was expected, or what was instead, and why."""
-    judged = next((one for one in sample.cells if one.finding == finding and one.as_expected is not None), None)
+    judged = next((cell for cell in sample.cells if cell.finding == finding and cell.as_expected is not None), None)
     if judged is None:
         return ""
     because = (judged.because or "")[:_MOST_REASON].partition("\n")[0]

@@ -95,7 +95,7 @@ def kernel_of(target: str, manifest: Manifest, cells: Iterable[CellResult]) -> s
     return next(said, None) or manifest.targets.get(target, Target()).kernel_release or "?"
 
 
-def told(cells: Sequence[CellResult]) -> str:
+def outcome_of(cells: Sequence[CellResult]) -> str:
     """A field of the matrix; of repeats, each different outcome with how often it came."""
     counts = Counter(map(_finding, cells))
     if len(cells) == 1 or not cells:
@@ -107,17 +107,18 @@ def _findings(manifest: Manifest, cells: Sequence[CellResult]) -> str:
     """The states that differ between kernels, a column for each; then those that do not, in one column."""
     targets = target_names(manifest, cells)
     outcomes = {
-        state: tuple(told(found.get(target, ())) for target in targets) for state, found in by_state(cells).items()
+        state: tuple(outcome_of(found.get(target, ())) for target in targets)
+        for state, found in by_state(cells).items()
     }
     differing = [
-        [", ".join(filter(None, (_link(name), axes))), *told_here]
-        for (name, axes), told_here in outcomes.items()
-        if len(set(told_here)) > 1
+        [", ".join(filter(None, (_link(name), axes))), *shown]
+        for (name, axes), shown in outcomes.items()
+        if len(set(shown)) > 1
     ]
     alike: dict[tuple[str, str], list[str]] = {}
-    for (name, axes), told_here in outcomes.items():
-        if len(set(told_here)) == 1:
-            alike.setdefault((name, told_here[0]), []).append(axes)
+    for (name, axes), shown in outcomes.items():
+        if len(set(shown)) == 1:
+            alike.setdefault((name, shown[0]), []).append(axes)
     variants = Counter(name for name, _ in outcomes)
     joined = [[_link(name), _joined(axes, variants[name]), outcome] for (name, outcome), axes in alike.items()]
     kernels = [f"{prose(target)}<br>{prose(kernel_of(target, manifest, cells))}" for target in targets]

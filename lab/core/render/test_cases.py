@@ -77,8 +77,8 @@ def by_target(cells: Sequence[CellResult], folder: str = "") -> dict[str, list[C
     """The cases of each target, in the order of the cells."""
     groups: dict[str, list[Case]] = {}
     for cell in cells:
-        one = case(cell, folder)
-        groups.setdefault(one.target, []).append(one)
+        made = case(cell, folder)
+        groups.setdefault(made.target, []).append(made)
     return groups
 
 

@@ -76,7 +76,7 @@ def panels(
         return ()
     end = max(samples[-1].seconds, _seconds_of(load.seconds, _MOST_SECONDS) or 0)
     drop = _seconds_of(result.first_drop_seconds, end)
-    shown = tuple(one for one in message_seconds if one <= end)
+    shown = tuple(moment for moment in message_seconds if moment <= end)
     table = _table(samples, end, drop, shown)
     connections = _connections(samples, end, load, result.connections)
     found = (connections,) if table is None else (table, connections)
@@ -117,17 +117,17 @@ def message_seconds(log: Iterable[kmsg.Record], first_drop_seconds: float | None
     """
     if first_drop_seconds is None:
         return ()
-    times = [one.time_microseconds for one in log if one.from_kernel and kmsg.is_table_full(one.text)]
+    times = [record.time_microseconds for record in log if record.from_kernel and kmsg.is_table_full(record.text)]
     return tuple(first_drop_seconds + (time - times[0]) / 10**6 for time in times)
 
 
 def _table(samples: Sequence[Sample], seconds: float, drop: float | None, messages: tuple[float, ...]) -> Panel | None:
-    entries = Line("entries", "entries", _points(samples, lambda one: one.entries))
+    entries = Line("entries", "entries", _points(samples, lambda sample: sample.entries))
     known = [value for _, value in entries.points if value is not None]
     if not known:
         return None
     # a max of 0 means no bound
-    limit = Line("max", "max", _points(samples, lambda one: one.table_max or None))
+    limit = Line("max", "max", _points(samples, lambda sample: sample.table_max or None))
     lines = (entries, limit) if limit.top else (entries,)
     said = [f"Entries in {seconds:.1f} s: {known[0]:,} at first, {known[-1]:,} at last, at most {max(known):,}"]
     said += [f"max {limit.top:,}"] if limit.top else ["no max"]
@@ -146,20 +146,28 @@ def _connections(samples: Sequence[Sample], seconds: float, load: Driven, at_las
     if at_last is not None:
         held, waiting, failed = at_last.held, at_last.stalled, at_last.failed + at_last.lost
     lines = [
-        Line("held", done, (*_points(samples, lambda one: one.held), (seconds, held))),
+        Line("held", done, (*_points(samples, lambda sample: sample.held), (seconds, held))),
         Line("stalled", "stalled (no answer yet)", (*_points(samples, _waiting), (seconds, waiting))),
     ]
     more = [
-        Line("failed", "failed or lost", (*_points(samples, lambda one: one.failed + one.lost), (seconds, failed))),
-        Line("newcomers", "newcomers held", _points(samples, lambda one: one.newcomers_held)),
+        Line(
+            "failed",
+            "failed or lost",
+            (*_points(samples, _gone), (seconds, failed)),
+        ),
+        Line("newcomers", "newcomers held", _points(samples, lambda sample: sample.newcomers_held)),
     ]
     # those that are held are open
-    more += [Line("open", "open", _points(samples, lambda one: one.open))] if load.kind != "hold" else []
+    more += [Line("open", "open", _points(samples, lambda sample: sample.open))] if load.kind != "hold" else []
     lines += [line for line in more if line.top]
     said = f"{what} in {seconds:.1f} s: at last {held:,} {done}, {waiting:,} without an answer"
     said += f", {failed:,} failed or lost." if failed else "."
     title = f"{what} held and stalled, over time" if done == "held" else f"{what} over time"
     return Panel(title, said, seconds, tuple(lines))
+
+
+def _gone(sample: Sample) -> int:
+    return sample.failed + sample.lost
 
 
 def _waiting(sample: Sample) -> int:

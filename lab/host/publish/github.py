@@ -43,7 +43,7 @@ def workflow_commands(cells: Sequence[CellResult], folder: str) -> list[str]:
 def append_summary(made: Callable[[int], str], say: Callable[[str], None]) -> None:
     """Append to the file that GITHUB_STEP_SUMMARY names what `made` gives for the bytes that are left in it.
 
-    Nothing happens where it names none. A file that cannot be written is told and costs no result.
+    Nothing happens where it names none. A file that cannot be written is reported, and costs no result.
     """
     path = os.environ.get(_SUMMARY)
     if not path:

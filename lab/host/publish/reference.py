@@ -85,10 +85,10 @@ def _published_manifest(manifest: Document, names: Mapping[str, str], cells: Map
     # their texts are published as they are: what they mean is what they say
     files = manifest.get("scenario_files", {})
     published = {name: {**file, "path": _without_folders(file["path"])} for name, file in files.items()}
-    told = {name: value for name, value in manifest.items() if name != "scenario_files"}
+    kept = {name: value for name, value in manifest.items() if name != "scenario_files"}
     return _scrubbed(
         {
-            **told,
+            **kept,
             **_published_options(manifest, cells),
             "command": _published_command(manifest["command"]),
             "host": {**host, "kernel_release": release[0] if release else "unknown"},
@@ -105,13 +105,13 @@ def _published_manifest(manifest: Document, names: Mapping[str, str], cells: Map
 
 def _published_options(manifest: Document, cells: Mapping[str, str]) -> Document:
     """What newer manifests have beside, by which the run can be replayed."""
-    told: Document = {}
+    kept: Document = {}
     if "cells" in manifest:
-        told["cells"] = [cells.get(cell, cell) for cell in manifest["cells"]]
+        kept["cells"] = [cells.get(cell, cell) for cell in manifest["cells"]]
     if "options" in manifest:
         modules = manifest["options"]["modules"]
-        told["options"] = {**manifest["options"], "modules": modules and PurePath(modules).name}
-    return told
+        kept["options"] = {**manifest["options"], "modules": modules and PurePath(modules).name}
+    return kept
 
 
 def _published_command(command: Sequence[str]) -> list[str]:
@@ -148,8 +148,8 @@ def _substituted(value: Any, pattern: re.Pattern[str]) -> Any:
     if isinstance(value, str):
         return pattern.sub("", value)
     if isinstance(value, dict):
-        return {name: _substituted(one, pattern) for name, one in value.items()}
-    return [_substituted(one, pattern) for one in value] if isinstance(value, list) else value
+        return {name: _substituted(inner, pattern) for name, inner in value.items()}
+    return [_substituted(inner, pattern) for inner in value] if isinstance(value, list) else value
 
 
 def _read(run: StoredRun, name: str) -> Document:

@@ -129,4 +129,4 @@ def _strange_number(value: object, place: str = "") -> str | None:
     else:
         inner = [(str(index), part) for index, part in enumerate(typing.cast(tuple[object, ...], value))]
     found = (_strange_number(part, f"{place}.{name}" if place else name) for name, part in inner)
-    return next((one for one in found if one is not None), None)
+    return next((strange for strange in found if strange is not None), None)

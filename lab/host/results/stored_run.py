@@ -98,7 +98,7 @@ class StoredRun:
             tries = {str(cell["cell"]): whole(tuple[Try, ...], cell["tries"]) for cell in found}
         except (ScenarioError, OSError, ValueError, TypeError, KeyError):
             return {}
-        sums = {name: sum(one.seconds for one in tries[name]) for name in names if name in tries}
+        sums = {name: sum(attempt.seconds for attempt in tries[name]) for name in names if name in tries}
         return {name: float(seconds) for name, seconds in sums.items() if 0 < seconds < _MOST_SECONDS}
 
     def check_version(self) -> None:

@@ -1,6 +1,6 @@
 """`lab verify`: whether a stored run is still what was recorded, file by file, and whether it agrees with itself.
 
-Nothing is written. Everything is told as soon as it is known, and no file is held in memory but the JSON documents.
+Nothing is written. Everything is reported as soon as it is known, and no file is held in memory but the JSON documents.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OLDER = "the run is of a lab that recorded no digests yet, or was killed before
 def verify_run(run: Path) -> Iterator[Checked]:
     """Everything that can be checked of a run's folder, in the order of the checks.
 
-    Raises ScenarioError for what is no run, or is of a newer lab. Damaged files are told, not raised.
+    Raises ScenarioError for what is no run, or is of a newer lab. Damaged files are reported, not raised.
     """
     cells = run / CELLS
     if not run.is_dir():
@@ -73,7 +73,7 @@ def exit_status(states: Mapping[str, int]) -> int:
 
 
 def _check_new_enough(run: StoredRun) -> None:
-    """Raises ScenarioError for a run of a newer lab; what is damaged is told later."""
+    """Raises ScenarioError for a run of a newer lab; what is damaged is reported later."""
     try:
         run.check_version()
     except Damaged:

@@ -93,7 +93,7 @@ def test_what_every_kernel_shows_stands_in_one_column() -> None:
         for backend in ("legacy", "nft")
         for target in ("debian11", "debian12")
     ]
-    same[-2:] = [{**one, "finding": "tracked", "expected": "tracked"} for one in same[-2:]]
+    same[-2:] = [changed(one, finding="tracked", expected="tracked") for one in same[-2:]]
     text = page([*CELLS, *same])
     assert [state[0] for state in rows(text)[2:]] == [
         "[pristine](scenarios/pristine.md)",

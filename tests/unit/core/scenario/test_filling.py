@@ -78,4 +78,4 @@ def test_a_refused_cell_that_nobody_judges_is_told() -> None:
     result = json.loads((RUN / "results" / "state-refused.result.json").read_text())
     result.update(expected=None, as_expected=None, because=None)
     table = human_table([stored(result)])
-    assert "state-refused, and not judged" in table and str(result.reason).splitlines()[0] in table
+    assert "state-refused, and not judged" in table and str(result["reason"]).splitlines()[0] in table
