@@ -33,7 +33,7 @@ _CELL: Json = {
     **dict.fromkeys(("first_drop_seconds", "holders", "proofs")),
 }
 _CONNECTIONS = dict.fromkeys(("attempted", "held", "failed", "lost", "accepted", "stalled", "untried"), 0)
-_PROOFS = dict.fromkeys(("hooks", "holders", "behaviour"))
+_PROOFS = dict.fromkeys(("hooks", "holders", "behaviour", "disagreement"))
 _HOLDER: Json = {
     **dict.fromkeys(("backend", "family", "table", "chain", "rule"), ""),
     **{"kind": "rule", "handle": None, "number": None, "depends_on": [], "families": [], "reachable": None},

@@ -78,15 +78,15 @@ class Memory:
     hash_bytes: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredProofs:
     """Three independent answers to whether conntrack is attached; None: cannot say."""
 
     hooks: bool | None
     holders: bool | None
     behaviour: bool | None
-    notrack: bool = False
-    disagreement: str | None = None
+    notrack: bool = False  # rules keep some packets out
+    disagreement: str | None
 
 
 @dataclass(frozen=True)

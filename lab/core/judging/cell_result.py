@@ -113,7 +113,13 @@ def _entries(found: LoadEntries | Unattributed) -> StoredEntries | None:
 
 
 def _answers(proofs: Proofs) -> StoredProofs:
-    return StoredProofs(proofs.hooks, proofs.holders, proofs.behaviour, proofs.notrack, proofs.disagreement)
+    return StoredProofs(
+        hooks=proofs.hooks,
+        holders=proofs.holders,
+        behaviour=proofs.behaviour,
+        notrack=proofs.notrack,
+        disagreement=proofs.disagreement,
+    )
 
 
 def _in_bounds(attempt: Try) -> Try:

@@ -154,8 +154,8 @@ def _expected(scenario: Scenario) -> list[str]:
     if not expectations:
         return ["## Expected", "Nothing is expected: the finding is reported and not judged."]
     rows = [
-        (_where(expectation, first=index == 0), code(expectation.finding), prose(expectation.because))
-        for index, expectation in enumerate(expectations)
+        (_where(expected, first=index == 0), code(expected.finding), prose(expected.because))
+        for index, expected in enumerate(expectations)
     ]
     parts = ["## Expected", table(("where", "[finding](../findings.md)", "because"), rows)]
     last = [] if expectations[-1].unconditional else ["Elsewhere nothing is expected."]
