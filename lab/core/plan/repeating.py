@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.errors import ScenarioError
-from lab.core.manifest import ALWAYS, Manifest, StoredChange, StoredOptions
-from lab.core.plan import MAX_REPEAT, Cell, Overrides, variants
+from lab.core.manifest import ALWAYS, Manifest
+from lab.core.plan.cells import Cell, variants
 from lab.core.result import CellResult
 from lab.core.scenario import Scenario
 
@@ -31,20 +31,20 @@ class Change:
     needed: bool = False
     without: frozenset[str] = frozenset()
 
-    @property
-    def record(self) -> StoredChange:
+    def to_json(self) -> dict[str, object]:
         """As in the manifest's `replay_of.differences`."""
-        return StoredChange(self.what, self.needed)
+        return {"what": self.what, "needed": self.needed}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run was to do. `lacks` says what its manifest, being older, does not tell, and what is taken."""
+    """What a run was to do, but for its options (lab/host/options.py). `lacks` says what its manifest, being
+    older, does not tell, and what is taken.
+    """
 
     cells: tuple[str, ...]
     texts: Mapping[str, str] = field(hash=False)  # of the scenarios' files, as far as they are kept
-    overrides: Overrides
-    options: StoredOptions
+    repeats: int  # of which there is a result
     lacks: tuple[str, ...]
 
 
@@ -59,15 +59,11 @@ def recipe(
     for name in wrong:
         if name in ALWAYS or _NEEDED.fullmatch(name):
             raise _damaged(name)
-    for name, seconds in manifest.deadlines_seconds.items():
-        if seconds <= 0:
-            raise _damaged(f"deadlines_seconds.{name}")
     kept = {name: file.text for name, file in (manifest.scenario_files or {}).items()}
     return Recipe(
         cells=_cells(manifest, results),
         texts={**copies, **kept},
-        overrides=Overrides(manifest.overrides.connections, manifest.overrides.max),
-        options=_options(manifest, results),
+        repeats=max((cell.repeat for cell in results), default=1),
         lacks=tuple(_lacks(manifest, results, copies)),
     )
 
@@ -139,22 +135,6 @@ def _cells(manifest: Manifest, results: Sequence[CellResult]) -> tuple[str, ...]
     if not names:
         raise ScenarioError("the run does not tell its cells", hint="name a run of which a cell has ended")
     return names
-
-
-def _options(manifest: Manifest, results: Sequence[CellResult]) -> StoredOptions:
-    options = manifest.options
-    if options is None:
-        return StoredOptions(repeat=max((cell.repeat for cell in results), default=1))
-    is_known = {
-        "repeat": 0 < options.repeat <= MAX_REPEAT,
-        "parallel": options.parallel is None or options.parallel > 0,
-        "provider": options.provider in ("libvirt", "virtualbox"),
-        "control": options.control in ("auto", "ssh"),
-    }
-    for name, known in is_known.items():
-        if not known:
-            raise _damaged(f"options.{name}")
-    return options
 
 
 def _damaged(key: str) -> ScenarioError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.core.scenario import Scenario
+from lab.core.scenario.model import Scenario
 
 # findings that a table which is never full cannot have
 NEEDS_FULL = ("table-full", "evicted")

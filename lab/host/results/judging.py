@@ -134,7 +134,7 @@ def _expected(cell: StoredCell, facts: Facts) -> tuple[Expectation | None, str |
     """
     scenario, plan = cell.scenario(), cell.plan()
     try:
-        expected = expected_for(scenario, plan.axes, facts)
+        expected = expected_for(scenario.expectations, plan.axes, facts)
     except ValueError:
         return None, None
     why = cannot_fill(scenario, plan.load.connections, plan.load.newcomers, plan.max)

@@ -65,6 +65,14 @@ def readable_parts(kind: type[_T], content: Mapping[str, Any], place: str = "") 
     return Readable(kind(**values) if is_whole else None, tuple(dict.fromkeys(wrong)))
 
 
+def whole_manifest(document: Mapping[str, Any]) -> Manifest:
+    """The manifest that a document is. Raises Wrong where any part of it is not what it must be."""
+    found = readable_parts(Manifest, document)
+    if found.record is None or found.wrong:
+        raise Wrong(f"the manifest's {', '.join(found.wrong)}")
+    return found.record
+
+
 def to_json(record: object) -> dict[str, Any]:
     """The document of a record; what it was made of, where it has that."""
     content: dict[str, Any] = msgspec.to_builtins(record)

@@ -5,35 +5,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lab
 from lab.core.errors import LabError, ScenarioError
-from lab.core.manifest import Manifest, ReplayOf, Target
-from lab.core.plan import Cell, CellPlan, plan_cell
+from lab.core.manifest import Manifest
+from lab.core.plan import Cell, CellPlan, Overrides, plan_cell
 from lab.core.plan.repeating import Change, Recipe, cells_of, plan_changes, recipe, tool_changes
 from lab.core.result import CellResult
 from lab.core.scenario import Scenario, parse_scenario, scenario_digest, with_sources
-from lab.host import images, kernels
-from lab.host.images import boxes
-from lab.host.machines import accelerator
 from lab.host.machines.agent_package import agent_zipapp
-from lab.host.machines.machine import Deadlines
-from lab.host.machines.preparing import Pinned
-from lab.host.machines.qemu.binary import find_qemu
-from lab.host.machines.targets import TARGETS, TargetSpec, parse_target
-from lab.host.machines.this_host import require_disposable
-from lab.host.machines.vagrant.commands import vagrant_version
+from lab.host.machines.kinds import KINDS, parse_target
+from lab.host.machines.targets import TargetSpec
+from lab.host.options import RunOptions, restored_options
 from lab.host.results.comparison import load_run
 from lab.host.results.layout import CELLS, MANIFEST, PLAN, SCENARIO
 from lab.host.results.plain_files import is_folder, sha256_of
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import opened
-from lab.host.run.commands import PlannedRun, RunOptions
+from lab.host.run.planned import PlannedRun
 from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
 
 Say = Callable[[str], None]
@@ -66,35 +60,30 @@ class Replay:
             raise ScenarioError(f"{self.run}: none of its cells can be run here", hint="the reasons stand above")
 
 
-def prepare(run: Path, wish: RunOptions, say: Say) -> Replay:
+def prepare(run: Path, asked: RunOptions, say: Say) -> Replay:
     """A stored run, ready to be run again, and what is not as it was; no machine is started.
 
-    Of `wish` counts what a recipe cannot tell: where to write, the mirror, cells at once (None: as then), the
+    Of `asked` counts what a manifest cannot tell: where to write, the mirror, cells at once (None: as then), the
     accelerator (auto: as then), and whether this machine is disposable. A kernel of one's own may be prepared in the
     cache. Raises ScenarioError for a run that cannot be read at all.
     """
     folder = run.parent / run.readlink() if run.is_symlink() else run  # the new run will be the latest
-    stored = opened(folder)
-    if stored.document(MANIFEST) is None:
+    kept_run = opened(folder)
+    document, manifest = kept_run.document(MANIFEST), kept_run.manifest
+    if document is None:
         raise ScenarioError(f"{run}: has no {MANIFEST}", hint="name a run's folder, as in results/latest")
-    manifest = stored.manifest
     try:
         results: Sequence[CellResult] = load_run(folder).cells
     except ScenarioError:
         results = ()  # none of its cells ended
-    repeated = recipe(manifest, stored.manifest_parts.wrong, results, _copies(folder, results))
-    changes = [Change(what) for what in repeated.lacks]
+    stored = recipe(manifest, kept_run.manifest_parts.wrong, results, _copies(folder, results))
+    options = _options(document, manifest, stored, asked)
+    changes = [Change(what) for what in stored.lacks]
     changes += tool_changes(manifest, lab.__version__, hashlib.sha256(agent_zipapp()).hexdigest())
-    scenarios, texts = _scenarios(manifest, repeated, changes)
+    scenarios, texts = _scenarios(manifest, stored, changes)
     specs = _specs(manifest, changes)
-    options = _options(manifest, repeated, wish)
-    pinned: dict[str, Pinned] = {}
-    for found in _machines(manifest, options, specs, say):
-        if isinstance(found, Change):
-            changes.append(found)
-        else:
-            pinned[found[0]] = found[1]
-    cells, plans = _plans(folder, manifest, repeated, scenarios, changes)
+    pinned = _pinned(manifest, options, specs, changes, say)
+    cells, plans = _plans(folder, manifest, stored, options, scenarios, changes)
     # of a scenario or target none of whose cells is run, nothing belongs to this run
     kept, aimed = {plan.scenario for plan in plans}, {plan.target for plan in plans}
     planned = PlannedRun(
@@ -104,10 +93,19 @@ def prepare(run: Path, wish: RunOptions, say: Say) -> Replay:
         plans,
         {name: text for name, text in texts.items() if name in kept},
         pinned,
+        _replay_of(folder, manifest, changes),
     )
-    digest = sha256_of(folder / MANIFEST)
-    replay_of = ReplayOf(folder.name, manifest.started_at, digest, tuple(change.record for change in changes))
-    return Replay(folder, replace(options, replay_of=replay_of), planned, tuple(changes))
+    return Replay(folder, options, planned, tuple(changes))
+
+
+def _replay_of(folder: Path, manifest: Manifest, changes: Sequence[Change]) -> Mapping[str, Any]:
+    """What the new manifest says of the run that is run again."""
+    return {
+        "run": folder.name,
+        "started_at": manifest.started_at,
+        "manifest_sha256": sha256_of(folder / MANIFEST),
+        "differences": [change.to_json() for change in changes],
+    }
 
 
 def _copies(folder: Path, results: Sequence[CellResult]) -> dict[str, str]:
@@ -122,40 +120,28 @@ def _copies(folder: Path, results: Sequence[CellResult]) -> dict[str, str]:
     return texts
 
 
-def _options(manifest: Manifest, repeated: Recipe, wish: RunOptions) -> RunOptions:
-    options, known = repeated.options, {field.name for field in fields(Deadlines)}
-    deadlines = {name: float(value) for name, value in manifest.deadlines_seconds.items() if name in known}
-    used = manifest.provisioner.accelerator or "auto"
+def _options(document: Mapping[str, Any], manifest: Manifest, stored: Recipe, asked: RunOptions) -> RunOptions:
+    """The options of the stored run, with those that count of what is asked for now."""
+    options = restored_options(document, replace(asked, parallel=None, repeat=stored.repeats))
+    used = manifest.provisioner.accelerator
     return replace(
-        wish,
+        options,
         scenarios=tuple(manifest.scenarios),
         targets=tuple(manifest.targets),
-        kernel=None,  # the targets' names have it
-        modules=Path(options.modules) if options.modules else None,
+        parallel=asked.parallel or options.parallel,
         # KVM may be gone here, and is then told; emulation can always be had
-        accelerator=wish.accelerator if wish.accelerator != "auto" else "tcg" if used == "tcg" else "auto",
-        connections=repeated.overrides.connections,
-        max=repeated.overrides.max,
-        chosen=manifest.overrides.set,
-        repeat=options.repeat,
-        parallel=wish.parallel or options.parallel,
-        deadlines=replace(wish.deadlines, **deadlines),
-        keep_failed=options.keep_failed,
-        mitigate=manifest.overrides.mitigate,
-        share_machine=options.share_machine,
-        provider=options.provider,
-        control=options.control,
+        accelerator="tcg" if asked.accelerator == "auto" and used == "tcg" else asked.accelerator,
     )
 
 
 # -- scenarios and cells ----------------------------------------------------------------------------------------------
 
 
-def _scenarios(manifest: Manifest, repeated: Recipe, changes: list[Change]) -> tuple[list[Scenario], dict[str, str]]:
+def _scenarios(manifest: Manifest, stored: Recipe, changes: list[Change]) -> tuple[list[Scenario], dict[str, str]]:
     """The scenarios that can be had, with their texts; what is not as it was is added to `changes`."""
     scenarios, texts = [], {}
     for name, digest in manifest.scenarios.items():
-        kept = repeated.texts.get(name)
+        kept = stored.texts.get(name)
         try:
             scenario = parse_scenario(kept, f"{name}.toml") if kept is not None else _todays(name)
             own = kept if kept is not None else Path(scenario.path).read_text(encoding="utf-8")
@@ -177,13 +163,19 @@ def _todays(name: str) -> Scenario:
 
 
 def _plans(
-    folder: Path, manifest: Manifest, repeated: Recipe, scenarios: Sequence[Scenario], changes: list[Change]
+    folder: Path,
+    manifest: Manifest,
+    stored: Recipe,
+    options: RunOptions,
+    scenarios: Sequence[Scenario],
+    changes: list[Change],
 ) -> tuple[tuple[Cell, ...], tuple[CellPlan, ...]]:
     """The cells that can be run, with their plans, in the run's order."""
     gone = frozenset[str]().union(*(change.without for change in changes))
-    found = cells_of(repeated.cells, scenarios, manifest.targets, repeated.options.repeat)
+    found = cells_of(stored.cells, scenarios, manifest.targets, options.repeat)
+    overrides = Overrides(options.connections, options.max)
     cells, plans = [], []
-    for name in repeated.cells:
+    for name in stored.cells:
         cell = found.get(name)
         # what is gone as a whole is told once, not for each of its cells
         if re.split("[,@]", name)[0] in gone or (cell is not None and cell.target in gone):
@@ -192,7 +184,7 @@ def _plans(
             changes.append(Change(f"cell {name}: its scenario gives no such cell any more", True))
             continue
         try:
-            plan = plan_cell(cell, repeated.overrides)
+            plan = plan_cell(cell, overrides)
         except ScenarioError as error:
             changes.append(Change(f"cell {name}: cannot be planned: {error}", True))
             continue
@@ -226,118 +218,24 @@ def _specs(manifest: Manifest, changes: list[Change]) -> list[TargetSpec]:
     return specs
 
 
-def _machines(
-    manifest: Manifest, options: RunOptions, specs: Sequence[TargetSpec], say: Say
-) -> Iterator[Change | tuple[str, Pinned]]:
-    """What is not as it was with the machines; and, by target, the image and kernel that are to be used."""
+def _pinned(
+    manifest: Manifest, options: RunOptions, specs: Sequence[TargetSpec], changes: list[Change], say: Say
+) -> dict[str, Any]:
+    """By target what is to be used as it was; what is not as it was with the machines is added to `changes`."""
     provisioner = str(manifest.provisioner.name)
-    check = {"qemu": _qemu, "vagrant": _vagrant, "host": _host}.get(provisioner)
     everything = frozenset(spec.name for spec in specs)
-    if check is None:
-        yield Change(f"this lab knows no provisioner {provisioner!r:.40}", True, everything)
-        return
+    if provisioner not in KINDS:
+        changes.append(Change(f"this lab knows no provisioner {provisioner!r:.40}", True, everything))
+        return {}
+    machines = KINDS[provisioner].load()
+    targets = {name: target.document for name, target in manifest.targets.items()}
     try:
-        yield from check(manifest, options)
+        changes += machines.changes(manifest.provisioner.document, targets, options)
     except LabError as error:
-        yield Change(f"{provisioner}: {error}{f' ({error.hint})' if error.hint else ''}", True, everything)
-        return
+        changes.append(Change(f"{provisioner}: {error}{f' ({error.hint})' if error.hint else ''}", True, everything))
+        return {}
+    pinned = {}
     for spec in specs:
-        recorded = manifest.targets[spec.name]
-        if spec.provisioner == "vagrant":
-            yield from _box(spec, recorded)
-        elif spec.provisioner == "qemu":
-            yield from _image_and_kernel(spec, recorded, options, say)
-
-
-def _qemu(manifest: Manifest, options: RunOptions) -> Iterator[Change]:
-    qemu, recorded = find_qemu(), manifest.provisioner
-    if recorded.qemu_version != qemu.version:
-        yield Change(f"QEMU is {qemu.version}, the run had {recorded.qemu_version}")
-    used, wish = recorded.accelerator, options.accelerator
-    known = accelerator.remembered(qemu)
-    if wish == "auto" and used == "kvm" and not (known is not None and known.works):
-        why = "is not known yet" if known is None else f"is known: it does not ({known.seen})"
-        yield Change(f"the run had KVM; whether a guest boots with it here {why}")
-    elif wish not in ("auto", used):
-        yield Change(f"the accelerator is {wish}, the run had {used}")
-    if used == "kvm" and recorded.host_cpu != qemu.host_cpu:
-        yield Change(f"the processor is {qemu.host_cpu}, the run had {recorded.host_cpu}")
-
-
-def _vagrant(manifest: Manifest, options: RunOptions) -> Iterator[Change]:
-    version = vagrant_version()
-    if manifest.provisioner.vagrant_version != version:
-        yield Change(f"Vagrant is {version}, the run had {manifest.provisioner.vagrant_version}")
-
-
-def _host(manifest: Manifest, options: RunOptions) -> Iterator[Change]:
-    require_disposable(options.disposable_host)
-    release = os.uname().release
-    for name, target in manifest.targets.items():
-        if target.kernel_release != release:
-            yield Change(f"{name}: its kernel is {release}, the run had {target.kernel_release}", True)
-
-
-def _box(spec: TargetSpec, recorded: Target) -> Iterator[Change]:
-    """Whether a box is the one that was used. Raises nothing: what cannot be told is a change, too."""
-    digest, name = recorded.box_sha256, str(spec.box)
-    path = Path(name.partition("#")[0]).expanduser()
-    if digest is None:
-        yield Change(f"{spec.name}: the run did not know the box's digest, so it may be another one")
-    elif "://" in name:
-        return  # by its checksum, which its name has
-    elif name in TARGETS:
-        built = boxes.load(TARGETS[name])
-        if built is None or built.sha256 != digest:
-            is_there = "is another build" if built else "is not there, and would be built of today's packages"
-            yield Change(f"{spec.name}: the box {is_there}; the run had {digest[:12]}", True)
-    elif not path.is_file():
-        yield Change(f"{spec.name}: the box is gone", True, frozenset({spec.name}))
-    elif (actual := sha256_of(path)) != digest:
-        yield Change(f"{spec.name}: the box is another one, {actual[:12]}; the run had {digest[:12]}", True)
-
-
-def _image_and_kernel(
-    spec: TargetSpec, recorded: Target, options: RunOptions, say: Say
-) -> Iterator[Change | tuple[str, Pinned]]:
-    """The image with the digests that were recorded, of whatever recipe; and the kernel of one's own, where it is."""
-    image = images.with_files(recorded.image_sha256s) if recorded.image_sha256s is not None else None
-    todays = _todays_image(spec)
-    if image is None:
-        is_there = "another build of it is in the cache" if todays else "none is in the cache; one of today is built"
-        yield Change(f"{spec.name}: the image that was used, built {recorded.image_built}, is gone; {is_there}", True)
-    kernel = None
-    if spec.kernel is not None:
-        changes, kernel = _kernel(spec, spec.kernel, recorded, image or todays, options, say)
-        yield from changes
-    yield spec.name, Pinned(image, kernel)
-
-
-def _todays_image(spec: TargetSpec) -> images.Image | None:
-    try:
-        return images.load(spec.target)
-    except LabError:
-        return None
-
-
-def _kernel(
-    spec: TargetSpec, source: str, recorded: Target, image: images.Image | None, options: RunOptions, say: Say
-) -> tuple[list[Change], kernels.KernelBundle | None]:
-    """What became of a kernel of one's own, and its prepared copy where that has the digest that was recorded."""
-    digest = str(recorded.kernel_digest)
-    kept = next(kernels.bundles_of(digest), None)
-    path = kernels.local_path(source)
-    if path is not None and not path.exists():
-        if kept is not None:
-            return [Change(f"{path}: the kernel's file is gone; its copy in the cache is used")], kept
-        return [Change(f"{path}: the kernel is gone", True, frozenset({spec.name}))], None
-    if kept is None and image is None:
-        return [Change(f"{source}: without an image nobody can tell whether the kernel is the run's", True)], None
-    if kept is None and image is not None:
-        try:
-            kept = kernels.prepare(source, busybox=image.busybox, modules=options.modules, progress=say)
-        except LabError as error:
-            return [Change(f"{source}: {error}", True, frozenset({spec.name}))], None
-    if kept is not None and kept.digest == digest:
-        return [], kept
-    return [Change(f"{source}: the kernel is another one than the run's, {digest[:12]}", True)], None
+        found, pinned[spec.name] = KINDS[spec.kind].load().target_changes(spec, targets[spec.name], options, say)
+        changes += found
+    return pinned
