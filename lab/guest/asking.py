@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set,
 
 from lab.guest.client import Client
 from lab.guest.server import Server
+from lab.guest.sockets import bind_next
 from lab.guest.sources import Source
 from lab.guest.states import OPENING, Target, by_port, runs
 
@@ -70,10 +71,9 @@ class AskingClient(Client):
         if self.settled:
             self._on_settled()
 
-    def progress(self) -> Dict[str, Any]:
-        """Counts so far."""
-        asked_again = sum(times > 1 for _, times in self._asked_at.values())
-        return dict(super().progress(), resent=asked_again)
+    def _resent(self) -> int:
+        """How many had to ask again, and have no answer yet."""
+        return sum(times > 1 for _, times in self._asked_at.values())
 
     def outcome(self) -> Dict[str, Any]:
         """The end's counts, with the keys of Client's; what is sent again here are questions."""
@@ -103,7 +103,7 @@ class AskingClient(Client):
             try:
                 sock = self._new_socket()
                 if self._sources is not None:
-                    self._bind(sock, self._sources)
+                    bind_next(sock, self._sources)
                 sock.connect(address)
                 sock.send(_QUESTION)
             except OSError as error:

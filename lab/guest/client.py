@@ -11,7 +11,6 @@ import os
 import select
 import socket
 from array import array
-from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
@@ -20,12 +19,10 @@ from lab.guest.exchange import Exchange
 from lab.guest.files import close_all
 from lab.guest.pace import Pace
 from lab.guest.resends import Resends
+from lab.guest.sockets import bind_next, socket_maker
 from lab.guest.sources import Source
 from lab.guest.states import FAILED, HELD, LOST, OPENING, Target, by_port, round_robin, runs
 
-# the plain C type: a third of the cost of socket.socket, which converts its arguments to enums
-_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-_IP_FREEBIND = 15  # linux/in.h: a source of a prefix that is local as a whole (ip(7)); of IPv6 too
 _EVENTS = itemgetter(1)  # of what a poll answers: (descriptor, events)
 _CLOSED = select.POLLERR | select.POLLHUP | select.POLLRDHUP  # epoll's constants are the same numbers
 _IN_PROGRESS = (0, errno.EINPROGRESS)
@@ -115,12 +112,15 @@ class Client:
             "failed": self.failed,
             "lost": self.lost,
             "pending": self.pending,
-            "resent": self._resends.any_of(self._watched),
+            "resent": self._resent(),
             "open": self.open,
             "open_peak": self.open_peak,
             "errors": dict(self.errors),
             **self._exchanged(),
         }
+
+    def _resent(self) -> int:
+        return self._resends.any_of(self._watched)
 
     def _exchanged(self) -> Dict[str, int]:
         exchange = self._exchange
@@ -179,29 +179,7 @@ class Client:
 
     def _socket_maker(self) -> Callable[[], socket.SocketType]:
         """What makes a connection's socket, not blocking."""
-        make: Callable[[], socket.SocketType] = partial(socket.SocketType, self._family, self._type | _FLAGS)
-        if self._family == socket.AF_INET or self._sources is None:
-            return make
-
-        def free() -> socket.SocketType:
-            sock = make()
-            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-            return sock
-
-        return free
-
-    def _bind(self, sock: socket.SocketType, sources: Iterator[Source]) -> None:
-        """Give a connection the next source that is free; raises OSError. Somebody who listens on a port of every
-        address has it of these, too.
-        """
-        for source in sources:
-            try:
-                sock.bind(source)
-                return
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-        raise OSError(errno.EADDRNOTAVAIL, "every source is used")
+        return socket_maker(self._family, self._type, self._sources is not None)
 
     def _connect(self, count: int) -> None:
         """Begin the next connects, and note the outcome of each that has one already.
@@ -210,7 +188,7 @@ class Client:
         """
         first = self.attempted
         self.attempted += count
-        new_socket, bind, sources = self._new_socket, self._bind, self._sources
+        new_socket, bind, sources = self._new_socket, bind_next, self._sources
         fds: List[int] = []
         poll = select.poll()
         watch = poll.register

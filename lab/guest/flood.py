@@ -22,11 +22,9 @@ from lab.guest.sources import FLOOD
 _LAST_OCTETS, _THIRD_OCTETS, _SECOND_OCTETS = 254, 256, 254
 ADDRESSES = _LAST_OCTETS * _THIRD_OCTETS * _SECOND_OCTETS
 _LAST_PORT = 65535
-
 _BATCH = 512  # packets between two looks at the loop
 _NO_ROOM_SECONDS = 0.002  # before a packet that found no room is sent again
 _NO_ROOM = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
-
 _SOCKET_TYPES = {HALF_OPEN: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
 
 # RFC 791: version and length of the header, TOS, total length, id, flags, TTL, protocol, checksum (the kernel's part),

@@ -95,6 +95,8 @@ def ephemeral_ports() -> int:
 
 
 def _check(request: LoadRequest) -> None:
+    if request.connections < 1:
+        raise LoadError("{} connections are none".format(request.connections))
     for name, value, known in (
         ("kind", request.kind, tuple(KINDS)),
         ("close", request.close, CLOSES),
@@ -158,9 +160,10 @@ def _flood(request: LoadRequest) -> List[Wave]:
 
 def _route(request: LoadRequest, family: str) -> Optional[Route]:
     """None where the load has thousands of addresses on loopback."""
-    if _is_local(request) and family == paths.IPV4:
+    remote = bool(paths.PATHS[request.path].links)
+    if not remote and family == paths.IPV4:
         return None
-    source = sources.flood_source(family) if _is_local(request) else paths.client_address(request.path, family)
+    source = paths.client_address(request.path, family) if remote else sources.flood_source(family)
     return Route(family, source, paths.connect_address(request.path, family))
 
 
@@ -214,8 +217,15 @@ def _shards(request: LoadRequest, family: str, connections: int, first_port: int
     address = paths.listen_address(request.path, family)
     sides = 2 if _is_local(request) else 1
     plan = shards(connections, _processes(request), fd_limit(), ephemeral_ports(), first_port, address, sides)
-    own, connect_to = paths.own_addresses(request.path, family), paths.connect_address(request.path, family)
+    own, connect_to = _own(request, family), paths.connect_address(request.path, family)
     return [shard._replace(family=family, local=_is_local(request), own=own, connect_to=connect_to) for shard in plan]
+
+
+def _own(request: LoadRequest, family: str) -> Tuple[str, ...]:
+    """What the addresses begin with that listeners see; two processes on one loopback use its own address."""
+    if paths.PATHS[request.path].links or _is_local(request):
+        return paths.own_addresses(request.path, family)
+    return (paths.LOOPBACK_ADDRESSES[family],)
 
 
 def _is_local(request: LoadRequest) -> bool:

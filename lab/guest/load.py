@@ -7,10 +7,11 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from lab.guest import endings, kinds, protocol_counters
 from lab.guest.apply import apply_steps
 from lab.guest.bodies import body
+from lab.guest.end_tables import EndTables
 from lab.guest.entries import Table
 from lab.guest.kinds import KINDS, LoadError, LoadRequest
-from lab.guest.namespaces import inside
-from lab.guest.paths import CLIENT, SERVER, families_of, path_of
+from lab.guest.namespaces import TopologyError, inside
+from lab.guest.paths import CLIENT, SERVER, families_of
 from lab.guest.sampler import Sampler
 from lab.guest.summary import COUNTS, summary, total
 from lab.guest.worker import TICK_SECONDS, Message, Worker, end_all, first_crash, new_loop
@@ -20,7 +21,8 @@ __all__ = ["Load", "LoadError", "LoadRequest"]
 START_SECONDS = 30.0
 _LISTEN_SECONDS = 0.02  # for what a worker said before it died
 _EXCHANGE_QUIET_SECONDS = 3.0  # a byte that is lost is sent again after 0.2, 0.6 and 1.4 seconds (TCP_RTO_MIN)
-_EXCHANGE_SECONDS = 20.0
+_EXCHANGE_TURNS = 30  # of the slowest process: one that a busy host does not let run answers nothing
+_EXCHANGE_SECONDS = 40.0
 # after which the next wave begins: what a flood sent has arrived by then, or was lost on its way
 _GO_ON = (endings.ALL_HELD, endings.ALL_ANSWERED)
 
@@ -37,15 +39,13 @@ class Load:
         self._begun = 0  # waves
         self._workers: List[List[Worker]] = []  # of each wave
         try:
+            self._ends = EndTables(request.path)
             self._loop = new_loop(request.loop)
+        except TopologyError as error:
+            raise LoadError(str(error))
         except ImportError as error:
             raise LoadError("no event loop of the kind {}: {}".format(request.loop, error))
         self._sampler = Sampler()
-        self._end_samplers: Dict[str, Sampler] = {}
-        for role in path_of(request.path).links:
-            with inside(request.path, role):
-                self._end_samplers[role] = Sampler()
-        self._ends: Dict[str, Dict[str, Any]] = {}  # their tables in the last sample
         self._during: Optional[Dict[str, Any]] = None  # what became of the steps that run while the load is there
         self._stepping = False
         self._step_task: Optional["asyncio.Task[None]"] = None
@@ -83,8 +83,8 @@ class Load:
             self._loop.close()
         end_all(workers)
         del self._workers[:]
-        for sampler in (self._sampler, *self._end_samplers.values()):
-            sampler.close()
+        self._sampler.close()
+        self._ends.close()
 
     def _all_workers(self) -> List[Worker]:
         return [worker for wave in self._workers for worker in wave]
@@ -118,6 +118,7 @@ class Load:
         self._look_at_table()
         if self._request.data:
             await self._exchange()
+            self._look_at_table()
         for worker in workers:
             worker.link.send({"finish": True})
         await self._until(lambda: all("outcome" in worker.latest for worker in workers), START_SECONDS)
@@ -134,8 +135,10 @@ class Load:
         for worker in self._all_workers():
             worker.link.send({"exchange": True})
         began = moved = time.monotonic()
-        seen = -1
-        while time.monotonic() - began < _EXCHANGE_SECONDS and time.monotonic() - moved < _EXCHANGE_QUIET_SECONDS:
+        seen, turns = -1, self._all_turns()
+        while time.monotonic() - began < _EXCHANGE_SECONDS:
+            if time.monotonic() - moved > _EXCHANGE_QUIET_SECONDS and self._all_turns() - turns > _EXCHANGE_TURNS:
+                return
             await asyncio.sleep(TICK_SECONDS)
             self._fail_on_crash()
             self._sample()
@@ -143,7 +146,11 @@ class Load:
             if counts["asked"] and counts["answered"] >= counts["asked"]:
                 return
             if counts["answered"] != seen:
-                seen, moved = counts["answered"], time.monotonic()
+                seen, moved, turns = counts["answered"], time.monotonic(), self._all_turns()
+
+    def _all_turns(self) -> int:
+        """Of the slowest worker of all waves."""
+        return min((worker.latest.get("turns", 0) for worker in self._all_workers()), default=0)
 
     async def _apply_during(self) -> None:
         """Run the steps that come under the load, in a thread of their own: samples go on meanwhile."""
@@ -178,7 +185,7 @@ class Load:
         """Take one sample, note what it means for the end, and pass it on."""
         sample: Dict[str, Any] = dict(self._sampler.sample())
         self._count = sample["count"]
-        ends = self._sample_ends()
+        ends = self._ends.sample()
         if ends:
             sample["ends"] = ends
         now = time.monotonic()
@@ -190,17 +197,6 @@ class Load:
             sample.update(newcomers_attempted=newcomers["attempted"], newcomers_held=newcomers["held"])
         self._watch.note(now, sample, (progress, open_now), self._turns())
         self._on_sample(sample)
-
-    def _sample_ends(self) -> Dict[str, Dict[str, Any]]:
-        """The tables of the ends: at first, and as long as there is anything in them."""
-        found = {}
-        for role, sampler in self._end_samplers.items():
-            with inside(self._request.path, role):
-                table = sampler.sample()
-            if table["count"] is not None and (role not in self._ends or table["count"].strip() != "0"):
-                found[role] = {name: table[name] for name in ("count", "stat")}
-                self._ends[role] = found[role]
-        return found
 
     def _movement(self) -> Tuple[List[Dict[str, int]], int]:
         """How far the connections of each wave are, and how many are open."""
@@ -267,7 +263,7 @@ class Load:
             "started_monotonic_seconds": round(self._started, 6),
             "seconds": round(time.monotonic() - self._started, 4),
             "connections": request.connections,
-            "open_peak": self._open_peak(),
+            "open_peak": total(self._workers[0], ("open_peak",))["open_peak"] if self._keeps_open else None,
             "looks": self._table.looks,
             "counters": {"before": self._counters_before, "after": self._counters()},
             "loop": request.loop,
@@ -282,9 +278,6 @@ class Load:
                 for family, count in kinds.parts(request, request.connections)
             }
         return done
-
-    def _open_peak(self) -> Optional[int]:
-        return total(self._workers[0], ("open_peak",))["open_peak"] if self._keeps_open else None
 
 
 def _recorder(worker: Worker, look: Callable[[], None]) -> Callable[[Message], None]:

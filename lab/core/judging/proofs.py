@@ -59,7 +59,7 @@ def prove(evidence: Evidence, finding: Finding) -> Proofs:
     found = found_holders(evidence, snapshot)
     unseen = unseen_texts(snapshot)
     held = None if found is None else load_held(found, unseen, family)
-    behaviour = _BEHAVIOUR.get(finding.name)
+    behaviour = None if _of_an_end(finding) else _BEHAVIOUR.get(finding.name)
     notrack = has_notrack(snapshot)
     # two are no contradiction: attached, and passed by (notrack, a bridge); not attached, and tracked without hooks
     compared = None if behaviour is False and (notrack or passed_by(snapshot, family)) else behaviour
@@ -67,6 +67,12 @@ def prove(evidence: Evidence, finding: Finding) -> Proofs:
     seen = None if listed is False and without_hooks else listed
     disagreement = _disagreement(seen, held, compared)
     return Proofs(listed, held, behaviour, found or (), notrack, disagreement, families)
+
+
+def _of_an_end(finding: Finding) -> bool:
+    """Whether the full table was that of an end of the path: then this machine's hooks have no part in it."""
+    measured = finding.measured
+    return finding.name == "table-full" and not measured.dropped_for_room and bool(measured.ends)
 
 
 def _parts(evidence: Evidence, finding: Finding) -> Mapping[str, Evidence]:

@@ -98,7 +98,10 @@ def besides(evidence: Evidence, measured: Measured) -> str:
 def not_the_loads(measured: Measured) -> str:
     """What happened to the table although the load lost nothing to it."""
     parts = []
-    if measured.drops:
+    if measured.drops and measured.reached_max and 0 < (measured.load_entries or 0) < tried(measured):
+        # act_ct passes on what the tracker refused (net/sched/act_ct.c)
+        parts.append(f"the drop counter rose by {measured.drops}, for packets that went on without an entry")
+    elif measured.drops:
         parts.append(f"the drop counter rose by {measured.drops}, for packets that were not the load's")
     if measured.early_drops:
         parts.append(f"{measured.early_drops} entries were evicted, none of the load's")

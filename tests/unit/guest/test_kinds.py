@@ -132,7 +132,7 @@ def test_the_first_rule_that_holds_ends_it(name: str) -> None:
 def test_every_kind_has_its_rules() -> None:
     rules = {kind: [wave.rules for wave in waves_of(LoadRequest(10, 9.0, kind=kind, newcomers=5))] for kind in KINDS}
     assert rules == {
-        "hold": [endings.HOLD],
+        "hold": [endings.HOLD, endings.NEWCOMERS],
         "churn": [endings.CHURN],
         "half-open": [endings.FLOOD, endings.NEWCOMERS],
         "udp": [endings.FLOOD, endings.NEWCOMERS],
