@@ -211,7 +211,8 @@ def _all_held(evidence: Evidence, measured: Measured, _: Losses) -> Verdict | No
 
 def _fell_short(_: Evidence, measured: Measured, losses: Losses) -> Verdict | None:
     counts = measured.connections or {}
-    moving = measured.ended == "deadline" and not counts.get("failed") and not counts.get("lost")
+    counted = bool(losses) and all(loss.cause not in (UNDER_WAY, UNKNOWN) for loss in losses)
+    moving = measured.ended == "deadline" and not (counts.get("failed") or counts.get("lost") or counted)
     if losses and not all(loss.cause == UNDER_WAY for loss in losses) and not moving:
         return None
     under_way = f"; {wording.loss_sentence(losses)}" if losses else ""

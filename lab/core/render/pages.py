@@ -117,8 +117,8 @@ def _machine(plans: Mapping[Variant, CellPlan]) -> list[str]:
     lines.append(f"- Table: {_table(plan)}.")
     lines.append(f"- Load: {load_in_words(plan.load, plan.machine.path or DEFAULT_PATH)}.")
     lines += [f"- Meanwhile: {code(by_hand.commands(planned.step))}." for planned in plan.during]
-    path = PATHS[plan.machine.path or DEFAULT_PATH]
-    lines.append(f"- Stands for: {path.stands_for}.")
+    if plan.machine.path not in (None, DEFAULT_PATH):
+        lines.append(f"- Stands for: {PATHS[plan.machine.path].stands_for}.")
     return ["## Machine, table, load", "\n".join(lines)]
 
 
