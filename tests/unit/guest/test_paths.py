@@ -27,6 +27,7 @@ from lab.guest.paths import (
 from lab.guest.sources import source_address
 from tests.unit.namespaces import first_that_works, in_namespace
 
+SHOWN = ("ended", "progress", "families", "newcomers", "exchange", "during")
 REMOTE = [name for name, path in PATHS.items() if path.links]
 
 
@@ -80,9 +81,7 @@ def driven(**options: Any) -> Any:
         load = Load(request, lambda sample: None)
         try:
             result = load.run()
-            return {
-                name: result.get(name) for name in ("ended", "progress", "families", "newcomers", "exchange", "during")
-            }
+            return {name: result.get(name) for name in SHOWN}
         finally:
             load.release()
             topology.remove(request.path, families_of(request.family))

@@ -1,4 +1,4 @@
-"""Findings of cells that were recorded on the paths: a bridge, a container's own table, both families, a router of UDP."""
+"""Findings of cells recorded on the paths: a bridge, a container's own table, both families, a router of UDP."""
 
 from __future__ import annotations
 
