@@ -120,7 +120,7 @@ def _manifest(parts: Sequence[Part], planned: tuple[str, ...], complete: bool) -
         started_at=min((one.started_at for one in manifests if one.started_at), default=None),
         ended_at=None,
         complete=complete,
-        host=Host(),  # each part has its own
+        host=manifests[0].host if len({one.host for one in manifests}) == 1 else Host(),
         targets={name: target for one in manifests for name, target in one.targets.items()},
         scenarios={name: digest for one in manifests for name, digest in one.scenarios.items()},
         scenario_files={name: file for one in files if one for name, file in one.items()} if all(files) else None,
