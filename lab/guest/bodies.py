@@ -2,18 +2,20 @@
 
 import asyncio
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from lab.guest import topology
-from lab.guest.churn import ChurnClient, ChurnServer
+from lab.guest import namespaces
+from lab.guest.asking import AnsweringServer, AskingClient
+from lab.guest.churn import HALF, ChurnClient, ChurnServer
 from lab.guest.client import Client
 from lab.guest.flood import Flood, Receiver, Share
+from lab.guest.packets import CountingReceiver
+from lab.guest.paths import CLIENT, IPV4, SERVER
 from lab.guest.server import Server
-from lab.guest.sources import PREFIX, Source, sources
-from lab.guest.spread import ADDRESS, Shard
+from lab.guest.sources import Source, sources
+from lab.guest.spread import Shard
 from lab.guest.worker import TICK_SECONDS, Link, Message, new_loop
 
-CLIENT, SERVER = "client", "server"
 _TURNS_PER_BEAT = 10  # a worker of which nothing moves says so twice a second: it runs, it only has nothing to tell
 
 
@@ -25,6 +27,7 @@ class Part(NamedTuple):
     tick: Callable[[], None]
     progress: Callable[[], Message]
     outcome: Callable[[], Message]
+    exchange: Callable[[], None] = lambda: None  # a byte there and back over each connection
 
 
 Report = Callable[[], None]
@@ -35,8 +38,9 @@ class Work(NamedTuple):
     """What a worker process is for."""
 
     name: str
-    place: str  # topology.CLIENT or topology.SERVER
+    place: str  # CLIENT or SERVER
     makers: Sequence[Maker]  # called in the worker, before anything starts: to bind, not to open
+    family: str = IPV4
 
 
 class Churning(NamedTuple):
@@ -47,51 +51,71 @@ class Churning(NamedTuple):
     close: str
 
 
-def holding_server(shard: Shard, gather_seconds: float, local: bool) -> Maker:
-    """Accepts a shard's connections and holds them; `local` ones come from addresses of their own."""
+def holding_server(shard: Shard, gather_seconds: float) -> Maker:
+    """Accepts a shard's connections and holds them."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, _own(local)))
+        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, shard.own))
 
     return make
 
 
-def holding_client(shard: Shard, local: bool, rate_per_second: float = 0.0) -> Maker:
-    """Opens a shard's connections and holds them; `local` ones come from addresses of their own."""
+def holding_client(shard: Shard, rate_per_second: float = 0.0) -> Maker:
+    """Opens a shard's connections and holds them."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, Client(loop, shard.listen, report, rate_per_second, _sources(shard, local)))
+        return _part(CLIENT, Client(loop, shard.targets, report, rate_per_second, _sources(shard)))
 
     return make
 
 
-def churning_server(shard: Shard, gather_seconds: float, local: bool, close: str) -> Maker:
-    """Accepts a shard's connections and closes them after the client."""
+def churning_server(shard: Shard, gather_seconds: float, close: str) -> Maker:
+    """Accepts a shard's connections and closes them after the client, unless they shall stay half closed."""
+    if close == HALF:
+        return holding_server(shard, gather_seconds)
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, _own(local))
+        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, shard.own)
         return _part(SERVER, server)
 
     return make
 
 
-def churning_client(shard: Shard, local: bool, churning: Churning) -> Maker:
-    """Opens a shard's connections and closes each after its time; `local` ones come from addresses of their own."""
+def churning_client(shard: Shard, churning: Churning) -> Maker:
+    """Opens a shard's connections and closes each after its time."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, ChurnClient(loop, shard.listen, report, *churning, sources=_sources(shard, local)))
+        return _part(CLIENT, ChurnClient(loop, shard.targets, report, *churning, sources=_sources(shard)))
+
+    return make
+
+
+def answering_server(shard: Shard, gather_seconds: float) -> Maker:
+    """Answers a shard's datagrams."""
+
+    def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
+        return _part(SERVER, AnsweringServer(loop, shard.listen, shard.connections, report, gather_seconds, shard.own))
+
+    return make
+
+
+def asking_client(shard: Shard, rate_per_second: float) -> Maker:
+    """Asks by datagrams, one socket for each, and waits for the answers."""
+
+    def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
+        return _part(CLIENT, AskingClient(loop, shard.targets, report, rate_per_second, _sources(shard)))
 
     return make
 
 
 def flooding_client(kind: str, share: Share) -> Maker:
-    """Sends a share of packets. One that was sent counts as accepted, too: nobody is there who could tell."""
+    """Sends a share of packets. Over loopback one that was sent counts as accepted, too: nobody counts it there."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
         flood = Flood(loop, kind, share, report)
 
         def progress() -> Message:
-            return dict(flood.progress(), accepted=flood.held)
+            return dict(flood.progress(), accepted=flood.held if share.route is None else 0)
 
         return Part(CLIENT, flood.start, flood.tick, progress, flood.outcome)
 
@@ -108,11 +132,25 @@ def silent_receiver(kind: str, share: Share) -> Maker:
     return make
 
 
-def body(work: Work, loop_kind: str, topology_name: str) -> Callable[[Link], None]:
+def counting_receiver(kind: str, share: Share, address: str) -> Maker:
+    """Swallows a share of packets, and counts them."""
+
+    def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
+        receiver = CountingReceiver(kind, address, share.port)
+
+        def progress() -> Message:
+            return {"accepted": receiver.count(), "errors": {}}
+
+        return Part(SERVER, _nothing, _nothing, progress, progress)
+
+    return make
+
+
+def body(work: Work, loop_kind: str, path: str) -> Callable[[Link], None]:
     """What a worker process runs; see worker.Worker."""
 
     def run(link: Link) -> None:
-        topology.enter(topology_name, work.place)
+        namespaces.enter(path, work.place)
         loop = new_loop(loop_kind)
         parts: List[Part] = []
 
@@ -125,20 +163,12 @@ def body(work: Work, loop_kind: str, topology_name: str) -> Callable[[Link], Non
     return run
 
 
-def _sources(shard: Shard, local: bool) -> Optional[Iterator[Source]]:
-    return sources(shard.number) if local else None
-
-
-def _own(local: bool) -> Tuple[str, ...]:
-    """What the addresses begin with that the load's connections come from, as its listeners see them."""
-    if local:
-        return (PREFIX,)
-    # the router's where it masquerades; the last where both sides stand in one namespace
-    return topology.ENDS[topology.CLIENT].address, topology.ENDS[topology.SERVER].router_address, ADDRESS
+def _sources(shard: Shard) -> Optional[Iterator[Source]]:
+    return sources(shard.number, shard.family) if shard.local else None
 
 
 def _part(role: str, side: Any) -> Part:
-    return Part(role, side.start, side.tick, side.progress, side.outcome)
+    return Part(role, side.start, side.tick, side.progress, side.outcome, side.exchange)
 
 
 def _nothing() -> None:
@@ -151,6 +181,11 @@ def _no_counts() -> Message:
 
 def _progress(parts: Sequence[Part]) -> Message:
     return {part.role: part.progress() for part in parts}
+
+
+def _each(calls: Iterator[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 def _serve(loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -> None:
@@ -171,9 +206,10 @@ def _serve(loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -
         if not message:
             loop.stop()
         elif "go" in message:
-            for part in parts:
-                part.start()
+            _each(part.start for part in parts)
             loop.call_later(TICK_SECONDS, on_tick)
+        elif "exchange" in message:
+            _each(part.exchange for part in parts)
         elif "finish" in message:
             finished.append(True)
             outcome = {part.role: part.outcome() for part in parts}
@@ -182,8 +218,7 @@ def _serve(loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -
     def on_tick() -> None:
         if finished:
             return
-        for part in parts:
-            part.tick()
+        _each(part.tick for part in parts)
         turns[0] += 1
         progress = _progress(parts)
         if progress != last[0] or turns[0] % _TURNS_PER_BEAT == 0:

@@ -10,8 +10,10 @@ from lab.core.errors import ScenarioError
 from lab.core.plan.cells import Cell, Variant
 from lab.core.scenario import (
     BACKEND_AXIS,
+    DEFAULT_PATH,
+    FAMILIES,
+    PATHS,
     TIMEOUT_SYSCTLS,
-    TOPOLOGIES,
     Axes,
     ConntrackSpec,
     FileStep,
@@ -94,11 +96,26 @@ class CellPlan:
     conntrack: ConntrackSpec
     load: LoadSpec
     requires: Requirement
+    during: tuple[PlannedStep, ...] = ()  # while the load is there
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that the load goes over."""
+        family = self.load.family or FAMILIES[0]
+        return FAMILIES[:-1] if family == FAMILIES[-1] else (family,)
+
+    @property
+    def touched_ends(self) -> tuple[str, ...]:
+        """The ends of the path that a step does something in: by its `in`, or by the name of the end's namespace."""
+        ends = PATHS[self.machine.path or DEFAULT_PATH].ends
+        steps = [planned.step for planned in (*self.steps, *self.during)]
+        return tuple(end for end in ends if any(_touches(step, end) for step in steps))
 
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs that the steps run, each once: what the image must have."""
-        argvs = (planned.step.argv for planned in self.steps if isinstance(planned.step, RunStep))
+        steps = (planned.step for planned in (*self.steps, *self.during))
+        argvs = (step.argv for step in steps if isinstance(step, RunStep))
         return tuple(dict.fromkeys(argv[0] for argv in argvs))
 
     @property
@@ -129,12 +146,13 @@ class CellPlan:
                 "boot_args": list(self.machine.boot_args),
                 "memory_mb": self.machine.memory_mb,
                 "vcpus": self.machine.vcpus,
-                "topology": self.machine.topology or TOPOLOGIES[0],
+                "path": self.machine.path or DEFAULT_PATH,
             },
             "steps": [step_request(planned) for planned in self.steps],
+            **({"during": [step_request(planned) for planned in self.during]} if self.during else {}),
             "settings": dict(self.settings),
             "max": self.conntrack.max,
-            "load": {name: value for name, value in vars(self.load).items() if value is not None},
+            "load": {name: value for name, value in vars(self.load).items() if value not in (None, False)},
         }
 
 
@@ -163,11 +181,8 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
         target=cell.target,
         repeat=cell.repeat,
         machine=machine,
-        steps=tuple(
-            PlannedStep(f"state[{index}]", _fill_in(step, values))
-            for index, step in enumerate(scenario.state)
-            if _applies(step.when, axes)
-        ),
+        steps=_planned("state", scenario.state, axes),
+        during=_planned("during", scenario.during, axes),
         conntrack=replace(scenario.conntrack, max=overrides.max or scenario.conntrack.max),
         load=load,
         requires=requirement(cell.variant),
@@ -176,7 +191,10 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
 
 def requirement(variant: Variant) -> Requirement:
     """What a variant needs of its machine: what the scenario says, and the backend that its axis names."""
-    requires = variant.scenario.requires
+    scenario, requires = variant.scenario, variant.scenario.requires
+    path = PATHS[scenario.machine.path or DEFAULT_PATH]
+    modules = (*requires.modules, *(one for one in path.modules if one not in requires.modules))
+    requires = replace(requires, modules=modules, ipv6=(scenario.load.family or FAMILIES[0]) != FAMILIES[0])
     backend = variant.axes.get(BACKEND_AXIS)
     if backend is None or backend in requires.backends:
         return requires
@@ -199,12 +217,12 @@ def memory_needed_mb(connections: int) -> int:
 def step_request(planned: PlannedStep) -> dict[str, object]:
     """A step as the guest's agent takes it."""
     match planned.step:
-        case RunStep(argv, refused):
-            what: dict[str, object] = {"kind": "run", "argv": list(argv), "refused": refused}
+        case RunStep(argv, refused, end=end):
+            what: dict[str, object] = {"kind": "run", "argv": list(argv), "refused": refused, **_in(end)}
         case FileStep(path, text):
             what = {"kind": "file", "path": path, "text": text}
-        case SysctlStep(values):
-            what = {"kind": "sysctl", "values": dict(values)}
+        case SysctlStep(values, end=end):
+            what = {"kind": "sysctl", "values": dict(values), **_in(end)}
         case UnloadStep(modules):
             what = {"kind": "unload", "modules": list(modules)}
         case RemoveStep(argv, expected):
@@ -213,15 +231,36 @@ def step_request(planned: PlannedStep) -> dict[str, object]:
     return {"key": planned.key, **what}
 
 
+def _in(end: str | None) -> dict[str, str]:
+    return {} if end is None else {"in": end}
+
+
+def _touches(step: Step | RemoveStep, end: str) -> bool:
+    if getattr(step, "end", None) == end:
+        return True
+    words = step.argv if isinstance(step, RunStep) else (step.text,) if isinstance(step, FileStep) else ()
+    return any(f"lab-{end}" in word for word in words)
+
+
+def _planned(key: str, steps: tuple[Step, ...], axes: Axes) -> tuple[PlannedStep, ...]:
+    """The steps that the axes choose, filled in."""
+    values = placeholder_values(axes)
+    return tuple(
+        PlannedStep(f"{key}[{index}]", _fill_in(step, values))
+        for index, step in enumerate(steps)
+        if _applies(step.when, axes)
+    )
+
+
 def _fill_in(step: Step, values: Mapping[str, str]) -> Step:
     """The step with its placeholders replaced; its condition has done its work and is left out."""
     match step:
-        case RunStep(argv, refused):
-            return RunStep(tuple(substitute(word, values) for word in argv), refused)
+        case RunStep(argv, refused, end=end):
+            return RunStep(tuple(substitute(word, values) for word in argv), refused, end=end)
         case FileStep(path, text, source=source):
             return FileStep(substitute(path, values), substitute(text, values), source=source)
-        case SysctlStep(pairs):
-            return SysctlStep(tuple((name, substitute(value, values)) for name, value in pairs))
+        case SysctlStep(pairs, end=end):
+            return SysctlStep(tuple((name, substitute(value, values)) for name, value in pairs), end=end)
         case UnloadStep(modules):
             return UnloadStep(modules)
 
@@ -238,9 +277,11 @@ def _check_override(option: str, value: int | None) -> None:
 def open_at_once(load: LoadSpec) -> int:
     """How many connections a load has open at the same time, at most."""
     if load.kind == "hold":
+        return load.connections + (load.newcomers or 0)
+    if load.answered:
         return load.connections
     if load.kind == "churn":
-        if not load.rate_per_second:
+        if not load.rate_per_second or load.close == "half":
             return load.connections
         return min(load.connections, math.ceil(load.rate_per_second * (load.hold_seconds or 0.0)) + 1)
     return load.newcomers or 0
