@@ -158,7 +158,7 @@ def body(work: Work, loop_kind: str, path: str) -> Callable[[Link], None]:
             link.send(_progress(parts))
 
         parts.extend(make(loop, report) for make in work.makers)
-        _serve(loop, link, parts)
+        _Served(loop, link, parts).run()
 
     return run
 
@@ -188,47 +188,52 @@ def _each(calls: Iterator[Callable[[], None]]) -> None:
         call()
 
 
-def _serve(loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -> None:
-    """A worker's life: say ready, start at `go`, report at every tick until `finish`, hold until the link is closed.
+class _Served:
+    """A worker's life: say ready, start at `go`, report at every tick until `finish`, hold until the link is closed."""
 
-    Raises what a callback raised: a loop alone would log it and go on, and a bug would pass for a stalled load.
-    """
-    last: List[Message] = [{}]
-    turns = [0]
-    finished: List[bool] = []
-    problems: List[BaseException] = []
+    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -> None:
+        self._loop, self._link, self._parts = loop, link, parts
+        self._last = {}  # type: Message
+        self._turns = 0
+        self._finished = False
+        self._problems = []  # type: List[BaseException]
 
-    def on_problem(_: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
-        problems.append(context.get("exception") or RuntimeError(context["message"]))
-        loop.stop()
+    def run(self) -> None:
+        """Return when the link is closed.
 
-    def on_message(message: Message) -> None:
+        Raises what a callback raised: a loop alone would log it and go on, and a bug would pass for a stalled load.
+        """
+        self._loop.set_exception_handler(self._on_problem)
+        self._link.attach(self._loop, self._on_message)
+        self._link.send({"ready": os.getpid()})
+        self._loop.run_forever()
+        if self._problems:
+            raise self._problems[0]
+
+    def _on_problem(self, _: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
+        self._problems.append(context.get("exception") or RuntimeError(context["message"]))
+        self._loop.stop()
+
+    def _on_message(self, message: Message) -> None:
         if not message:
-            loop.stop()
+            self._loop.stop()
         elif "go" in message:
-            _each(part.start for part in parts)
-            loop.call_later(TICK_SECONDS, on_tick)
+            _each(part.start for part in self._parts)
+            self._loop.call_later(TICK_SECONDS, self._on_tick)
         elif "exchange" in message:
-            _each(part.exchange for part in parts)
+            _each(part.exchange for part in self._parts)
         elif "finish" in message:
-            finished.append(True)
-            outcome = {part.role: part.outcome() for part in parts}
-            link.send(dict(_progress(parts), outcome=outcome))
+            self._finished = True
+            outcome = {part.role: part.outcome() for part in self._parts}
+            self._link.send(dict(_progress(self._parts), outcome=outcome))
 
-    def on_tick() -> None:
-        if finished:
+    def _on_tick(self) -> None:
+        if self._finished:
             return
-        _each(part.tick for part in parts)
-        turns[0] += 1
-        progress = _progress(parts)
-        if progress != last[0] or turns[0] % _TURNS_PER_BEAT == 0:
-            last[0] = progress
-            link.send(dict(progress, turns=turns[0]))
-        loop.call_later(TICK_SECONDS, on_tick)
-
-    loop.set_exception_handler(on_problem)
-    link.attach(loop, on_message)
-    link.send({"ready": os.getpid()})
-    loop.run_forever()
-    if problems:
-        raise problems[0]
+        _each(part.tick for part in self._parts)
+        self._turns += 1
+        progress = _progress(self._parts)
+        if progress != self._last or self._turns % _TURNS_PER_BEAT == 0:
+            self._last = progress
+            self._link.send(dict(progress, turns=self._turns))
+        self._loop.call_later(TICK_SECONDS, self._on_tick)

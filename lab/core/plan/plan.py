@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lab.core.errors import ScenarioError
 from lab.core.plan.cells import Cell, Variant
+from lab.core.plan.reach import check_reachable
 from lab.core.scenario import (
     BACKEND_AXIS,
     DEFAULT_PATH,
@@ -20,7 +20,6 @@ from lab.core.scenario import (
     LoadSpec,
     MachineSpec,
     RunStep,
-    Scenario,
     Step,
     SysctlStep,
     UnloadStep,
@@ -33,12 +32,6 @@ from lab.core.scenario.template import substitute
 
 # 1 - first version of plan.json.
 PLAN_VERSION = 1
-
-# What a held connection costs its guest: two sockets, two descriptors, perhaps an entry. And what the system needs.
-GUEST_BASE_MB = 400
-GUEST_KIB_PER_CONNECTION = 10
-FILES_PER_CONNECTION = 2
-SPARE_FILES = 1024
 
 MAX_SYSCTL = "net.netfilter.nf_conntrack_max"
 # the sysctl nf_conntrack_buckets is read-only up to 4.9, the parameter is writable on every kernel
@@ -171,7 +164,7 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
         scenario.machine, boot_args=tuple(substitute(text, values) for text in scenario.machine.boot_args)
     )
     load = replace(scenario.load, connections=overrides.connections or scenario.load.connections)
-    _check_load(scenario, load, max_files)
+    check_reachable(scenario, load, max_files)
     return CellPlan(
         cell=cell.name,
         scenario=scenario.name,
@@ -199,19 +192,6 @@ def requirement(variant: Variant) -> Requirement:
     if backend is None or backend in requires.backends:
         return requires
     return replace(requires, backends=(*requires.backends, str(backend)))
-
-
-def reachable_connections(memory_mb: int, max_files: int | None = None) -> int:
-    """How many connections a guest of this size can hold, both ends of each in it."""
-    by_memory = max(0, memory_mb - GUEST_BASE_MB) * 1024 // GUEST_KIB_PER_CONNECTION
-    if max_files is None:
-        return by_memory
-    return min(by_memory, max(0, max_files - SPARE_FILES) // FILES_PER_CONNECTION)
-
-
-def memory_needed_mb(connections: int) -> int:
-    """The guest memory that so many connections need."""
-    return GUEST_BASE_MB - (-connections * GUEST_KIB_PER_CONNECTION // 1024)
 
 
 def step_request(planned: PlannedStep) -> dict[str, object]:
@@ -272,33 +252,3 @@ def _applies(when: Mapping[str, AxisValue], axes: Axes) -> bool:
 def _check_override(option: str, value: int | None) -> None:
     if value is not None and not 1 <= value < 2**31:
         raise ScenarioError(f"{option}: is {value}, must be 1 to {2**31 - 1}", hint=f"for example {option} 1000")
-
-
-def open_at_once(load: LoadSpec) -> int:
-    """How many connections a load has open at the same time, at most."""
-    if load.kind == "hold":
-        return load.connections + (load.newcomers or 0)
-    if load.answered:
-        return load.connections
-    if load.kind == "churn":
-        if not load.rate_per_second or load.close == "half":
-            return load.connections
-        return min(load.connections, math.ceil(load.rate_per_second * (load.hold_seconds or 0.0)) + 1)
-    return load.newcomers or 0
-
-
-def _check_load(scenario: Scenario, load: LoadSpec, max_files: int | None) -> None:
-    memory_mb = scenario.machine.memory_mb
-    reachable = reachable_connections(memory_mb, max_files)
-    wanted = open_at_once(load)
-    if wanted <= reachable:
-        return
-    own = load.connections == scenario.load.connections
-    where = f"{scenario.path}: load.connections" if own else f"{scenario.path}: --connections"
-    mends = [f"ask for at most {reachable}"] if reachable else []
-    if reachable == reachable_connections(memory_mb):
-        mends.append(f"set machine.memory_mb = {memory_needed_mb(wanted)}")
-    elif not reachable:
-        mends.append("let more files be open in the machine")
-    what = f"is {wanted}, at most {reachable} can be reached in a machine of {memory_mb} MB"
-    raise ScenarioError(f"{where}: {what}", hint=", or ".join(mends))
