@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-from pathlib import Path
-
 import pytest
 
 from lab.core.judging.finding import Finding, judge
@@ -12,17 +9,13 @@ from lab.core.judging.proofs import prove
 from lab.host.results.stored_cell import StoredCell
 from tests.recordings import GOLDEN
 
-ARCHIVES = GOLDEN / "paths"
 SUFFIX = ",iptables=legacy@debian12"
 
 
 @pytest.fixture
-def cell(tmp_path: Path, request: pytest.FixtureRequest) -> StoredCell:
-    """A recorded cell of Linux 6.1, unpacked."""
-    name = f"{request.param}{SUFFIX}"
-    with tarfile.open(ARCHIVES / f"{name}.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    return StoredCell(tmp_path / name)
+def cell(request: pytest.FixtureRequest) -> StoredCell:
+    """A recorded cell of Linux 6.1."""
+    return StoredCell(GOLDEN / "paths" / "cells" / f"{request.param}{SUFFIX}")
 
 
 def found(cell: StoredCell) -> Finding:
