@@ -260,8 +260,7 @@ async def _observe(
             raise GuestLost(f"the guest sent evidence of an unknown name: {name!r:.80}")
         items[name] = {key: event.get(key) for key in ("text", "error", "truncated")}
 
-    where = {} if end is None else {"end": end}
-    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks, **where)
+    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks, end=end)
     return items
 
 
