@@ -104,8 +104,8 @@ def read_axes(table: Table, matrix: Matrix) -> Axes:
             continue
         value = next((value for value in values if type(value) is type(given) and value == given), None)
         if value is None:
-            mend = did_you_mean(given, [str(value) for value in values])
-            table.problem(axis, f"is {said(given)}, must be one of {quoted(values)}", mend)
+            hint = did_you_mean(given, [str(value) for value in values])
+            table.problem(axis, f"is {said(given)}, must be one of {quoted(values)}", hint)
         else:
             conditions[axis] = value
     return conditions
