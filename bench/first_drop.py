@@ -29,9 +29,9 @@ from bench.guests import SCENARIOS, Apart, main_of, plan_of, take_apart
 from lab.core.evidence import Sample, parse_samples
 from lab.core.plan import CellPlan
 from lab.core.result import Try
-from lab.host import store
-from lab.host.provision.machine import Event
-from lab.host.run import judge_folder
+from lab.host.machines.machine import Event
+from lab.host.results import store
+from lab.host.run.runner import judge_folder
 
 SCENARIO = SCENARIOS / "first-drop.toml"
 DROP_TO_ENGINE_MS = 60.0

@@ -22,15 +22,15 @@ from typing import Any
 from bench.common import ROOT, BenchError, progress
 from lab.core.errors import GuestLost, LabError
 from lab.core.plan import CellPlan, Overrides, cells, parse_chosen, plan_cell, select_variants
-from lab.host import accelerator
-from lab.host.machines import PreparedTarget, prepare_targets
-from lab.host.provision.machine import Deadlines, Event, MachineSpec, OnEvent
-from lab.host.provision.qemu import QemuMachine, QemuProvisioner
-from lab.host.provision.qemu_command import KVM, TCG
-from lab.host.qemu_binary import find_qemu
-from lab.host.recording import Recording, record
+from lab.host.machines import accelerator
+from lab.host.machines.machine import Deadlines, Event, MachineSpec, OnEvent
+from lab.host.machines.preparing import PreparedTarget, prepare_targets
+from lab.host.machines.qemu.binary import find_qemu
+from lab.host.machines.qemu.command import KVM, TCG
+from lab.host.machines.qemu.provisioner import QemuMachine, QemuProvisioner
+from lab.host.machines.targets import parse_target
+from lab.host.run.recording import Recording, record
 from lab.host.scenario_files import load_scenarios, scenario_directories
-from lab.host.targets import parse_target
 
 TARGET = "debian12"
 SCENARIOS = ROOT / "bench" / "scenarios"

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench.texts import both, named, repeated, rule, ruleset
-from lab.core import conntrack, evidence, facts, hooks, kmsg, proofs
+from lab.core import evidence, facts
 from lab.core.facts import Facts
-from lab.core.finding import Finding
 from lab.core.holders import Recorded, batched, groups, holders
+from lab.core.judging import proofs
+from lab.core.judging.finding import Finding
+from lab.core.kernel import conntrack, hooks, kmsg
 
 KERNEL = (6, 1, 0)
 Parser = Callable[[str], object]

@@ -2,6 +2,6 @@
 
 import sys
 
-from lab.host.cli import main
+from lab.host.cli.main import main
 
 sys.exit(main())

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.core.conntrack import integer, stat_totals
 from lab.core.facts import Facts
+from lab.core.kernel.conntrack import integer, stat_totals
 
 Json = Mapping[str, Any]
 UNKNOWN_MACHINE = Facts(target="")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.core.version import Release, parse_release
+from lab.core.kernel.version import Release, parse_release
 
 # programs whose versions are recorded, and the number in what they print: "iptables v1.8.9 (legacy)", "nftables v1.0.6"
 _PROGRAM_VERSION = re.compile(r"\bv?(\d+\.\d+(?:\.\d+)*)")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from lab.core.text import shortened
 
 if TYPE_CHECKING:  # who only reads results need not wait for what makes them
-    from lab.core.expectation import Expectation
     from lab.core.facts import Facts
-    from lab.core.finding import Finding, Measured
+    from lab.core.judging.finding import Finding, Measured
+    from lab.core.judging.proofs import Proofs
     from lab.core.mitigation import Mitigation
-    from lab.core.proofs import Proofs
+    from lab.core.scenario.expectation import Expectation
 
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1

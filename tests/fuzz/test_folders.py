@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import cli
+from lab.host.cli import main as cli
 from tests.fuzz.mutations import mutate, regular_files
 from tests.recordings import GOLDEN
-from tests.unit.test_verify import write_run
+from tests.unit.host.results.test_verify import write_run
 
 ROUNDS = int(os.environ.get("LAB_FUZZ_ROUNDS", "8"))
 SEED = int(os.environ.get("LAB_FUZZ_SEED", "0"))

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from lab.core.expectation import FINDING_EVIDENCE
 from lab.core.plan import CellPlan
-from lab.host.output import human_table, markdown_table, one_line
-from lab.host.provision.machine import Deadlines, MachineSpec, OnEvent
-from lab.host.provision.replay import ReplayMachine, ReplayProvisioner, recorded_machine, recorded_plan
-from lab.host.recording import Progress
-from lab.host.run import Job, Runner
-from lab.host.store import create_run
+from lab.core.render.tables import human_table, markdown_table, one_line
+from lab.core.scenario.expectation import FINDING_EVIDENCE
+from lab.host.machines.machine import Deadlines, MachineSpec, OnEvent
+from lab.host.machines.playback import ReplayMachine, ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.results.store import create_run
+from lab.host.run.recording import Progress
+from lab.host.run.runner import Job, Runner
 from tests.fuzz.mutations import STRANGE, another_text
 from tests.recordings import GOLDEN
 

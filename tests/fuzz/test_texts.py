@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from lab.core import conntrack, evidence, kmsg, sums
+from lab.core import evidence, sums
 from lab.core.errors import ScenarioError
 from lab.core.facts import parse_config
+from lab.core.kernel import conntrack, kmsg
 from lab.core.scenario import parse_scenario
 from tests.fuzz.mutations import another_text
 from tests.recordings import GOLDEN

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lab.host import store
-from lab.host.run import Runner
+from lab.host.results import store
+from lab.host.run.runner import Runner
 from tests.truth.catalogue import STATES
 from tests.truth.state import State
 from tests.truth.witness import Seen, seen

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lab.core import kmsg
+from lab.core.kernel import kmsg
 
 _MARK = "WITNESS "
 

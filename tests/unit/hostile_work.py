@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from lab.host.plain_files import Damaged
+from lab.host.results.plain_files import Damaged
 
 
 def double(number: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lab.core.compare import Run
+from lab.core.comparing.compare import Run
 
 DIGEST, OTHER_DIGEST = "a" * 64, "b" * 64
 EVIL = (

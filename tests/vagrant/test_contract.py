@@ -15,18 +15,19 @@ import pytest
 from lab.core.errors import GuestLost
 from lab.core.plan import Cell, CellPlan, Overrides, Variant, plan_cell
 from lab.core.scenario import parse_scenario
-from lab.host import foreign, images
-from lab.host.machines import PreparedTarget
-from lab.host.provision.machine import Deadlines, MachineSpec, Provisioner
-from lab.host.provision.qemu import QemuProvisioner
-from lab.host.provision.qemu_command import TCG
-from lab.host.provision.replay import ReplayProvisioner, recorded_machine, recorded_plan
-from lab.host.provision.vagrant import VagrantMachine, VagrantProvisioner
-from lab.host.qemu_binary import find_qemu
-from lab.host.recording import Recording, record
-from lab.host.run import Job, Runner
-from lab.host.store import create_run
-from lab.host.targets import parse_target
+from lab.host import images
+from lab.host.machines import foreign
+from lab.host.machines.machine import Deadlines, MachineSpec, Provisioner
+from lab.host.machines.playback import ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.machines.preparing import PreparedTarget
+from lab.host.machines.qemu.binary import find_qemu
+from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.provisioner import QemuProvisioner
+from lab.host.machines.targets import parse_target
+from lab.host.machines.vagrant.provisioner import VagrantMachine, VagrantProvisioner
+from lab.host.results.store import create_run
+from lab.host.run.recording import Recording, record
+from lab.host.run.runner import Job, Runner
 from tests.recordings import GOLDEN
 from tests.vagrant.conftest import BOXES, left_over
 

@@ -13,15 +13,16 @@ import pytest
 
 from lab.core.plan import CellPlan, cells, plan_cell, select_variants
 from lab.core.scenario import parse_scenario
-from lab.host import images, store
-from lab.host.machines import PreparedTarget
-from lab.host.provision.machine import Deadlines
-from lab.host.provision.qemu import QemuProvisioner
-from lab.host.provision.qemu_command import TCG
-from lab.host.qemu_binary import find_qemu
-from lab.host.recording import Progress
-from lab.host.run import Job, Runner
-from lab.host.targets import parse_target
+from lab.host import images
+from lab.host.machines.machine import Deadlines
+from lab.host.machines.preparing import PreparedTarget
+from lab.host.machines.qemu.binary import find_qemu
+from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.provisioner import QemuProvisioner
+from lab.host.machines.targets import parse_target
+from lab.host.results import store
+from lab.host.run.recording import Progress
+from lab.host.run.runner import Job, Runner
 
 TARGETS = os.environ.get("LAB_TEST_TARGETS", "debian12").split()
 OnProgress = Callable[[CellPlan, Progress], None]

@@ -17,7 +17,7 @@ import pytest
 from lab.host import kernels
 from lab.host.cache import Deadline
 from lab.host.kernels.fetch import fetch_source
-from lab.host.machines import PreparedTarget
+from lab.host.machines.preparing import PreparedTarget
 from tests.kernel_packages import MAKERS, NEEDED_PROGRAMS, compress_modules, split
 from tests.vm.conftest import Guests
 
@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 # ending, compression of the modules, where the modules lie, whether kernel and modules are apart; a minute each, so two
-# by default (tests/unit/test_kernel_packages.py has every kind of package)
+# by default (tests/unit/host/kernels/test_kernel_packages.py has every kind of package)
 KINDS = {
     "rhel": (".rpm", ".xz", "lib", True),
     "alpine": (".apk", ".gz", "lib", False),

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from lab.host.provision.machine import MachineSpec
-from lab.host.provision.qemu import QemuMachine, QemuProvisioner
-from lab.host.provision.qemu_command import TCG
-from lab.host.qemu_binary import find_qemu
+from lab.host.machines.machine import MachineSpec
+from lab.host.machines.qemu.binary import find_qemu
+from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.provisioner import QemuMachine, QemuProvisioner
 from tests.vm.conftest import Guests, Ran
 
 HEAD = 'version = 1\nname = "lost"\nsummary = "For a test."\n[load]\nconnections = 200\n'

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lab.core.plan import ExpectedRule, PlannedStep, RemoveStep
-from lab.host.run import judge_run
+from lab.host.run.runner import judge_run
 from tests.recordings import GOLDEN
 from tests.vm.conftest import Guests, Ran
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import cli
+from lab.host.cli import main as cli
 from tests.vm.conftest import Guests
 
 

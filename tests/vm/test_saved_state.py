@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from lab.host.provision.qemu import SavedState, saved_states
+from lab.host.machines.qemu.provisioner import SavedState, saved_states
 from tests.vm.conftest import Guests
 
 TEXT = 'version = 1\nname = "state"\nsummary = "For a test."\n[load]\nconnections = 200\n'

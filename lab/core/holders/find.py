@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from lab.core.conntrack import modules
 from lab.core.holders.chains import NO_WAYS, ways
 from lab.core.holders.dependents import HOOKED_FAMILIES
 from lab.core.holders.iptables_save import saved_tables
@@ -13,6 +12,7 @@ from lab.core.holders.nft_json import json_tables
 from lab.core.holders.nft_text import text_tables
 from lab.core.holders.removal import ObjectRemovals, removal_place, rule_removal
 from lab.core.holders.without_hooks import ipvs_holders, ovs_holders, tc_holders
+from lab.core.kernel.conntrack import modules
 
 
 def holders(recorded: Recorded) -> tuple[Holder, ...]:

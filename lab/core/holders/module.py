@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from lab.core.conntrack import Module, conntrack_module
 from lab.core.holders.dependents import (
     ALWAYS_ON_MODULES,
     ENABLE_HOOKS_SINCE,
@@ -16,6 +15,7 @@ from lab.core.holders.dependents import (
     OPENVSWITCH_UNTIL,
 )
 from lab.core.holders.model import KERNEL, OPENVSWITCH, Holder, Recorded
+from lab.core.kernel.conntrack import Module, conntrack_module
 
 _BUILT_IN: Final = "built into the kernel, where nothing unloads it: notrack keeps packets out"
 _OF_KERNEL: Final = Holder(

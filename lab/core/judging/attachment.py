@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lab.core.conntrack import modules
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.facts import Facts
 from lab.core.holders import Holder, Recorded, held_families, holders
-from lab.core.hooks import hooks, tracked_families
+from lab.core.kernel.conntrack import modules
+from lab.core.kernel.hooks import hooks, tracked_families
 
 # the load of the scenarios runs over IPv4
 LOAD_FAMILY = "ip"

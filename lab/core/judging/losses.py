@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.core.conntrack import mib
 from lab.core.evidence import Evidence
 from lab.core.judging.measured import Measured, errors_of
 from lab.core.judging.rule_counters import RuleRise, rule_rises
 from lab.core.judging.traffic import traffic_of
+from lab.core.kernel.conntrack import mib
 
 FULL_TABLE = "full table"
 UNDER_WAY = "still under way"

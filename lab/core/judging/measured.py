@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.core.conntrack import Slab, integer, modules, slab
 from lab.core.evidence import Evidence, Sample, Snapshot
 from lab.core.judging.attribution import LoadEntries, Unattributed, attribute
 from lab.core.judging.messages import Messages, messages
 from lab.core.judging.rises import Step, resets, steps, total
 from lab.core.judging.rule_counters import changes_addresses
 from lab.core.judging.traffic import traffic_of
+from lab.core.kernel.conntrack import Slab, integer, modules, slab
 
 MAX_SETTING = "net.netfilter.nf_conntrack_max"
 _CORE_MODULES = ("nf_conntrack", "ip_conntrack")

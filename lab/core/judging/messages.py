@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.core import kmsg
 from lab.core.evidence import Evidence
+from lab.core.kernel import kmsg
 
 
 @dataclass(frozen=True)

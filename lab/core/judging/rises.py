@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lab.core.conntrack import counter_delta
 from lab.core.evidence import Sample
+from lab.core.kernel.conntrack import counter_delta
 
 # The column of a hash chain that was too long for one more entry (nf_conntrack_core.c since 5.15); its neighbours are
 # counted together with it.

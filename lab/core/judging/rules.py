@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.core.conntrack import conntrack_modules, modules
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.judging import attachment, wording
 from lab.core.judging.attribution import LoadEntries, Unattributed
 from lab.core.judging.losses import FULL_TABLE, UNDER_WAY, UNKNOWN, Loss
 from lab.core.judging.measured import MAX_SETTING, Measured
-from lab.core.steps import broken_step
+from lab.core.kernel.conntrack import conntrack_modules, modules
+from lab.core.plan.steps import broken_step
 from lab.core.text import shortened
 
 _MOST_COMMAND = 400  # characters of a command in a sentence

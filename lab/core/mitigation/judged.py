@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.evidence import Evidence
-from lab.core.finding import Finding
 from lab.core.holders import Holder
 from lab.core.judging.attachment import found_holders
+from lab.core.judging.finding import Finding
+from lab.core.judging.proofs import Proofs, prove
 from lab.core.mitigation.ruleset import ListedRule, listed_rules
-from lab.core.proofs import Proofs, prove
 
 
 @dataclass(frozen=True)

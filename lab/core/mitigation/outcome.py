@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lab.core.comparing.significance import LEVEL, shares_test
 from lab.core.holders import Holder
 from lab.core.holders.model import PART_OF_FIREWALL
 from lab.core.mitigation.advice import advice
@@ -18,7 +19,6 @@ from lab.core.mitigation.judged import Judged
 from lab.core.mitigation.peer import reach, shown
 from lab.core.mitigation.removal import Commands, Removal, removal_of
 from lab.core.mitigation.ruleset import ListedRule
-from lab.core.significance import LEVEL, shares_test
 
 # Each outcome, and when it is that.
 OUTCOMES: Mapping[str, str] = {

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
-from lab.host import initrd
 from lab.host.cache import (
     Deadline,
     Progress,
@@ -29,13 +28,14 @@ from lab.host.cache import (
     sha256_of,
     staging,
 )
+from lab.host.images import initrd
 from lab.host.images.disk import make_disk
 from lab.host.images.image import DESCRIPTION, Image, final_folder, load, lock_name
+from lab.host.images.mirror import MIRROR_VARIABLE, find_mirror, host_apt_options
 from lab.host.images.recipe import FILES, LAYOUT_VERSION, REMOVED, WRITTEN, mmdebstrap_argv, recipe_digest
 from lab.host.images.sandbox import Sandbox, find_sandbox
-from lab.host.mirror import MIRROR_VARIABLE, find_mirror, host_apt_options
+from lab.host.machines.targets import Target
 from lab.host.programs import Program, require_programs, run_program
-from lab.host.targets import Target
 
 T = TypeVar("T")
 

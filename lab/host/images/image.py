@@ -13,7 +13,7 @@ from pathlib import Path
 from lab.core.errors import PrerequisiteError
 from lab.host.cache import Deadline, cache_root, exclusive, remove_tree, sha256_of
 from lab.host.images.recipe import FILES, recipe_digest
-from lab.host.targets import Target
+from lab.host.machines.targets import Target
 
 DESCRIPTION = "image.json"
 
@@ -41,7 +41,7 @@ class Image:
 
     @property
     def initrd(self) -> Path:
-        """The kernel part of the initial RAM disk (lab.host.initrd)."""
+        """The kernel part of the initial RAM disk (lab.host.images.initrd)."""
         return self.directory / FILES["initrd"]
 
     @property

@@ -8,8 +8,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from lab.host import initrd
-from lab.host.targets import Target
+from lab.host.images import initrd
+from lab.host.machines.targets import Target
 
 # 1 - first version
 LAYOUT_VERSION = 1

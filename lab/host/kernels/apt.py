@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.host.cache import Deadline, Progress, cache_root, make_folder
+from lab.host.images.mirror import host_apt_options
 from lab.host.kernels.suites import Suite, by_hand
-from lab.host.mirror import host_apt_options
 from lab.host.programs import Program, require_programs, run_program
 
 PROGRAMS = (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.host.cache import Deadline, require_space, sha256_of
-from lab.host.initrd import read_module
+from lab.host.images.initrd import read_module
 from lab.host.kernels.find import NOT_MODULES, module_files
 from lab.host.programs import Program, require_programs, run_program
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab.core.errors import LabError, ScenarioError
-from lab.host import initrd
 from lab.host.cache import Deadline, Progress, exclusive, make_folder, remove_stale, scratch, sha256_of, staging
+from lab.host.images import initrd
 from lab.host.images.disk import make_disk
 from lab.host.kernels import bundle, requirements
 from lab.host.kernels import modules as module_trees

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.core.errors import PrerequisiteError
-from lab.host.initrd import DRIVERS, module_name, parse_builtin, parse_config
+from lab.host.images.initrd import DRIVERS, module_name, parse_builtin, parse_config
 from lab.host.kernels.find import KernelFiles, module_files
 
 

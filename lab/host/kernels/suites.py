@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.core.errors import PrerequisiteError, ScenarioError
-from lab.host.mirror import DEBIAN, Archive, find_mirror
+from lab.host.images.mirror import DEBIAN, Archive, find_mirror
 
 DEBIAN_SECURITY = Archive(
     "Debian's security archive", "Debian-Security", "debian-security", "LAB_DEBIAN_SECURITY_MIRROR"

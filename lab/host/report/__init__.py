@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
-from lab.core.report import Report, report
-from lab.core.report_markdown import markdown
-from lab.host.plain_files import write_aside
+from lab.core.render.report import Report, report
+from lab.core.render.report_markdown import markdown
 from lab.host.report.reading import StoredRun, read_run
+from lab.host.results.plain_files import write_aside
 
 __all__ = ["MADE_BY", "PAGE", "report_html", "report_markdown", "write_report"]
 

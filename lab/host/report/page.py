@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import lab
-from lab.core.expectation import FINDING_EVIDENCE
-from lab.core.report import Report
+from lab.core.render.report import Report
+from lab.core.scenario.expectation import FINDING_EVIDENCE
 
 _MAIN, _STYLE, _SCRIPT = "page.html", "page.css", "page.js"
 _MANY = 12  # more cells than this are worth a search

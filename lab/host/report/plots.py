@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Transform
 from matplotlib.typing import ColorType
 
-from lab.core.timeline import Panel
+from lab.core.render.timeline import Panel
 
 WIDTH, HEIGHT = 400, 190
 _AXES = (0.14, 0.13, 0.83, 0.76)  # left, bottom, width, height, of the whole

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.core import kmsg
 from lab.core.errors import LabError, ScenarioError
 from lab.core.evidence import parse_samples
-from lab.core.report import Recorded, readable
+from lab.core.kernel import kmsg
+from lab.core.render.report import Recorded, readable
+from lab.core.render.timeline import MOST, Panel, message_seconds, panels
 from lab.core.scenario import parse_toml
-from lab.core.timeline import MOST, Panel, message_seconds, panels
-from lab.host import store
-from lab.host.plain_files import Damaged, read_json, read_text
+from lab.host.results import store
+from lab.host.results.plain_files import Damaged, read_json, read_text
 
 Json = Mapping[str, Any]
 

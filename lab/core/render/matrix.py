@@ -1,0 +1,150 @@
+"""The matrix: what one run found, states down and kernels across, as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lab.core.render.markdown import prose, table
+from lab.core.result import mark
+from lab.core.scenario import BACKEND_AXIS
+
+Json = Mapping[str, Any]
+
+_KERNEL_PACKAGE = "linux-image-"
+_ACCELERATORS = {"tcg": "emulated", "kvm": "with KVM"}
+MARKS = (
+    ("ok", "as expected"),
+    ("DIFFERS", "not as expected"),
+    ("unclear", "inconclusive"),
+    ("skipped", "skipped"),
+    ("-", "not judged"),
+)
+
+
+def matrix_page(manifest: Json, results: Json, wall_seconds: float, made_by: str) -> str:
+    """The page of a run as Markdown, from its manifest.json and results.json."""
+    cells: Sequence[Json] = results["cells"]
+    parts = [
+        f"<!-- Made by {made_by} from results/reference/: change nothing here, and run it again. -->",
+        "# The matrix",
+        _head(manifest, cells, wall_seconds),
+        _legend(cells),
+        _findings(manifest, cells),
+        "## Versions",
+        _versions(manifest),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(manifest: Json, cells: Sequence[Json], wall_seconds: float) -> str:
+    counts = Counter(map(mark, cells))
+    outcome = ", ".join(f"{counts[name]} {words}" for name, words in MARKS if counts[name])
+    provisioner, overrides = manifest["provisioner"], manifest["overrides"]
+    how = f"{_ACCELERATORS[provisioner['accelerator']]}, {manifest['host']['processors'] or '?'} processors"
+    changed = [f"--{name} {overrides[name]}" for name in ("connections", "max") if overrides[name] is not None]
+    changed += [f"--set {one}" for one in overrides["set"]] + ["--mitigate"] * overrides.get("mitigate", False)
+    lines = [
+        f"{len(cells)} cells: {outcome}.",
+        *_alike(manifest, cells),
+        f"Run on {manifest['started_at'][:10]} (UTC) in {duration(wall_seconds)}: conntrack-lab"
+        f" {manifest['tool_version']}, {prose(provisioner['qemu_version'])}, {how}.",
+        *([f"With `{' '.join(changed)}`."] if changed else []),
+        "What the findings mean: [findings.md](findings.md). "
+        "All numbers: [results/reference](../results/reference/README.md).",
+    ]
+    return "\n".join(lines)
+
+
+def _alike(manifest: Json, cells: Sequence[Json]) -> list[str]:
+    """A sentence where no row has two findings: then one column says what all of them do."""
+    if len(target_names(manifest, cells)) < 2:
+        return []
+    rows = [[cell for found in row.values() for cell in found] for row in by_state(cells).values()]
+    differing = [row for row in rows if len({cell["finding"] for cell in row}) > 1]
+    if differing:
+        return [f"{len(differing)} of {len(rows)} states have another finding on some kernel."]
+    return [
+        "Every state has the same finding on all of these kernels; where older ones differ: [kernels.md](kernels.md)."
+    ]
+
+
+def _legend(cells: Iterable[Json]) -> str:
+    lines = ["- L: the kernel logged `table full`."]
+    if any(mark(cell) in ("DIFFERS", "unclear") for cell in cells):
+        lines.append("- **Bold**: not as expected; the expected finding stands behind it.")
+    return "\n".join(lines)
+
+
+def by_state(cells: Iterable[Json]) -> dict[tuple[str, str], dict[str, list[Json]]]:
+    """The cells of each state and target, in their order; a state is a scenario's name and its axes in words."""
+    states: dict[tuple[str, str], dict[str, list[Json]]] = {}
+    for cell in cells:
+        axes = [
+            f"iptables-{value}" if axis == BACKEND_AXIS else f"{axis}={value}" for axis, value in cell["axes"].items()
+        ]
+        state = (str(cell["scenario"]), ", ".join(axes))
+        states.setdefault(state, {}).setdefault(str(cell["target"]), []).append(cell)
+    return states
+
+
+def target_names(manifest: Json, cells: Iterable[Json]) -> list[str]:
+    """The targets of a run, each once: those of its manifest, then those that only its cells name."""
+    return list(dict.fromkeys((*manifest["targets"], *(str(cell["target"]) for cell in cells))))
+
+
+def kernel_of(target: str, manifest: Json, cells: Iterable[Json]) -> str:
+    """What the guests said, else what the target's kernel names itself."""
+    said = (cell["kernel_release"] for cell in cells if cell["target"] == target and cell["kernel_release"])
+    return str(next(said, None) or manifest["targets"].get(target, {}).get("kernel_release") or "?")
+
+
+def told(cells: Sequence[Json]) -> str:
+    """A field of the matrix; of repeats, each different outcome with how often it came."""
+    counts = Counter(map(_finding, cells))
+    if len(cells) == 1 or not cells:
+        return "".join(counts)
+    return "; ".join(f"{words} ({count}x)" for words, count in counts.most_common())
+
+
+def _findings(manifest: Json, cells: Sequence[Json]) -> str:
+    targets = target_names(manifest, cells)
+    header = ["state", *(f"{prose(target)}<br>{prose(kernel_of(target, manifest, cells))}" for target in targets)]
+    rows = [
+        [
+            ", ".join(filter(None, (f"[{name}](scenarios/{name}.md)", axes))),
+            *(told(found.get(one, ())) for one in targets),
+        ]
+        for (name, axes), found in by_state(cells).items()
+    ]
+    return table(header, rows)
+
+
+def _finding(cell: Json) -> str:
+    differs = mark(cell) in ("DIFFERS", "unclear") and cell["expected"]
+    words = f"**{cell['finding']}**, not {cell['expected']}" if differs else str(cell["finding"])
+    return f"{words}, L" if cell["message_logged"] else words
+
+
+def _versions(manifest: Json) -> str:
+    targets: Mapping[str, Json] = manifest["targets"]
+    packages = {name: by_role(target.get("packages") or {}) for name, target in targets.items()}
+    roles = dict.fromkeys(role for versions in packages.values() for role in versions)
+    if not roles:
+        return "Not recorded."
+    rows = [[role, *(prose(packages[name].get(role, "-")) for name in targets)] for role in roles]
+    return table(["package", *map(prose, targets)], rows)
+
+
+def by_role(packages: Mapping[str, str]) -> dict[str, str]:
+    """The kernel's package has another name for each kernel: all of them in one row."""
+    return {"kernel" if name.startswith(_KERNEL_PACKAGE) else name: version for name, version in packages.items()}
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `2 h 5 min`."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,295 @@
+"""A page for each scenario, and their index: what the file asks, does and expects, in words and as commands."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from lab.core.kernel.version import VersionSpec
+from lab.core.plan import Cell, CellPlan, Variant, describe_load, plan_cell, variants
+from lab.core.render import by_hand
+from lab.core.render.markdown import block, code, prose, table
+from lab.core.scenario import BACKEND_AXIS, LoadSpec, RunStep, Scenario
+from lab.core.scenario.condition import BACKEND_NEEDS, Condition, Requirement
+from lab.core.scenario.expectation import AxisValue, Expectation
+
+MADE_BY = "scripts/write-docs"
+
+_ANY_TARGET = "debian12"  # a plan needs one, and nothing on a page depends on it
+
+# What a person reads off by hand, and what it shows; {all} is for kinds of load that tell.
+_SHOWS: Mapping[str, str] = {
+    "untracked": "`entries` does not rise, or conntrack is not in the kernel{all}",
+    "tracked": "`entries` rises, `drop` does not{all}",
+    "table-full": "`entries` is at the max, `drop` rises; `dmesg` says `table full`",
+    "evicted": "`entries` is at the max or just below, `early_drop` rises, `drop` does not",
+}
+# the same, told only where a scenario expects it
+_SHOWS_ELSE: Mapping[str, str] = {
+    "other-loss": "connections are lost, and `drop` does not rise",
+    "state-refused": "a command of the state fails{refused}",
+}
+_ALL: Mapping[str, str] = {
+    "hold": "; all are accepted",
+    "churn": "; all are opened",
+    "udp": "; none is refused",
+}
+_CLOSED: Mapping[str, str] = {
+    "fin": "closed with FIN",
+    "reset": "closed with RST",
+    "vanish": "dropped on both sides without a packet",
+}
+
+
+def scenario_page(scenario: Scenario) -> str:
+    """A scenario's page as Markdown. Raises ScenarioError for one that cannot be planned."""
+    plans = {variant: plan_cell(Cell(variant, _ANY_TARGET)) for variant in variants(scenario)}
+    parts = [
+        _made_from(f"scenarios/{scenario.name}.toml"),
+        f"# {scenario.name}",
+        prose(scenario.summary),
+        f"File: [{scenario.name}.toml](../../scenarios/{scenario.name}.toml). All scenarios: [index](README.md).",
+        *_state(plans),
+        *_machine(plans),
+        *_expected(scenario),
+        *_needed(plans),
+        *_by_hand(scenario, plans),
+        *_with_the_lab(scenario),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def scenario_index(scenarios: Iterable[Scenario], *, matrix: bool = False) -> str:
+    """The index of the pages as Markdown; `matrix`: whether there is a page of what a run found."""
+    rows = [
+        (f"[{one.name}]({one.name}.md)", prose(one.summary), _in_short(one.expectations))
+        for one in sorted(scenarios, key=lambda one: one.name)
+    ]
+    parts = [
+        _made_from("scenarios/"),
+        "# The shipped scenarios",
+        "Each page has the state as commands, what is expected where, and how to see it by hand.\n"
+        "How a scenario file is written: [scenarios.md](../scenarios.md). "
+        "What the findings mean: [findings.md](../findings.md)."
+        + ("\nWhat a run of all of them found: [matrix.md](../matrix.md)." if matrix else ""),
+        "Of the expectations the first that fits counts.",
+        table(("scenario", "question", "expected"), rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def condition_in_words(condition: Condition, axes: Mapping[str, AxisValue]) -> str:
+    """Where an expectation holds: `kernel < 4.14, iptables-nft`; empty when it holds everywhere."""
+    parts = [f"kernel {_versions(condition.kernel)}"] if condition.kernel else []
+    parts += [_axis(axis, (value,)) for axis, value in axes.items()]
+    parts += [f"target {code(condition.target)}"] if condition.target else []
+    programs = (("iptables", condition.iptables_version), ("nft", condition.nft_version))
+    parts += [f"{name} {_versions(spec)}" for name, spec in programs if spec]
+    for spec in condition.config:
+        values = " or ".join("not set" if value == "n" else value for value in spec.values)
+        parts.append(f"{code(f'CONFIG_{spec.name}')} {values}")
+    return ", ".join(parts)
+
+
+def _made_from(source: str) -> str:
+    return f"<!-- Made by {MADE_BY} from {source}: change that, and run it again. -->"
+
+
+def _state(plans: Mapping[Variant, CellPlan]) -> list[str]:
+    parts = ["## State"]
+    if not any(plan.steps for plan in plans.values()):
+        return [*parts, "Nothing is done."]
+    for name, text in _grouped(plans, lambda plan: _steps(plan) or "# nothing"):
+        parts += [f"### {name}"] if name else []
+        parts.append(block(text))
+    return parts
+
+
+def _steps(plan: CellPlan) -> str:
+    return "\n".join(by_hand.commands(planned.step) for planned in plan.steps)
+
+
+def _machine(plans: Mapping[Variant, CellPlan]) -> list[str]:
+    plan = next(iter(plans.values()))
+    machine = plan.machine
+    lines = [f"- Machine: {machine.memory_mb} MB, {machine.vcpus} processors."]
+    for name, text in _grouped(plans, lambda plan: " ".join(plan.machine.boot_args)):
+        if text:
+            lines.append(f"- Kernel command line{f', {name}' if name else ''}: {code(text)}.")
+    lines.append(f"- Table: {_table(plan)}.")
+    lines.append(f"- Load: {_load(plan.load, plan.machine.topology == by_hand.ROUTED)}.")
+    return ["## Machine, table, load", "\n".join(lines)]
+
+
+def _table(plan: CellPlan) -> str:
+    wanted = plan.conntrack
+    parts = [f"`nf_conntrack_max` {wanted.max:,}" if wanted.max else "the kernel's own `nf_conntrack_max`"]
+    parts += [f"{wanted.buckets:,} buckets"] if wanted.buckets else []
+    parts += [f"timeout {code(name)} {seconds:,} s" for name, seconds in wanted.timeouts.items()]
+    return "; ".join(parts)
+
+
+def _load(load: LoadSpec, routed: bool) -> str:
+    count = f"{load.connections:,}"
+    where = "through the machine as a router, between two network namespaces" if routed else "over loopback"
+    rate = f", {load.rate_per_second:,} per second" if load.rate_per_second else ""
+    newcomers = f"; then {load.newcomers:,} TCP connections are opened and held" if load.newcomers else ""
+    if load.kind == "hold":
+        return f"{count} TCP connections are opened and held {where}"
+    if load.kind == "churn":
+        closed = _CLOSED[load.close or "fin"]
+        life = f"open for {load.hold_seconds:g} s, then {closed}" if load.hold_seconds else f"{closed} at once"
+        return f"{count} TCP connections are opened {where}{rate}, each {life}"
+    unanswered = f"to as many addresses of 127.0.0.0/8 that answer nothing{rate}{newcomers}"
+    if load.kind == "half-open":
+        return f"{count} SYNs {unanswered}"
+    if load.kind == "udp":
+        return f"{count} UDP datagrams {unanswered}"
+    return describe_load(load)
+
+
+def _expected(scenario: Scenario) -> list[str]:
+    expectations = scenario.expectations
+    if not expectations:
+        return ["## Expected", "Nothing is expected: the finding is reported and not judged."]
+    rows = [
+        (_where(one, first=index == 0), code(one.finding), prose(one.because)) for index, one in enumerate(expectations)
+    ]
+    parts = ["## Expected", table(("where", "[finding](../findings.md)", "because"), rows)]
+    last = [] if expectations[-1].unconditional else ["Elsewhere nothing is expected."]
+    first = ["The first line that fits counts."] if len(expectations) > 1 else []
+    return [*parts, " ".join([*first, *last])] if first or last else parts
+
+
+def _where(expectation: Expectation, *, first: bool) -> str:
+    return condition_in_words(expectation.condition, expectation.axes) or ("everywhere" if first else "elsewhere")
+
+
+def _in_short(expectations: Sequence[Expectation]) -> str:
+    """The findings in the order in which they are looked at, each with its conditions."""
+    parts = []
+    for finding, group in itertools.groupby(expectations, key=lambda one: one.finding):
+        conditions = [condition_in_words(one.condition, one.axes) for one in group]
+        if all(conditions):
+            parts.append(f"{code(finding)} ({'; '.join(conditions)})")
+        else:
+            parts.append(f"else {code(finding)}" if parts else code(finding))
+    return ", ".join(parts) or "-"
+
+
+def _needed(plans: Mapping[Variant, CellPlan]) -> list[str]:
+    lines: list[str] = []
+    for name, text in _grouped(plans, lambda plan: _requirement(plan.requires)):
+        if text:
+            lines.append(f"- {f'{name}: ' if name else ''}{text}.")
+    least = ["Where a kernel lacks what it must have, the finding is `skipped`."] if lines else []
+    programs = dict.fromkeys(program for plan in plans.values() for program in plan.programs)
+    if programs:
+        lines.append(f"- Programs: {', '.join(map(code, programs))}.")
+    return ["## Needed", "\n".join(lines) or "Nothing special.", *least]
+
+
+def _requirement(requires: Requirement) -> str:
+    kernels: list[str] = []
+    modules: dict[str, None] = {}
+    for part in (*(BACKEND_NEEDS[backend] for backend in requires.backends), requires):
+        kernels += filter(None, [condition_in_words(part.condition, {})])
+        modules |= dict.fromkeys(part.modules)
+    parts = list(dict.fromkeys(kernels))
+    parts += [f"{', '.join(map(code, modules))} as a module or built in"] if modules else []
+    parts += [f"{', '.join(map(code, requires.loadable))} as a module, not built in"] if requires.loadable else []
+    return "; ".join(parts)
+
+
+def _by_hand(scenario: Scenario, plans: Mapping[Variant, CellPlan]) -> list[str]:
+    plan = next(iter(plans.values()))
+    return [
+        "## By hand",
+        "\n".join(_advice(plans)),
+        block("\n".join(_procedure(plan))),
+        table(("what it shows", "finding"), _shows(scenario, plan)),
+    ]
+
+
+def _advice(plans: Mapping[Variant, CellPlan]) -> list[str]:
+    plan = next(iter(plans.values()))
+    lines = [
+        "On a throwaway machine, freshly booted, as root, with Python 3.8 or newer.",
+        "Use its console: a full table cuts SSH too.",
+    ]
+    if any(one.machine.boot_args for one in plans.values()):
+        lines.append("Boot it with the kernel command line above.")
+    if plan.machine.topology == by_hand.ROUTED:
+        lines.append("If it has an `eth0`, give the link to the server another name, in the state too.")
+        lines.append("Up to 4.13, and with `enable_hooks=1`, both namespaces track as well, each in its own table.")
+    small = by_hand.connections(plan)
+    if small < plan.load.connections:
+        lines.append(f"{small:,} connections show the same as {plan.load.connections:,}.")
+    return lines
+
+
+def _procedure(plan: CellPlan) -> list[str]:
+    """The commands from a fresh machine to what is read of it."""
+    lines = [routed, ""] if (routed := by_hand.topology(plan)) else []
+    lines += ["# the commands of the state, then:"] if plan.steps else []
+    if settings := by_hand.settings(plan):
+        lines += ["# a setting that does not exist: conntrack is not loaded, go on", settings]
+    return [*lines, "python3 - << 'EOF'", by_hand.load_script(plan), "EOF", "dmesg | grep -m1 'table full'"]
+
+
+def _shows(scenario: Scenario, plan: CellPlan) -> list[tuple[str, str]]:
+    findings = dict.fromkeys((*_SHOWS, *(one.finding for one in scenario.expectations)))
+    refused = any(isinstance(step, RunStep) and step.refused for step in scenario.state)
+    words = {"all": _ALL.get(plan.load.kind, ""), "refused": ", or one that must fail does not" if refused else ""}
+    shows = {**_SHOWS, **_SHOWS_ELSE}
+    return [(shows[name].format(**words), code(name)) for name in findings if name in shows]
+
+
+def _with_the_lab(scenario: Scenario) -> list[str]:
+    first = variants(scenario)[0]
+    chosen = "".join(f" --set {axis}={value}" for axis, value in first.axes.items())
+    lines = (
+        f"lab run {scenario.name}",
+        f"lab run {scenario.name} --target '*'",
+        f"lab shell {scenario.name}{chosen}",
+    )
+    return ["## With the lab", block("\n".join(lines))]
+
+
+def _grouped(plans: Mapping[Variant, CellPlan], text_of: Callable[[CellPlan], str]) -> list[tuple[str, str]]:
+    """Each different text once, with the variants that have it; no name where all have the same."""
+    groups: dict[str, list[Variant]] = {}
+    for variant, plan in plans.items():
+        groups.setdefault(text_of(plan), []).append(variant)
+    if len(groups) == 1:
+        return [("", text) for text in groups]
+    return [(_names(group), text) for text, group in groups.items()]
+
+
+def _names(group: Sequence[Variant]) -> str:
+    """The axes that tell these variants from the others."""
+    matrix = group[0].scenario.matrix
+    values = {axis: tuple(dict.fromkeys(variant.axes[axis] for variant in group)) for axis in matrix}
+    if math.prod(map(len, values.values())) == len(group):
+        return ", ".join(_axis(axis, found) for axis, found in values.items() if found != matrix[axis])
+    return "; ".join(", ".join(_axis(axis, (value,)) for axis, value in one.axes.items()) for one in group)
+
+
+def _axis(axis: str, values: Sequence[AxisValue]) -> str:
+    if axis == BACKEND_AXIS:
+        return " or ".join(f"iptables-{value}" for value in values)
+    return f"{axis}={' or '.join(map(str, values))}"
+
+
+def _versions(spec: VersionSpec) -> str:
+    """`>= 4.16 and < 4.18`, `< 4.20 but not 4.9 or 4.14`; of `==` the number alone."""
+    numbers = {clause: ".".join(map(str, clause.numbers)) for clause in spec.clauses}
+    wanted = [
+        number if clause.operator == "==" else f"{clause.operator} {number}"
+        for clause, number in numbers.items()
+        if clause.operator != "!="
+    ]
+    unwanted = [number for clause, number in numbers.items() if clause.operator == "!="]
+    parts = [" and ".join(wanted)] if wanted else []
+    return " ".join([*parts, *([f"but not {' or '.join(unwanted)}"] if unwanted else [])])

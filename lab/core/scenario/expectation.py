@@ -1,0 +1,56 @@
+"""What a scenario expects, and which of its expectations speaks for a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lab.core.facts import Facts
+from lab.core.scenario.condition import ALWAYS, Condition
+
+if TYPE_CHECKING:
+    from lab.core.scenario import Scenario
+
+AxisValue = str | int
+
+# Everything that a cell can end with, and what the evidence of it is.
+FINDING_EVIDENCE: Mapping[str, str] = {
+    "untracked": "new connections created no entries, and all were held",
+    "tracked": "new connections created entries, none was dropped, all were held",
+    "table-full": "the table reached its max and the kernel's drop counter rose during the load",
+    "evicted": "the table reached its max, early_drop rose, drop did not",
+    "other-loss": "connections were lost although drop did not rise",
+    "state-refused": "the starting state could not be reached",
+    "inconclusive": "the guest was lost, the load fell short, or a needed counter does not exist on this kernel",
+    "skipped": "the machine lacks what the scenario needs, so nothing was run",
+}
+# what can be expected: to be skipped is no statement about a kernel
+FINDINGS = tuple(name for name in FINDING_EVIDENCE if name != "skipped")
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A finding, and the conditions under which it is expected; a condition that is not stated always holds."""
+
+    finding: str
+    because: str = ""
+    condition: Condition = ALWAYS
+    axes: Mapping[str, AxisValue] = field(default_factory=dict, hash=False)
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether it holds for every machine and variant."""
+        return not self.condition.stated and not self.axes
+
+    def covers(self, axes: Mapping[str, AxisValue], facts: Facts) -> bool:
+        """Whether every condition holds; raises ValueError when that depends on something unknown."""
+        return all(axes.get(name) == value for name, value in self.axes.items()) and self.condition.unmet(facts) is None
+
+
+def expected_for(scenario: Scenario, axes: Mapping[str, AxisValue], facts: Facts) -> Expectation | None:
+    """The first expectation of the scenario that covers the cell; None when none does, which judges nothing.
+
+    Raises ValueError when that depends on something that is not known of the machine.
+    """
+    return next((one for one in scenario.expectations if one.covers(axes, facts)), None)

@@ -1,0 +1,95 @@
+"""The exit status, the mark of a cell, and that a result says null where nothing is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from lab.core.evidence import UNKNOWN_MACHINE
+from lab.core.facts import Facts
+from lab.core.judging.finding import Finding, Measured
+from lab.core.result import RESULT_VERSION, Try, cell_result, exit_status, mark, results_document
+from lab.core.scenario.expectation import Expectation
+
+OK: Mapping[str, Any] = {"finding": "tracked", "as_expected": True}
+DIFFERS: Mapping[str, Any] = {"finding": "tracked", "as_expected": False}
+UNJUDGED: Mapping[str, Any] = {"finding": "tracked", "as_expected": None}
+UNCLEAR: Mapping[str, Any] = {"finding": "inconclusive", "as_expected": False}
+UNCLEAR_UNJUDGED: Mapping[str, Any] = {"finding": "inconclusive", "as_expected": None}
+UNCLEAR_AS_EXPECTED: Mapping[str, Any] = {"finding": "inconclusive", "as_expected": True}
+SKIPPED: Mapping[str, Any] = {"finding": "skipped", "as_expected": None}
+
+PLAN = {
+    "cell": "a@debian12",
+    "scenario": "a",
+    "scenario_digest": "0",
+    "variant": "a",
+    "axes": {},
+    "target": "debian12",
+    "repeat": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("cells", "status"),
+    [
+        ([OK], 0),
+        ([OK, OK], 0),
+        ([UNJUDGED], 0),
+        ([UNCLEAR_AS_EXPECTED], 0),
+        ([OK, SKIPPED], 0),
+        ([DIFFERS], 1),
+        ([OK, DIFFERS], 1),
+        ([UNCLEAR, DIFFERS], 1),
+        ([SKIPPED, DIFFERS], 1),
+        ([UNCLEAR], 3),
+        ([UNCLEAR_UNJUDGED], 3),
+        ([OK, UNCLEAR], 3),
+        ([SKIPPED, UNCLEAR], 3),
+        ([SKIPPED], 4),
+        ([SKIPPED, SKIPPED], 4),
+    ],
+)
+def test_exit_status(cells: list[Mapping[str, Any]], status: int) -> None:
+    assert exit_status(cells) == status
+    assert exit_status(cells[::-1]) == status
+
+
+@pytest.mark.parametrize(
+    ("cell", "word"),
+    [
+        (OK, "ok"),
+        (DIFFERS, "DIFFERS"),
+        (UNJUDGED, "-"),
+        (UNCLEAR, "unclear"),
+        (UNCLEAR_UNJUDGED, "unclear"),
+        (UNCLEAR_AS_EXPECTED, "ok"),
+        (SKIPPED, "skipped"),
+    ],
+)
+def test_mark(cell: Mapping[str, Any], word: str) -> None:
+    assert mark(cell) == word
+
+
+def test_a_result_without_knowledge_is_null_and_never_zero() -> None:
+    result = cell_result(PLAN, Finding("inconclusive", "lost"), None, None, UNKNOWN_MACHINE, ())
+    unknown = (
+        *("kernel_release", "cause", "expected", "because", "as_expected", "message_logged", "max", "entries_before"),
+        *("entries_peak", "drops", "early_drops", "insert_failed", "connections", "first_drop_seconds", "holders"),
+    )
+    assert {name: result[name] for name in unknown} == dict.fromkeys(unknown)
+
+
+def test_a_result_has_what_the_design_asks_for() -> None:
+    finding = Finding("table-full", "because", None, Measured(drops=7, table_max=100))
+    tries = [Try(1, "panic", {"restore": 1.0}), Try(2, None, {"restore": 0.5, "load": 2.0})]
+    result = cell_result(PLAN, finding, None, Expectation("tracked", "it should"), Facts("debian12", "6.1.0"), tries)
+    expected = {"finding": "table-full", "expected": "tracked", "because": "it should", "as_expected": False}
+    assert expected.items() <= result.items()
+    assert {"drops": 7, "max": 100, "stages_seconds": {"restore": 0.5, "load": 2.0}}.items() <= result.items()
+    assert [(one["number"], one["lost"]) for one in result["tries"]] == [(1, "panic"), (2, None)]
+    assert json.loads(json.dumps(result_document := results_document([result]))) == result_document
+    assert result_document["schema_version"] == result["schema_version"] == RESULT_VERSION
