@@ -1,4 +1,4 @@
-"""Cells in real guests under random faults, for scripts/soak: what must hold however a run is disturbed.
+"""For scripts/soak: cells in real guests under random faults, and what must hold however a run is disturbed.
 
 The lab runs as a user runs it, as a program with a cache of its own. A fault may cost a cell its finding
 (`inconclusive`), and never gives it another one.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lab.host.cache import cache_root
 from tests.soak.faults import dealt
+from tests.soak.fuzzing import fuzz
 from tests.soak.runs import Place, disturbed_run
 from tests.soak.tally import Tally
 
@@ -27,12 +28,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/soak")
     parser.add_argument("--seconds", type=float, default=None, help="for how long (600, where no cells are given)")
     parser.add_argument("--cells", type=int, default=None, help="for how many cells")
+    parser.add_argument("--fuzz", type=float, metavar="SECONDS", help="run tests/fuzz for so long, and no cells")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--target", default="debian12")
     options = parser.parse_args()
     seconds = options.seconds if options.seconds is not None or options.cells is not None else _DEFAULT_SECONDS
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     sys.stderr.write(f"seed {seed}\n")
+    if options.fuzz is not None:
+        return 1 if fuzz(options.fuzz, seed).failed else 0
     return 1 if soak(seconds, options.cells, seed, options.target).wrong else 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.soak.faults import FAULTS, dealt
+from tests.soak.fuzzing import counted
 from tests.soak.processes import TOKEN, Use, name_of, processes_of, use_of
 from tests.soak.runs import Place, check_cell, check_end, check_growth, check_left
 from tests.soak.tally import Tally
@@ -79,3 +80,14 @@ def test_what_a_run_leaves_is_wrong_and_is_removed(tmp_path: Path) -> None:
     assert use_of(left.pid) is None and name_of(left.pid) == ""
     check_left("none", "leak", place, tmp_path / "results", again := Tally(), end_seconds=0)
     assert not again.wrong
+
+
+def test_examples_are_counted_as_hypothesis_prints_them() -> None:
+    printed = """tests/fuzz/test_texts.py::test_a_parser[x]:
+
+  - during generate phase (0.45 seconds):
+    - 200 passing, 0 failing, and 14 invalid test cases
+  - during shrink phase (0.01 seconds):
+    - 10 passing test cases, 2 failing test cases, 3 invalid test cases
+"""
+    assert counted(printed) == 212
