@@ -7,6 +7,7 @@ The lab runs as a user runs it, as a program with a cache of its own. A fault ma
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import sys
@@ -41,9 +42,9 @@ def main() -> int:
 
 
 def soak(seconds: float | None, cells: int | None, seed: int, target: str) -> Tally:
-    """Run after run, each with a fault; what was seen, which is printed, too."""
+    """Run after run, each with a fault; what was seen, which is printed, too, after Ctrl-C as well."""
     chance, tally, started = random.Random(seed), Tally(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lab-soak-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lab-soak-") as folder, contextlib.suppress(KeyboardInterrupt):
         place = Place(Path(folder), target)
         place.temporary.mkdir()
         (place.cache / "conntrack-lab").mkdir(parents=True)

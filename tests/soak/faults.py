@@ -86,7 +86,7 @@ class Fault:
     act: Callable[[Disturbed], object]
     statuses: frozenset[int]
     within_seconds: float = 2.5  # of a cell's beginning
-    ends_the_run: bool = False
+    once: bool = False  # in a run, however long
     leaves_folders: bool = False  # nobody is left to remove what was half written
     results_kb: tuple[int, int] | None = None  # of the file system for results
     states_mb: int | None = None  # of the one for saved states
@@ -104,20 +104,20 @@ FAULTS: dict[str, Fault] = {
     "none": Fault(lambda run: None, frozenset({0})),
     "SIGKILL of a QEMU": Fault(lambda run: run.hit(signal.SIGKILL), _MAYBE_LOST),
     "SIGSTOP of a QEMU for 3 s": Fault(lambda run: run.hit(signal.SIGSTOP, again_seconds=3), _MAYBE_LOST),
-    "SIGSTOP of a QEMU": Fault(lambda run: run.hit(signal.SIGSTOP), _MAYBE_LOST),
+    "SIGSTOP of a QEMU": Fault(lambda run: run.hit(signal.SIGSTOP), _MAYBE_LOST, once=True),
     "SIGSTOP of the lab for 3 s": Fault(lambda run: run.stop_lab(3), _MAYBE_LOST),
     "saved states removed": Fault(Disturbed.remove_states, _MAYBE_LOST),
     "saved devices damaged": Fault(lambda run: run.damage_states("devices"), _MAYBE_LOST),
     "saved memory lost": Fault(lambda run: run.damage_states("memory"), _MAYBE_LOST),
     "full disk for results": Fault(lambda run: None, frozenset({2}), results_kb=_RESULTS_KB),
     "full disk for states": Fault(
-        Disturbed.fill_states, frozenset({0, 2, 3}), within_seconds=10, ends_the_run=True, states_mb=_STATES_MB
+        Disturbed.fill_states, frozenset({0, 2, 3}), within_seconds=10, once=True, states_mb=_STATES_MB
     ),
-    "SIGINT": Fault(lambda run: run.lab.send_signal(signal.SIGINT), _INTERRUPTED, ends_the_run=True),
-    "SIGTERM": Fault(lambda run: run.lab.send_signal(signal.SIGTERM), _INTERRUPTED, ends_the_run=True),
-    "SIGHUP": Fault(lambda run: run.lab.send_signal(signal.SIGHUP), _INTERRUPTED, ends_the_run=True),
+    "SIGINT": Fault(lambda run: run.lab.send_signal(signal.SIGINT), _INTERRUPTED, once=True),
+    "SIGTERM": Fault(lambda run: run.lab.send_signal(signal.SIGTERM), _INTERRUPTED, once=True),
+    "SIGHUP": Fault(lambda run: run.lab.send_signal(signal.SIGHUP), _INTERRUPTED, once=True),
     "SIGKILL of the lab": Fault(
-        lambda run: run.lab.kill(), frozenset({0, -signal.SIGKILL}), ends_the_run=True, leaves_folders=True
+        lambda run: run.lab.kill(), frozenset({0, -signal.SIGKILL}), once=True, leaves_folders=True
     ),
 }
 

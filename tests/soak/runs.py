@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ _SECONDS_PER_CELL = 120.0
 _END_SECONDS = 10.0
 _MOST_MORE = Use(descriptors=8, memory_kb=40_000)  # a sample may fall into a cell's beginning or end
 _CELLS_PER_STRIKE = 6
-# the shortest runs are the most frequent; only a long one shows what each cell leaves
-_REPEATS = (1, 2, 2, 2, 10)
+# a short run has more faults; only a long one shows what each cell leaves
+_REPEATS = (1, 2, 4, 4, 10)
 # scenario, and the finding of all its cells, whatever is done to the lab
 SCENARIOS = {"pristine": "untracked", "nat-present": "table-full", "nat-flushed": "untracked"}
 # of a run that is whole, and of one that was cut short: never 70, which is a fault of the lab itself
@@ -95,31 +95,39 @@ def _argv(target: str, output: Path, repeat: int, chance: random.Random) -> list
 
 
 def _attend(run: Disturbed, fault: Fault, progress: Path, cells: int) -> list[Use]:
-    """Wait for the end of a run, disturb it on the way, and note what it uses. Its first word of a cell is waited for:
-    a signal that comes while a program starts is not the lab's to handle.
-    """
-    strikes = 1 if fault.ends_the_run else max(1, cells // _CELLS_PER_STRIKE)
-    ahead = sorted(run.chance.sample(range(cells), strikes)) if not fault.states_mb else [0]
-    started, uses, due = time.monotonic(), [], None
-    while run.lab.poll() is None and time.monotonic() - started < _SECONDS_PER_CELL * cells:
-        time.sleep(0.25)
-        if (use := use_of(run.lab.pid)) is not None:
-            uses.append(use)
-        said = progress.read_text(errors="replace")
-        if ahead and due is None and "@" in said and _ended(said) >= ahead[0]:
-            due = time.monotonic() + run.chance.uniform(0, fault.within_seconds)
-        if due is not None and time.monotonic() >= due:
-            ahead, due = ahead[1:], None
-            with contextlib.suppress(ProcessLookupError):
-                fault.act(run)
-    if run.lab.poll() is None:
-        run.lab.kill()
-    run.lab.wait()
+    """Wait for the end of a run, disturb it on the way, and note what it uses."""
+    started, uses, strikes = time.monotonic(), [], _strikes(run.chance, fault, progress, cells)
+    try:
+        while run.lab.poll() is None and time.monotonic() - started < _SECONDS_PER_CELL * cells:
+            time.sleep(0.25)
+            if (use := use_of(run.lab.pid)) is not None:
+                uses.append(use)
+            if next(strikes, False):
+                with contextlib.suppress(ProcessLookupError):
+                    fault.act(run)
+    finally:
+        run.lab.kill()  # nothing, where it has ended
+        run.lab.wait()
     return uses
 
 
-def _ended(said: str) -> int:
-    return sum(line.startswith("[") for line in said.splitlines())
+def _strikes(chance: random.Random, fault: Fault, progress: Path, cells: int) -> Iterator[bool]:
+    """Whether it is time for the fault, each time that is asked. The lab's first word of a cell is waited for: a signal
+    that comes while a program starts is not the lab's to handle.
+    """
+    count = 1 if fault.once else max(1, cells // _CELLS_PER_STRIKE)
+    for cell in [0] if fault.states_mb else sorted(chance.sample(range(cells), count)):
+        while not _has_begun(progress.read_text(errors="replace"), cell):
+            yield False
+        due = time.monotonic() + chance.uniform(0, fault.within_seconds)
+        while time.monotonic() < due:
+            yield False
+        yield True
+
+
+def _has_begun(said: str, after: int) -> bool:
+    """Whether a cell is under way, and so many have ended."""
+    return "@" in said and sum(line.startswith("[") for line in said.splitlines()) >= after
 
 
 def _shows(cell: Mapping[str, Any]) -> bool:
