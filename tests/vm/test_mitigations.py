@@ -82,8 +82,11 @@ def in_background(script: str) -> tuple[str, ...]:
 
 
 def many(backend: str) -> str:
-    """Steps that make 300 rules, each of which holds conntrack."""
-    rules = "".join(f"-A c -d 10.0.0.{one % 256} -m mark --mark {one} -m state --state NEW\n" for one in range(300))
+    """Steps that make 300 rules, each of which holds conntrack, with words that have to be quoted."""
+    comment = '-m comment --comment "it\'s \\"here\\""'
+    rules = "".join(
+        f"-A c -d 10.0.0.{one % 256} {comment} -m mark --mark {one} -m state --state NEW\n" for one in range(300)
+    )
     return file(f"*filter\n:c - [0:0]\n{rules}COMMIT\n") + steps((f"{backend}-restore", "/root/file"))
 
 

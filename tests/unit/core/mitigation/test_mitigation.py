@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lab.core.evidence import Snapshot
-from lab.core.holders import Holder
+from lab.core.holders import Holder, Recorded, holders
 from lab.core.holders.model import PART_OF_FIREWALL
+from lab.core.holders.quoting import saved_words
 from lab.core.judging.attribution import LoadEntries, Unattributed
 from lab.core.judging.finding import Finding, Measured
 from lab.core.judging.proofs import Proofs
@@ -217,6 +218,49 @@ def test_many_rules_of_iptables_go_in_few_transactions() -> None:
         texts += run_command(["sh", "-c", step.argv[2].rpartition(" | ")[0]], 10, 10**6)["stdout"].splitlines()
     assert [line for line in texts if line.startswith("-D")] == [f"-D{one.rule[2:]}" for one in many]
     assert texts.count("*nat") == texts.count("COMMIT") == len(found)
+
+
+FILTER = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m state --state NEW -j ACCEPT\nCOMMIT\n"
+
+
+def services(count: int) -> str:
+    """As iptables-save prints many rules, and words that have to be quoted."""
+    chains = "".join(f":KUBE-SEP-{i} - [0:0]\n" for i in range(count))
+    rules = "".join(f"-A KUBE-SEP-{i} -p tcp -j DNAT --to-destination 10.0.0.1:{i}\n" for i in range(count))
+    rest = '-A POSTROUTING -m comment --comment "it\'s \\"here\\"" -j MASQUERADE\nCOMMIT\n'
+    return f"*nat\n:POSTROUTING ACCEPT [0:0]\n{chains}{rules}{rest}"
+
+
+def test_each_program_has_its_own_transaction_with_the_words_of_every_rule() -> None:
+    found = holders(Recorded((6, 1), iptables_legacy=services(400) + FILTER, ip6tables_legacy=services(20)))
+    ip, filtered, ip6 = steps(*found)
+    assert filtered == RunStep(next(one.remove for one in found if one.table == "filter")), "few go by themselves"
+    for step, program, family in ((ip, "iptables-legacy", "ip"), (ip6, "ip6tables-legacy", "ip6")):
+        assert isinstance(step, RunStep)
+        text, _, restore = step.argv[2].rpartition(" | ")
+        assert restore == f"{program}-restore --noflush"
+        first, *lines, last = run_command(["sh", "-c", text], 10, 10**6)["stdout"].splitlines()
+        assert (first, last) == ("*nat", "COMMIT")
+        its_own = [one for one in found if (one.family, one.table) == (family, "nat")]
+        assert [saved_words(line) for line in lines] == [one.remove[3:] for one in its_own]
+
+
+def test_a_word_with_a_line_end_is_removed_by_its_own_command() -> None:
+    rule = '-A INPUT -m comment --comment "a\nb" -m state --state NEW -j ACCEPT\n'
+    rest = "".join(f"-A INPUT -p tcp -m mark --mark {number} -m state --state NEW\n" for number in range(20))
+    found = holders(Recorded((6, 1), iptables_legacy=f"*filter\n:INPUT ACCEPT [0:0]\n{rule}{rest}COMMIT\n"))
+    alone, restored = steps(*found)
+    assert alone == RunStep(found[0].remove) and "a\nb" in found[0].remove
+    assert isinstance(restored, RunStep) and restored.argv[2].endswith("COMMIT | iptables-legacy-restore --noflush")
+
+
+def test_a_module_has_a_step_of_its_own_behind_the_rules() -> None:
+    rules = "".join(f"\t\tct mark {number} # handle {number}\n" for number in range(1, 21))
+    text = f"table ip t {{\n\tchain c {{\n{rules}\t}}\n}}\n"
+    found = holders(Recorded((6, 1), nft_text=text, modules="openvswitch 1 0 - Live 0x0\n"))
+    (rules_at_once, module) = steps(*found)
+    assert isinstance(rules_at_once, RemoveStep) and rules_at_once.argv[1].count("delete rule ip t c handle") == 20
+    assert module == UnloadStep(("openvswitch",))
 
 
 def test_many_rules_of_nft_go_in_one_transaction_and_each_is_checked() -> None:
@@ -514,14 +558,14 @@ def test_every_outcome_has_a_case() -> None:
 
 def test_only_a_positive_proof_fixes() -> None:
     proofs = list(product((True, False, None), repeat=2))
-    for first, second, (hooks, holders), notrack, entries in product(
+    for first, second, (hooks, held), notrack, entries in product(
         ("tracked", "table-full", "evicted", "other-loss"), FINDING_EVIDENCE, proofs, (True, False), (None, 0, 3)
     ):
-        later = judged(second, hooks, holders, notrack=notrack, entries=entries)
+        later = judged(second, hooks, held, notrack=notrack, entries=entries)
         found = outcome(judged(first, held_by=(RULE,)), later, REMOVAL)
         assert found.outcome in OUTCOMES
         if found.outcome == "fixes":
-            assert (second, hooks is True, holders is True) == ("untracked", False, False)
+            assert (second, hooks is True, held is True) == ("untracked", False, False)
             assert entries == 0 or (hooks is False and entries is None)
 
 
