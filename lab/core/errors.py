@@ -1,8 +1,8 @@
-"""The kinds of failure that the lab tells apart; each says what was wrong, where, and how to mend it."""
+"""The kinds of failure that the lab tells apart; each says what was wrong, where, and how to fix it."""
 
 
 class LabError(Exception):
-    """Anything the lab reports in plain words; `hint` is the mend, shown on a line of its own."""
+    """Anything the lab reports in plain words; `hint` says how to fix it, shown on a line of its own."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

@@ -65,8 +65,10 @@ def _alike(manifest: Json, cells: Sequence[Json]) -> list[str]:
     differing = [row for row in rows if len({cell["finding"] for cell in row}) > 1]
     if differing:
         return [f"{len(differing)} of {len(rows)} states have another finding on some kernel."]
+    kernels = ", ".join(prose(kernel_of(target, manifest, cells)) for target in target_names(manifest, cells))
     return [
-        "Every state has the same finding on all of these kernels; where older ones differ: [kernels.md](kernels.md)."
+        f"Every state has the same finding on all of these kernels: {kernels}.",
+        "Where older ones differ: [kernels.md](kernels.md).",
     ]
 
 
@@ -109,16 +111,38 @@ def told(cells: Sequence[Json]) -> str:
 
 
 def _findings(manifest: Json, cells: Sequence[Json]) -> str:
+    """The states that differ between kernels, a column for each; then those that do not, in one column."""
     targets = target_names(manifest, cells)
-    header = ["state", *(f"{prose(target)}<br>{prose(kernel_of(target, manifest, cells))}" for target in targets)]
-    rows = [
-        [
-            ", ".join(filter(None, (f"[{name}](scenarios/{name}.md)", axes))),
-            *(told(found.get(one, ())) for one in targets),
-        ]
-        for (name, axes), found in by_state(cells).items()
+    outcomes = {
+        state: tuple(told(found.get(target, ())) for target in targets) for state, found in by_state(cells).items()
+    }
+    differing = [
+        [", ".join(filter(None, (_link(name), axes))), *told_here]
+        for (name, axes), told_here in outcomes.items()
+        if len(set(told_here)) > 1
     ]
-    return table(header, rows)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (name, axes), told_here in outcomes.items():
+        if len(set(told_here)) == 1:
+            alike.setdefault((name, told_here[0]), []).append(axes)
+    variants = Counter(name for name, _ in outcomes)
+    joined = [[_link(name), _joined(axes, variants[name]), outcome] for (name, outcome), axes in alike.items()]
+    kernels = [f"{prose(target)}<br>{prose(kernel_of(target, manifest, cells))}" for target in targets]
+    every = "finding on " + ("every kernel" if len(targets) > 1 else f"{prose(targets[0])}") if targets else "finding"
+    parts = [table(["state", *kernels], differing)] if differing else []
+    parts += [table(["state", "variants", every], joined)] if joined else []
+    return "\n\n".join(parts)
+
+
+def _link(scenario: str) -> str:
+    return f"[{scenario}](scenarios/{scenario}.md)"
+
+
+def _joined(axes: Sequence[str], variants: int) -> str:
+    """The variants that share an outcome: all of a scenario's, or each by its axes."""
+    if len(axes) == variants > 1:
+        return f"all {variants}"
+    return "; ".join(axes)
 
 
 def _finding(cell: Json) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
+from lab.host.cli.parsing import command
 from lab.host.machines.targets import HOST, TARGETS
 
 SHELLS = ("bash", "zsh", "fish")
@@ -23,6 +25,7 @@ _PROGRAMS = ["lab", "conntrack-lab"]
 _ASKED = "_ARGCOMPLETE"
 _RESULTS = Path("results")
 _NEWEST = 20  # of the runs in results/
+_NAME = re.compile(r"[\w.+-]+")  # of a kernel: no path, no URL
 
 # what argcomplete takes: the words, or with what each means
 Words = Iterable[str] | Mapping[str, str]
@@ -32,6 +35,18 @@ Completer = Callable[..., Words]
 def asked() -> bool:
     """Whether a shell started this program to ask what may follow."""
     return _ASKED in os.environ
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to `lab`'s."""
+    example = "lab completion fish | source (in bash and zsh: source <(lab completion bash))"
+    parser = command(commands, "completion", _completion, "print the completion code of a shell", example)
+    parser.add_argument("shell", choices=SHELLS)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    print(shell_code(options.shell), end="")
+    return 0
 
 
 def answer(parser: argparse.ArgumentParser) -> NoReturn:
@@ -149,6 +164,14 @@ def kernel_words(prefix: str, **rest: object) -> Words:
     return [f"apt:{name}" for name in SUITES]
 
 
+def named_kernel_words(prefix: str, **rest: object) -> Words:
+    """What --kernel takes: files and suites, after `NAME=` too."""
+    name, equals, kernel = prefix.partition("=")
+    if not equals or not _NAME.fullmatch(name):
+        name, equals, kernel = "", "", prefix
+    return [f"{name}{equals}{word}" for word in (*_files(kernel), *kernel_words(kernel)) if word.startswith(kernel)]
+
+
 # by the name that an option has in the namespace; a name means the same in every command
 COMPLETERS: Mapping[str, Completer] = {
     "scenarios": scenario_words,
@@ -163,6 +186,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "timeouts": timeout_words,
     "match": match_words,
     "suite": suite_words,
+    "kernel": named_kernel_words,
     "kernels": kernel_words,
     **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror"), nothing),
 }

@@ -1,98 +1,47 @@
-"""What this host lacks, each with the command that mends it."""
+"""`lab doctor`: what this host lacks, and how to fix it."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from lab.core.errors import LabError
-from lab.host import images, programs
-from lab.host.cache import cache_root
-from lab.host.images import mirror
-from lab.host.machines.accelerator import KVM_DEVICE, KvmAnswer
-from lab.host.machines.qemu.binary import QemuBinary, find_qemu
+from lab.core.text import plural
+from lab.host.cli.console import voice, wait_for
+from lab.host.cli.ending import EXIT_WRONG
+from lab.host.cli.parsing import add_loudness, command
 
-_MIN_FREE_BYTES = 4 * 10**9
-_MIN_MEMORY_BYTES = 3 * 2**30
+if TYPE_CHECKING:
+    from lab.host.machines.host_checks import Check
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. Not `ok` and not `required`: the lab runs without it."""
-
-    name: str
-    ok: bool
-    seen: str
-    mend: str = ""
-    required: bool = True
+def add_parser(commands: Any) -> None:
+    """Add the command to `lab`'s."""
+    what = "show what is missing on this host, and how to fix it"
+    parser = command(commands, "doctor", _doctor, what, "lab doctor --again")
+    parser.add_argument("--clean", action="store_true", help="remove the machines that a killed lab left in Vagrant")
+    add_loudness(parser)
+    parser.add_argument("--again", action="store_true", help="repeat the test that boots a guest with KVM")
 
 
-def check_host() -> tuple[list[Check], QemuBinary | None]:
-    """Everything but KVM, which only a guest can prove; and the QEMU that was found."""
-    qemu, qemu_check = _qemu()
-    checks = [qemu_check, _programs(), _mirror(), _space(), _memory(), _processors()]
-    return checks, qemu
+def _doctor(options: argparse.Namespace) -> int:
+    from lab.host.machines import leftovers
+    from lab.host.machines.host_checks import check_host
 
-
-def kvm_check(answer: KvmAnswer | None) -> Check:
-    """What is known of KVM; the lab works without it, slower."""
-    if answer is None:
-        seen = f"{KVM_DEVICE} exists, which proves nothing, and there is no image yet to boot a guest from"
-        return Check("KVM", False, seen, "lab image build debian12, then lab doctor", required=False)
-    mend = "" if answer.works else "guests are emulated; for KVM run on bare metal, or enable nested virtualization"
-    return Check("KVM", answer.works, answer.seen, mend, required=False)
+    if options.clean:
+        count = plural(leftovers.clean(voice(options)), "machine")
+        print(f"removed {count} of labs that were killed, or that --keep-failed kept")
+        return 0
+    checks = wait_for(check_host(voice(options), options.again))
+    print(report(checks))
+    return 0 if all(check.ok for check in checks if check.required) else EXIT_WRONG
 
 
 def report(checks: Sequence[Check]) -> str:
-    """The checks as lines: what was seen, and below each that is not well its mend."""
+    """The checks as lines: what was seen, and below each that is not well its hint."""
     lines = []
     for check in checks:
         lines.append(f"{'ok  ' if check.ok else 'LACK' if check.required else 'note'}  {check.name}: {check.seen}")
-        if not check.ok and check.mend:
-            lines.append(f"      hint: {check.mend}")
+        if not check.ok and check.hint:
+            lines.append(f"      hint: {check.hint}")
     return "\n".join(lines)
-
-
-def _qemu() -> tuple[QemuBinary | None, Check]:
-    try:
-        qemu = find_qemu()
-    except LabError as error:
-        return None, Check("QEMU", False, str(error), error.hint)
-    return qemu, Check("QEMU", True, f"{qemu.version} at {qemu.path}")
-
-
-def _programs() -> Check:
-    try:
-        programs.require_programs(images.PROGRAMS)
-    except LabError as error:
-        return Check("programs for building images", False, str(error), error.hint)
-    return Check("programs for building images", True, "all there")
-
-
-def _mirror() -> Check:
-    try:
-        return Check("Debian mirror", True, mirror.find_mirror())
-    except LabError as error:
-        return Check("Debian mirror", False, str(error), error.hint)
-
-
-def _space() -> Check:
-    folder = cache_root()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    seen = f"{free / 10**9:.1f} GB free for {cache_root()}"
-    return Check("space", free >= _MIN_FREE_BYTES, seen, "free 4 GB, or point XDG_CACHE_HOME to a larger disk")
-
-
-def _memory() -> Check:
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    seen = f"{total / 2**30:.1f} GiB, {available / 2**30:.1f} GiB free"
-    return Check("memory", total >= _MIN_MEMORY_BYTES, seen, "a guest of the shipped scenarios takes 1.5 GiB")
-
-
-def _processors() -> Check:
-    return Check("processors", (os.cpu_count() or 1) >= 2, f"{os.cpu_count()}", "guests have two", required=False)

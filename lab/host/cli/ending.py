@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO, cast
 
 from lab.core.errors import GuestLost, LabError, PrerequisiteError
+from lab.host.failures import host_failed, leaves
 
 EXIT_WRONG = 2
 EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h: a fault of the lab itself
@@ -23,24 +23,6 @@ Say = Callable[[str], None]
 _LOST_HINT = "try again; lab doctor says what this host lacks, and lab run keeps what the machine's console showed"
 _MOST_CHARACTERS = 4000
 _SHOWN_FRAMES = 3
-# what a person can do about an error of the host
-_HINTS: Mapping[int, str] = {
-    errno.ENOSPC: "free some space (lab image list says what the cache takes), or choose another folder",
-    errno.EDQUOT: "the quota is used up: free some space, or choose another folder",
-    errno.EMFILE: "allow more open files: ulimit -n 1024",
-    errno.ENFILE: "the host has no more open files: raise fs.file-max, or end other programs",
-    errno.ENOMEM: "free some memory, or run fewer cells at once with -j 1",
-    errno.EAGAIN: "the host starts no more processes: raise ulimit -u, or run fewer cells at once with -j 1",
-    errno.EACCES: "make it readable and writable for this user, or choose another folder",
-    errno.EPERM: "make it readable and writable for this user, or choose another folder",
-    errno.EROFS: "the file system is read-only: choose another folder",
-    errno.ENOENT: "something removed it meanwhile: try again",
-    errno.ENOTDIR: "name a folder",
-    errno.EISDIR: "name a file",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EIO: "the disk fails: choose another folder, and look at the kernel's log",
-}
-_ANY_HINT = "lab doctor says what this host lacks; then try again"
 
 
 class StreamFailed(Exception):
@@ -49,21 +31,6 @@ class StreamFailed(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def host_failed(error: OSError, ran: str = "") -> PrerequisiteError:
-    """An error of the host (full disk, no rights, no more open files) in plain words; `ran` is what was kept."""
-    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-    what = f"{where}{error.strerror or error}"
-    return PrerequisiteError(f"{what}; {ran}" if ran else what, hint=_HINTS.get(error.errno or 0, _ANY_HINT))
-
-
-_E = TypeVar("_E", bound=BaseException)
-
-
-def first_error(error: BaseException, kind: type[_E]) -> _E:
-    """The first error of a kind in a group, however deep; `error` holds one."""
-    return next(one for one in _leaves(error) if isinstance(one, kind))
 
 
 def status_of(command: Callable[[], int], say: Say) -> int:
@@ -82,7 +49,7 @@ def status_of(command: Callable[[], int], say: Say) -> int:
 
 def _status_of_error(error: BaseException, say: Say) -> int:
     # of a group, a fault of the lab itself counts before what the host or the user did wrong
-    errors = sorted(_leaves(error), key=lambda one: isinstance(one, LabError | OSError | StreamFailed))
+    errors = sorted(leaves(error), key=lambda error: isinstance(error, LabError | OSError | StreamFailed))
     first = errors[0]
     if isinstance(first, StreamFailed | BrokenPipeError):
         return _stream_failed(first.error if isinstance(first, StreamFailed) else first, say)
@@ -94,14 +61,6 @@ def _status_of_error(error: BaseException, say: Say) -> int:
         say("interrupted: what had finished is kept")
         return EXIT_INTERRUPTED
     return _fault(first, say)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
-    else:
-        yield error
 
 
 def complain(error: LabError, say: Say) -> int:

@@ -6,6 +6,7 @@ Every word becomes a `Text`, which rich shows as it is: no markup, no emoji, no 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
@@ -21,7 +22,9 @@ from lab.host.cli.board import Board, clock, overall
 
 _REFRESH_PER_SECOND = 4
 _FALLBACK_COLUMNS, _FALLBACK_LINES = 80, 24
-_LEAST_CELL = 22  # characters of a cell's name that other columns make room for
+_LEAST_CELL = 25  # characters of a cell's name that other columns make room for: nat-flushed-always-on,nft
+_AXIS = re.compile(r"(?<=,)[^,=@]*=")
+_TARGET = re.compile(r"@[^@]*?(?=(-r\d+)?$)")
 _WIDE = 120
 _GAP = 2
 
@@ -106,14 +109,27 @@ def rows(board: Board, now: float, width: int, gap: str = "…") -> RenderableTy
     longest = max(map(len, ["cell", *board.running]))
     fitting = _fitting(widths, width - min(longest, _LEAST_CELL))
     room = min(longest, max(1, width - sum(widths[column] + _GAP for column in fitting)))
+    names = names_within(list(board.running), room)
     table = Table.grid(padding=(0, _GAP, 0, 0))
     table.add_column(width=room, no_wrap=True)
     for column in fitting:
         table.add_column(width=widths[column], no_wrap=True, justify="right" if column.right else "left")
     table.add_row(*(Text(head, style="dim") for head in ("cell", *(column.head for column in fitting))))
-    for number, name in enumerate(board.running):
+    for number, name in enumerate(names):
         table.add_row(Text(shortened(printable(name), room, gap)), *(shown[column][number] for column in fitting))
     return Group(table, whole)
+
+
+def names_within(cells: Sequence[str], room: int) -> Sequence[str]:
+    """Names of cells for so many characters: what tells cells apart stays longest. First the names of axes go
+    (`iptables=nft` is `nft`), then a target that is the same for all.
+    """
+    if max(map(len, cells)) <= room:
+        return cells
+    brief = [_AXIS.sub("", cell) for cell in cells]
+    if max(map(len, brief)) <= room or len({found[0] for cell in cells if (found := _TARGET.search(cell))}) > 1:
+        return brief
+    return [_TARGET.sub("", cell) for cell in brief]
 
 
 def _fitting(widths: Mapping[_Column, int], room: int) -> Sequence[_Column]:

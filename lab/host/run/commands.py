@@ -19,16 +19,14 @@ from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chos
 from lab.core.scenario import MachineSpec as MachineWish
 from lab.core.scenario import Scenario, scenario_digest, with_sources
 from lab.core.scenario.filling import NEEDS_FULL, cannot_fill
-from lab.host import images
-from lab.host.cli import doctor, terminal
-from lab.host.machines import accelerator, foreign
+from lab.host.machines import accelerator, foreign, terminal
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.machines.machine import Deadlines, Machine, MachineSpec
 from lab.host.machines.preparing import Pinned, PreparedTarget, check_programs, planned_machine, prepare_targets
-from lab.host.machines.qemu.binary import QemuBinary, find_qemu
+from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.command import KVM, TCG
-from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.machines.targets import TARGETS, TargetSpec, expand_targets, labelled, parse_target, split_kernel
+from lab.host.machines.qemu.provisioner import QemuProvisioner, boot_with_kvm
+from lab.host.machines.targets import TargetSpec, expand_targets, labelled, parse_target, split_kernel
 from lab.host.machines.this_host import HostProvisioner, require_disposable
 from lab.host.machines.vagrant.provisioner import VagrantProvisioner
 from lab.host.results.store import create_run, read_manifest, read_plan, unless_failed
@@ -38,7 +36,6 @@ from lab.host.scenario_files import load_scenarios, scenario_directories
 
 MANIFEST_VERSION = 1
 BOX_BOOT_SECONDS = 900.0  # a whole distribution, perhaps emulated
-_KVM_SECONDS = 30.0
 
 Say = Callable[[str], None]
 AnyProvisioner = QemuProvisioner | VagrantProvisioner | HostProvisioner
@@ -235,22 +232,6 @@ async def open_kept(cell: Path, options: RunOptions, say: Say) -> int:
         return await terminal.shell(machine)
 
 
-async def check_host(say: Say, again: bool) -> list[doctor.Check]:
-    """Every check of the doctor; KVM is proved by booting a guest with it where there is an image to boot."""
-    checks, qemu = doctor.check_host()
-    if qemu is None:
-        return checks
-    if again:
-        accelerator.forget(qemu)
-    answer = accelerator.remembered(qemu)
-    built = next((image for target in TARGETS.values() if (image := images.load(target)) is not None), None)
-    if answer is None and built is not None:
-        say("trying whether a guest boots with KVM")
-        spec = MachineSpec(built.root_disk, built.kernel, built.initrd, built.digest, memory_mb=1024, vcpus=2)
-        answer = await accelerator.prove(qemu, lambda: _boot_with_kvm(qemu, spec))
-    return [*checks, doctor.kvm_check(answer)]
-
-
 def default_parallel(planned: PlannedRun) -> int:
     """As many cells at once as processors and free memory carry, and always one; of boxes one: they are heavier."""
     if planned.targets[0].provisioner != "qemu":
@@ -353,12 +334,8 @@ async def _targets(
 
 async def _provisioner(options: RunOptions, spec: MachineSpec, say: Say) -> QemuProvisioner:
     qemu = find_qemu()
-    chosen = await accelerator.choose(options.accelerator, qemu, lambda: _boot_with_kvm(qemu, spec), say)
+    chosen = await accelerator.choose(options.accelerator, qemu, lambda: boot_with_kvm(qemu, spec), say)
     return QemuProvisioner(qemu, chosen, options.deadlines)
-
-
-async def _boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:
-    await QemuProvisioner(qemu, KVM, Deadlines()).prove_boot(spec, _KVM_SECONDS)
 
 
 def _with_kernel(spec: TargetSpec, kernel: str | None) -> TargetSpec:

@@ -21,7 +21,7 @@ from lab.core.scenario import MAX_SCENARIO_BYTES, Scenario, parse_scenario
 from lab.core.scenario.expectation import Expectation, expected_for
 from lab.core.scenario.filling import NEEDS_FULL, planned_cannot_fill
 from lab.core.text import plural
-from lab.host.cli.ending import first_error, host_failed
+from lab.host.failures import first_error, host_failed
 from lab.host.machines.machine import Deadlines, Machine, MachineSpec, Provisioner, Unsuitable
 from lab.host.results import apart, store
 from lab.host.results.judging import Read, judged_apart

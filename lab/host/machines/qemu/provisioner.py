@@ -37,7 +37,7 @@ from lab.host.kernels import requirements
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.machines.machine import ConsoleLog, Deadlines, MachineSpec, OnEvent
 from lab.host.machines.qemu.binary import QemuBinary
-from lab.host.machines.qemu.command import Accelerator, Files, Sockets, command_line
+from lab.host.machines.qemu.command import KVM, Accelerator, Files, Sockets, command_line
 from lab.host.machines.qemu.process import QemuProcess, running
 from lab.host.process import unprivileged_ids
 from lab.host.results.plain_files import sha256_of
@@ -47,6 +47,7 @@ STATE_VERSION = 1
 # Each takes 150 to 350 MB; one is needed for each target, kernel, set of boot arguments and version of the lab.
 KEPT_STATES = 16
 _SAVE_SECONDS = 60.0
+_KVM_SECONDS = 30.0
 # A machine that did not boot so often is not booted again by the same lab: each try takes the whole deadline.
 BOOT_TRIES = 2
 _TRIAL_LOCK = "trial"
@@ -353,6 +354,11 @@ class QemuProvisioner:
 
     def _folder(self, key: str) -> Path:
         return cache_root() / "states" / key
+
+
+async def boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:
+    """Boot the machine with KVM to its agent's first answer, and end it. Raises GuestLost."""
+    await QemuProvisioner(qemu, KVM, Deadlines()).prove_boot(spec, _KVM_SECONDS)
 
 
 class _Descriptors:

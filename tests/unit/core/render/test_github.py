@@ -23,6 +23,7 @@ from lab.core.render.github import (
     workflow_commands,
 )
 from lab.host.cli import main as cli
+from lab.host.cli.results import show_results
 from lab.host.publish import github
 from lab.host.publish.ci import CiFiles
 from tests import ROOT
@@ -282,7 +283,7 @@ def test_a_result_is_told_once_to_each_who_reads(
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     cells: list[dict[str, Any]] = [{**DIFFERS, "reason": "bad\n  ::error::forged\n##[error]forged"}]
-    cli._tell(cells, tmp_path, "human", CiFiles({"ktap": tmp_path / "out.ktap"}))
+    show_results(cells, tmp_path, "human", CiFiles({"ktap": tmp_path / "out.ktap"}))
     out, err = capsys.readouterr()
     assert commands_in(out) == []
     assert len(commands_in(err)) == 1

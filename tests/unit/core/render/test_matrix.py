@@ -82,6 +82,29 @@ def test_a_lost_cell_has_what_was_expected() -> None:
     assert states == [["[pristine](scenarios/pristine.md)", "untracked", "**inconclusive**, not untracked"]]
 
 
+def test_what_every_kernel_shows_stands_in_one_column() -> None:
+    same = [
+        cell(name, target, finding, axes={"iptables": backend})
+        for name, finding in (("nat-present", "table-full"), ("nat-flushed", "untracked"))
+        for backend in ("legacy", "nft")
+        for target in ("debian11", "debian12")
+    ]
+    same[-2:] = [{**one, "finding": "tracked", "expected": "tracked"} for one in same[-2:]]
+    text = page([*CELLS, *same])
+    assert [state[0] for state in rows(text)[2:]] == [
+        "[pristine](scenarios/pristine.md)",
+        "[nat-present](scenarios/nat-present.md), iptables-nft",
+    ]
+    header, _, *states = rows(text, 1)
+    assert header == ["state", "variants", "finding on every kernel"]
+    assert states == [
+        ["[nat-present](scenarios/nat-present.md)", "iptables-legacy", "table-full"],
+        ["[nat-flushed](scenarios/nat-flushed.md)", "iptables-legacy", "untracked"],
+        ["[nat-flushed](scenarios/nat-flushed.md)", "iptables-nft", "tracked"],
+    ]
+    assert rows(page(same))[2] == ["[nat-present](scenarios/nat-present.md)", "all 2", "table-full"]
+
+
 def test_repeats_are_counted() -> None:
     other = {**CELLS[1], "message_logged": False}
     _, _, *states = rows(page([CELLS[0], CELLS[0], CELLS[1], CELLS[1], other]))

@@ -1,4 +1,4 @@
-"""The command line: bad input gets a message with its mend and exit status 2, and nothing is started."""
+"""The command line: bad input gets a message with its hint and exit status 2, and nothing is started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from lab.core.errors import GuestLost, LabError, ScenarioError
 from lab.host import images
 from lab.host.cli import ending
 from lab.host.cli import main as cli
-from lab.host.cli.arguments import command_line
+from lab.host.cli.main import command_line
+from lab.host.cli.options import run_options
 from lab.host.images import Image
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
@@ -250,7 +251,7 @@ def test_a_dry_run_shows_every_step_and_qemus_command_line_without_an_image(
 
 def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
-        options = cli._run_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
+        options = run_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         provisioner = QemuProvisioner(QEMU, TCG, options.deadlines)
         manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}

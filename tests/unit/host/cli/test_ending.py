@@ -12,7 +12,8 @@ import pytest
 
 from lab.core.errors import LabError, PrerequisiteError
 from lab.host.cli import ending
-from lab.host.cli.ending import StreamFailed, host_failed, status_of
+from lab.host.cli.ending import StreamFailed, status_of
+from lab.host.failures import host_failed
 from lab.host.machines.playback import ReplayProvisioner
 from lab.host.results import store
 from tests import ROOT

@@ -1,4 +1,4 @@
-"""Every error that a person can see says how to mend it: looked up in the source, as no test meets all of them."""
+"""Every error that a person can see says how to fix it: looked up in the source, as no test meets all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JUSTIFIED = {
 
 def kinds(trees: dict[Path, ast.Module]) -> set[str]:
     """The names of LabError and of all that derive from it, but for GuestLost: that becomes the finding `inconclusive`,
-    and where a command shows it all the same, lab/host/cli/main.py has the mend.
+    and where a command shows it all the same, lab/host/cli/ending.py has the hint.
     """
     defined = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     return descendants(defined, LabError.__name__) - descendants(defined, GuestLost.__name__)

@@ -455,3 +455,20 @@ def test_a_run_that_is_interrupted_gives_the_cursor_back(
         reporter.close()
     assert terminal.screen() == []
     assert not terminal.cursor_is_hidden
+
+
+@pytest.mark.parametrize(
+    ("cells", "room", "shown"),
+    [
+        (["nat-present,iptables=nft@debian12"], 33, ["nat-present,iptables=nft@debian12"]),
+        (["nat-present,iptables=nft@debian12"], 32, ["nat-present,nft@debian12"]),
+        (["nat-present,iptables=nft@debian12-r2", "pristine@debian12-r10"], 20, ["nat-present,nft-r2", "pristine-r10"]),
+        (["a,iptables=nft@debian12", "b@debian13"], 5, ["a,nft@debian12", "b@debian13"]),
+        (["a,iptables=nft,match=state@debian12+kernel=x"], 11, ["a,nft,state"]),
+    ],
+)
+def test_what_tells_cells_apart_is_shown_longest(cells: list[str], room: int, shown: list[str]) -> None:
+    pytest.importorskip("rich")
+    from lab.host.cli.live import names_within
+
+    assert list(names_within(cells, room)) == shown

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from lab.host.cli.main import _async
+from lab.host.cli.console import wait_for
 
 
 async def signalled(number: int, cleaned: list[int]) -> str:
@@ -25,7 +25,7 @@ async def signalled(number: int, cleaned: list[int]) -> str:
 def test_a_run_that_is_told_to_end_cleans_up(number: int) -> None:
     cleaned: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        _async(signalled(number, cleaned))
+        wait_for(signalled(number, cleaned))
     assert cleaned == [number]
 
 
@@ -33,7 +33,7 @@ def test_a_run_under_nohup_outlives_its_terminal() -> None:
     cleaned: list[int] = []
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert _async(signalled(signal.SIGHUP, cleaned)) == "ended by itself"
+        assert wait_for(signalled(signal.SIGHUP, cleaned)) == "ended by itself"
     finally:
         signal.signal(signal.SIGHUP, before)
     assert cleaned == [signal.SIGHUP]

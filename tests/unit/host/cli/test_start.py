@@ -34,7 +34,7 @@ def test_a_quick_command_imports_what_it_needs(argv: list[str]) -> None:
 
 def test_the_words_of_the_command_line_import_nothing_slow() -> None:
     code = (
-        "import json, sys; from lab.host.cli.arguments import command_line; command_line().format_help();"
+        "import json, sys; from lab.host.cli.main import command_line; command_line().format_help();"
         "print(json.dumps([*sys.modules]))"
     )
     assert loaded(python(code)) == set()

@@ -16,7 +16,8 @@ import pytest
 
 from lab.core.errors import ScenarioError
 from lab.host.cli import main as cli
-from lab.host.cli.arguments import command_line
+from lab.host.cli.main import command_line
+from lab.host.cli.options import run_options
 from lab.host.run.commands import plan_run
 from tests import ROOT
 
@@ -73,7 +74,7 @@ def test_a_command_line_is_one(argv: list[str], in_example: None, capsys: pytest
         assert capsys.readouterr().out
     elif options.command == "run" or (options.command == "shell" and options.scenarios):
         try:
-            planned = plan_run(cli._run_options(options))
+            planned = plan_run(run_options(options))
         except ScenarioError as error:
             assert "mine.toml" in str(error), error  # a file that only the reader has
         else:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.host.cli.arguments import command_line
+from lab.host.cli.main import command_line
 from tests import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

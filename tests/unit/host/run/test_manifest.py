@@ -9,8 +9,8 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from lab.host.cli import main as cli
-from lab.host.cli.arguments import command_line
+from lab.host.cli.main import command_line
+from lab.host.cli.options import run_options
 from lab.host.images import Image
 from lab.host.machines.preparing import PreparedTarget, package_versions
 from lab.host.machines.qemu.binary import QemuBinary
@@ -85,7 +85,7 @@ def test_the_command_does_not_tell_where_the_program_is(
 ) -> None:
     monkeypatch.chdir(project_root)
     monkeypatch.setattr(sys, "argv", [program, "run", "pristine", "--kernel", "/srv/own/vmlinuz"])
-    options = cli._run_options(command_line().parse_args(sys.argv[1:]))
+    options = run_options(command_line().parse_args(sys.argv[1:]))
     qemu = QemuBinary("/usr/bin/qemu-system-x86_64", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
     provisioner = QemuProvisioner(qemu, TCG, options.deadlines)
     manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
