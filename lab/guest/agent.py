@@ -38,6 +38,7 @@ class Agent:
         self._kept: Dict[str, List[str]] = {}
         self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
             "hello": self._hello,
+            "clock": self._clock,
             "begin": self._begin,
             "topology": self._topology,
             "keep": self._keep,
@@ -88,6 +89,9 @@ class Agent:
     def _hello(self, request: Dict[str, Any], reply: Reply) -> Any:
         missing = machine.missing_programs(request.get("programs") or [])
         return dict(machine.facts(), problems=self._problems, programs_missing=missing)
+
+    def _clock(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return {"monotonic_seconds": time.monotonic()}
 
     def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is not None:

@@ -37,6 +37,7 @@ from lab.host.kernels import requirements
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.machines.machine import ConsoleLog, Deadlines, MachineSpec, OnEvent
 from lab.host.machines.qemu.binary import QemuBinary
+from lab.host.machines.qemu.clock import WrongClock, check_clock
 from lab.host.machines.qemu.command import KVM, Accelerator, Files, Sockets, command_line
 from lab.host.machines.qemu.process import QemuProcess, running
 from lab.host.process import unprivileged_ids
@@ -47,6 +48,7 @@ STATE_VERSION = 1
 # Each takes 150 to 350 MB; one is needed for each target, kernel, set of boot arguments and version of the lab.
 KEPT_STATES = 16
 _SAVE_SECONDS = 60.0
+_MOST_SECONDS = 10**9  # of a guest's clock, which begins with its boot
 _KVM_SECONDS = 30.0
 # A machine that did not boot so often is not booted again by the same lab: each try takes the whole deadline.
 BOOT_TRIES = 2
@@ -185,11 +187,18 @@ class QemuProvisioner:
                 if not state.complete():
                     progress("boot")
                     try:
-                        await self._boot_and_save(spec, key)
+                        await self._boot_until_right(spec, key, progress)
                     except GuestLost as lost:
                         self._failed.setdefault(key, []).append(lost)
                         raise
             return True
+
+    async def _boot_until_right(self, spec: MachineSpec, key: str, progress: Callable[[str], None]) -> None:
+        try:
+            await self._boot_and_save(spec, key)
+        except WrongClock as wrong:
+            progress(f"boot once more: {wrong}")
+            await self._boot_and_save(spec, key)
 
     def _refuse_hopeless(self, key: str) -> None:
         failed = self._failed.get(key, [])
@@ -249,7 +258,7 @@ class QemuProvisioner:
             "image": spec.digest,
             "agent": hashlib.sha256(agent_zipapp()).hexdigest(),
             "qemu": self._qemu.version,
-            "host_cpu": self._qemu.host_cpu if self._accelerator.name == "kvm" else None,
+            "host_cpu": self._qemu.host_cpu,  # an emulated guest, too, counts this host's ticks
         }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -263,6 +272,7 @@ class QemuProvisioner:
             console = ConsoleLog()
             with _memory_file(state.memory, spec.memory_mb * 2**20), state.devices.open("wb") as devices:
                 async with self._booted(spec, state.memory, console, self._deadlines.boot) as process:
+                    await check_clock(lambda: _clock_of(process, self._deadlines.restore), console.text)
                     await _migrate(process, devices.fileno(), "migrate", _SAVE_SECONDS)
             state.console.write_text(console.text())
             (partial / "state.json").write_text(recorded_state(state))
@@ -439,6 +449,13 @@ def _memory_file(path: Path, size_bytes: int) -> Any:
         yield
         if os.geteuid() == 0:
             os.fchown(file.fileno(), 0, 0)
+
+
+async def _clock_of(process: QemuProcess, deadline_seconds: float) -> float:
+    said = (await process.call("clock", deadline_seconds=deadline_seconds)).get("monotonic_seconds")
+    if not isinstance(said, int | float) or not 0 <= said < _MOST_SECONDS:
+        raise GuestLost(f"the guest's clock says {said!r:.80}")
+    return float(said)
 
 
 async def _migrate(process: QemuProcess, devices_fd: int, command: str, seconds: float) -> None:
