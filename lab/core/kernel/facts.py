@@ -30,6 +30,7 @@ class KernelFact:
     grounds: Grounds
     detail: str  # which commit, which kernels were measured or read
     scenario: str | None = None  # a shipped one whose finding depends on it
+    trial: str | None = None  # one in tests/vm/facts, where no shipped one shows it
 
     @property
     def kernel(self) -> str:
@@ -126,10 +127,9 @@ FACTS: tuple[KernelFact, ...] = (
 
 def facts_table(facts: Sequence[KernelFact] = FACTS) -> str:
     """The facts as a Markdown table, oldest change first."""
-    rows = [("what", "before", "since", "from then on", "stands on", "scenario"), ("---",) * 6]
+    rows = [("what", "before", "since", "from then on", "stands on", "shown by"), ("---",) * 6]
     rows += [
-        (one.what, one.before, one.since, one.after, f"{one.grounds.value}: {one.detail}", _link(one.scenario))
-        for one in facts
+        (one.what, one.before, one.since, one.after, f"{one.grounds.value}: {one.detail}", _link(one)) for one in facts
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -147,5 +147,7 @@ BEGIN = "<!-- kernel facts: made by scripts/write-docs from lab/core/kernel/fact
 END = "<!-- end of kernel facts -->"
 
 
-def _link(scenario: str | None) -> str:
-    return f"[{scenario}](scenarios/{scenario}.md)" if scenario else "-"
+def _link(fact: KernelFact) -> str:
+    if fact.scenario is not None:
+        return f"[{fact.scenario}](scenarios/{fact.scenario}.md)"
+    return f"[{fact.trial}](../tests/vm/facts/{fact.trial}.toml)" if fact.trial is not None else "-"
