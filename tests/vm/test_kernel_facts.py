@@ -13,7 +13,6 @@ from dataclasses import replace
 import pytest
 
 from lab.core.errors import LabError
-from lab.core.facts import parse_config
 from lab.core.kernel.facts import FACTS, KernelFact
 from lab.host import kernels
 from lab.host.machines.preparing import PreparedTarget

@@ -11,6 +11,7 @@ import pytest
 from lab.core.evidence import UNKNOWN_MACHINE
 from lab.core.facts import Facts
 from lab.core.judging.finding import Finding, Measured
+from lab.core.render.tables import human_table, markdown_table, one_line
 from lab.core.result import RESULT_VERSION, Try, cell_result, exit_status, mark, results_document
 from lab.core.scenario.expectation import Expectation
 
@@ -93,3 +94,16 @@ def test_a_result_has_what_the_design_asks_for() -> None:
     assert [(one["number"], one["lost"]) for one in result["tries"]] == [(1, "panic"), (2, None)]
     assert json.loads(json.dumps(result_document := results_document([result]))) == result_document
     assert result_document["schema_version"] == result["schema_version"] == RESULT_VERSION
+
+
+def test_what_a_guest_says_at_length_does_not_fill_a_table() -> None:
+    """A release of 7 MB, a version as long, a reason that quotes a step of 140,000 characters."""
+    facts = Facts("debian12", "6.1" + "x" * 7_000_000, {"nft": "1.0" + "y" * 7_000_000})
+    finding = Finding(
+        "state-refused", "step 1 (run " + "z" * 140_000 + ") ended with status 1", None, Measured(wanted=1)
+    )
+    result = cell_result(PLAN, finding, None, None, facts, [Try(1, "q" * 10**6)])
+    assert result["kernel_release"].startswith("6.1xxx") and result["reason"].startswith("step 1 (run zzz")
+    assert len(json.dumps(result)) < 20_000
+    for text in (human_table([result]), markdown_table([result]), one_line(result)):
+        assert len(text) < 20_000

@@ -467,6 +467,8 @@ def test_a_damaged_manifest_is_named_with_its_key(run: Path, name: str, value: o
         put("deadlines_seconds", "load", to="long"),
         put("options", to={"repeat": "x"}),
         put("options", "parallel", to=-1),
+        put("options", "repeat", to=10**9),
+        put("options", "repeat", to=-1),
         put("scenario_files", to={"pristine": 7}),
         put("scenario_files", "pristine", "text", to=7),
         put("targets", "debian12", to=7),
