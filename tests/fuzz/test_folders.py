@@ -97,10 +97,10 @@ def differing(whole: Path, run: Path) -> list[str]:
     return [str(name) for name in names if not same(whole / name, run / name) and name.name not in LATER]
 
 
-def same(one: Path, other: Path) -> bool:
+def same(original: Path, other: Path) -> bool:
     """Through no link: what a link leads to is not of the run."""
-    is_own = all(not part.is_symlink() for part in (other, *list(other.parents)[: len(one.parents)]))
-    return is_own and other.is_file() and one.read_bytes() == other.read_bytes()
+    is_own = all(not part.is_symlink() for part in (other, *list(other.parents)[: len(original.parents)]))
+    return is_own and other.is_file() and original.read_bytes() == other.read_bytes()
 
 
 def is_named(name: str, out: str) -> bool:

@@ -43,7 +43,7 @@ class Lie:
     value: Any = field(hash=False)
     edits: tuple[Edit, ...] = ()  # of a text that stands there; `value` takes the place of anything else
 
-    def told(self, content: dict[str, Any]) -> None:
+    def change(self, content: dict[str, Any]) -> None:
         """Change a message in place."""
         if self.edits and (place := _text_at(content, self.way)) is not None:
             inside, key = place
@@ -73,9 +73,9 @@ lies = st.one_of(
 class Lying(ReplayMachine):
     """Says what was recorded, but for its lies; through the channel's own check, as what a real guest says."""
 
-    def __init__(self, cell: Path, told: Sequence[Lie], dropped: frozenset[int]) -> None:
+    def __init__(self, cell: Path, lies_of_it: Sequence[Lie], dropped: frozenset[int]) -> None:
         super().__init__(cell)
-        self._lies, self._dropped, self._said = told, dropped, 0
+        self._lies, self._dropped, self._said = lies_of_it, dropped, 0
 
     async def call(
         self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
@@ -92,7 +92,7 @@ class Lying(ReplayMachine):
         content: dict[str, Any] = json.loads(json.dumps(dict(message)))
         for lie in self._lies:
             if lie.message == self._said:
-                lie.told(content)
+                lie.change(content)
         self._said += 1
         line = json.dumps({"id": _REQUEST, "content": content}).encode("ascii")
         received: dict[str, Any] = parse_message(line, _REQUEST)["content"]
@@ -114,12 +114,12 @@ class LyingProvisioner(ReplayProvisioner):
 @pytest.mark.parametrize("cell", CELLS, ids=lambda path: path.name)
 @bounded(3)
 @given(
-    told=st.lists(lies, min_size=1, max_size=8),
+    chosen=st.lists(lies, min_size=1, max_size=8),
     dropped=st.frozensets(st.integers(0, 100), max_size=3),
     mitigate=st.booleans(),
 )
 def test_whatever_a_guest_says_a_cell_has_a_finding(
-    cell: Path, told: list[Lie], dropped: frozenset[int], mitigate: bool
+    cell: Path, chosen: list[Lie], dropped: frozenset[int], mitigate: bool
 ) -> None:
     job = Job(recorded_plan(cell), recorded_machine(cell), (cell / "scenario.toml").read_text(), mitigate=mitigate)
     seen: list[str] = []
@@ -128,7 +128,7 @@ def test_whatever_a_guest_says_a_cell_has_a_finding(
         seen.append(progress.step or progress.stage)
 
     with tempfile.TemporaryDirectory(prefix="lab-fuzz-") as results, create_run(Path(results)) as folder:
-        provisioner = LyingProvisioner(lies=told, dropped=dropped)
+        provisioner = LyingProvisioner(lies=chosen, dropped=dropped)
         runner = Runner(provisioner, folder, Deadlines(), on_progress, lambda plan, result: None)
         asyncio.run(runner.run_all([job], 1))
     (result,) = runner.results

@@ -47,9 +47,9 @@ class ObjectRemovals:
             for name in rule.looks_into if not rule.depends_on else ():
                 self._rules.setdefault(name, []).append(rule)
         self._maps: dict[str, list[str]] = {}  # by the kind of object that their elements name
-        for one in table.objects:
-            if one.values:
-                self._maps.setdefault(one.values, []).append(one.name)
+        for item in table.objects:
+            if item.values:
+                self._maps.setdefault(item.values, []).append(item.name)
         self._gone: set[tuple[str, ...]] = set()
 
     def next(self, item: NamedObject) -> tuple[str, ...]:

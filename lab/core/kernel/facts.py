@@ -149,19 +149,19 @@ FACTS: tuple[KernelFact, ...] = (
     KernelFact(
         "the tracker of UDP-Lite",
         "is there",
-        "7.1",
+        "7.2",
         "went: the protocol is one of the unknown ones",
         Grounds.MEASURED,
-        "6.18.15 before it, 7.2 after it; the release between was not looked for",
+        "6.18.15 before it, 7.2.12 after it; which release between was not looked for",
         trial="udplite-tracked",
     ),
     KernelFact(
         "`nfnetlink`",
         "is a module",
-        "7.3",
+        "7.2",
         "is built in, so that `lsmod` does not show it",
         Grounds.MEASURED,
-        "7.2 before it, 7.3.4 after it",
+        "Debian's 6.18.15 before it, 7.2.12 after it; which release between was not looked for",
         trial="nfnetlink-module",
     ),
 )
@@ -171,7 +171,8 @@ def facts_table(facts: Sequence[KernelFact] = FACTS) -> str:
     """The facts as a Markdown table, oldest change first."""
     rows = [("what", "before", "since", "from then on", "stands on", "shown by"), ("---",) * 6]
     rows += [
-        (one.what, one.before, one.since, one.after, f"{one.grounds.value}: {one.detail}", _link(one)) for one in facts
+        (fact.what, fact.before, fact.since, fact.after, f"{fact.grounds.value}: {fact.detail}", _link(fact))
+        for fact in facts
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

@@ -72,15 +72,15 @@ def called_for(first: Judged) -> bool:
 def outcome(first: Judged, second: Judged | None, ran: Commands) -> Mitigation:
     """What came of it. `second` is None when there was nothing to run, and so no second machine."""
     removal = removal_of(first)
-    told = Mitigation("unknown", _why_not_tried(first, removal), ran, None, removal.kept, advice(removal))
+    unknown = Mitigation("unknown", _why_not_tried(first, removal), ran, None, removal.kept, advice(removal))
     if second is None:
-        return told
+        return unknown
     compared = Compared(first, second, removal, reach(first.peer, second.peer))
     name, reason = next(verdict for rule in RULES if (verdict := rule(compared)) is not None)
     why = _not_removed(removal)
     if why and name in ("hides", "no effect", "better"):
         name, reason = "unknown", f"{why}, and without that {reason}"
-    return replace(told, outcome=name, reason=reason, finding=second.finding.name, peer=compared.reach.to_json())
+    return replace(unknown, outcome=name, reason=reason, finding=second.finding.name, peer=compared.reach.to_json())
 
 
 Verdict = tuple[str, str]  # outcome, reason
@@ -163,9 +163,9 @@ def _tracked(both: Compared) -> Verdict | None:
     evicted = both.first.finding.name == "evicted" != both.second.finding.name
     if both.first.loss is None or both.first.loss[0] or evicted:
         return "hides", f"nothing is lost, but connections are still tracked: {said}"
-    before, wanted = both.first.finding.measured.load_entries, both.second.finding.measured.wanted
-    if before and entries is not None and wanted and entries < before <= wanted:
-        if shares_test(before, wanted, entries, wanted) <= LEVEL:
+    before, asked_for = both.first.finding.measured.load_entries, both.second.finding.measured.wanted
+    if before and entries is not None and asked_for and entries < before <= asked_for:
+        if shares_test(before, asked_for, entries, asked_for) <= LEVEL:
             return (
                 "better",
                 f"fewer are tracked, but not none: the load had {before} entries before, {entries} after; {said}",
