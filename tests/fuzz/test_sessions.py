@@ -20,8 +20,15 @@ from lab.core.plan import CellPlan
 from lab.core.render.tables import human_table, markdown_table, one_line
 from lab.core.scenario.expectation import FINDING_EVIDENCE
 from lab.host.machines.channel import parse_message
-from lab.host.machines.machine import Deadlines, MachineSpec, OnEvent
-from lab.host.machines.playback import ReplayMachine, ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.machines.machine import OnEvent
+from lab.host.machines.playback import (
+    RecordedMachine,
+    ReplayMachine,
+    ReplayProvisioner,
+    recorded_machine,
+    recorded_plan,
+)
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
@@ -107,8 +114,8 @@ class LyingProvisioner(ReplayProvisioner):
     dropped: frozenset[int] = frozenset()
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
-        yield Lying(spec.root_disk, self.lies, self.dropped)
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
+        yield Lying(spec.cell, self.lies, self.dropped)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda path: path.name)

@@ -87,10 +87,11 @@ FACTS: tuple[KernelFact, ...] = (
     KernelFact(
         "connections over loopback in `connlimit`",
         "are counted",
-        "6.17",
-        "are not, in stable releases such as 6.17.13: a limit on INPUT lets them all pass",
+        "6.17.13",
+        "are not: a limit on INPUT lets them all pass",
         Grounds.MEASURED,
-        "5.10, 6.1, 6.12.117 and 6.16.12 before it, 6.17.13 after it",
+        "5.10.223, 6.1.176, 6.12.117 and 6.16.12 before it, 6.17.13, 6.18.5 and 6.18.9 after it; stable releases of "
+        "older series may have had it for a time",
         trial="conncount-loopback",
     ),
     KernelFact(
@@ -130,11 +131,11 @@ FACTS: tuple[KernelFact, ...] = (
     ),
     KernelFact(
         "connections over loopback in `connlimit`, again",
-        "are not counted, in some releases",
-        "6.18",
+        "are not counted",
+        "6.18.15",
         "are counted",
         Grounds.MEASURED,
-        "6.17.13 before it, 6.18.15 to 7.3 after it",
+        "6.18.9 before it, 6.18.15, 7.2 and 7.3 after it; the releases between were not tried",
         trial="conncount-loopback",
     ),
     KernelFact(

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from lab.core.errors import GuestLost
 from lab.core.kernel.clock import MOST_OFF, Reading, rates, wrong_clock
+from lab.host.machines.qemu.process import QemuProcess
 
 # each makes the bounds narrower; an idle host needs the first one only
 _PAUSES_SECONDS = (1.0, 2.0, 4.0)
 _READINGS = 3
+_MOST_SECONDS = 10**9
 
 
 class WrongClock(GuestLost):
@@ -33,6 +35,14 @@ async def check_clock(read: Callable[[], Awaitable[float]], console: Callable[[]
             break
     if (wrong := wrong_clock(first, last, console())) is not None:
         raise WrongClock(wrong)
+
+
+async def read_clock(process: QemuProcess, deadline_seconds: float) -> float:
+    """The machine's monotonic clock in seconds, which begins with its boot. Raises GuestLost."""
+    said = (await process.call("clock", deadline_seconds=deadline_seconds)).get("monotonic_seconds")
+    if not isinstance(said, int | float) or not 0 <= said < _MOST_SECONDS:
+        raise GuestLost(f"the guest's clock says {said!r:.80}")
+    return float(said)
 
 
 async def _reading(read: Callable[[], Awaitable[float]]) -> Reading:

@@ -44,8 +44,8 @@ def test_rows_stand_in_the_order_of_kernels() -> None:
 @pytest.mark.parametrize("fact", SHOWN, ids=lambda fact: fact.scenario or fact.trial)
 def test_a_scenario_that_shows_a_fact_expects_another_finding_on_either_side(fact: KernelFact) -> None:
     read = load_scenario(scenario_path(fact))
-    major, minor = map(int, fact.since.split("."))
-    before, after = f"{major}.{minor - 1}.0", f"{fact.since}.0"
+    *series, last = map(int, fact.since.split("."))
+    before, after = (".".join(map(str, (*series, number, 0)[:3])) for number in (last - 1, last))
     conditions = [one.condition.kernel for one in read.expectations] + [read.requires.condition.kernel]
     stated = [spec for spec in conditions if spec is not None]
     assert stated, "the scenario says nothing of kernels"

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from lab.core.errors import GuestLost
-from lab.host.machines.machine import Deadlines, MachineSpec
 from lab.host.machines.qemu import clock
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.clock import WrongClock, check_clock
 from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.qemu.provisioner import QemuProvisioner
+from lab.host.options import Deadlines
 
 QEMU = QemuBinary("/usr/bin/qemu", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
 CONSOLE = "[    0.000000] tsc: Detected 5192.240 MHz processor\n"
@@ -62,7 +63,7 @@ class Booting(QemuProvisioner):
         super().__init__(QEMU, TCG, Deadlines())
         self.wrong, self.boots = wrong, 0
 
-    async def _boot_and_save(self, spec: MachineSpec, key: str) -> None:
+    async def _boot_and_save(self, spec: ImageMachine, key: str) -> None:
         self.boots += 1
         if self.boots <= self.wrong:
             raise WrongClock("the guest's clock runs at least 1.90 times as fast as the host's")
@@ -72,7 +73,7 @@ class Booting(QemuProvisioner):
 def test_it_is_booted_once_more(wrong: int, boots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     provisioner, said = Booting(wrong), list[str]()
-    spec = MachineSpec(tmp_path / "root", tmp_path / "kernel", tmp_path / "initrd", "a", memory_mb=512, vcpus=2)
+    spec = ImageMachine("a", 512, 2, root_disk=tmp_path / "r", kernel=tmp_path / "k", initrd=tmp_path / "i")
     if wrong == 2:
         with pytest.raises(GuestLost, match=r"1\.90 times"):
             asyncio.run(provisioner.prepare(spec, said.append))
