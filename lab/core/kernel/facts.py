@@ -85,16 +85,6 @@ FACTS: tuple[KernelFact, ...] = (
         trial="openvswitch-loaded",
     ),
     KernelFact(
-        "connections over loopback in `connlimit`",
-        "are counted",
-        "6.17.13",
-        "are not: a limit on INPUT lets them all pass",
-        Grounds.MEASURED,
-        "5.10.223, 6.1.176, 6.12.117 and 6.16.12 before it, 6.17.13, 6.18.5 and 6.18.9 after it; stable releases of "
-        "older series may have had it for a time",
-        trial="conncount-loopback",
-    ),
-    KernelFact(
         "the message of a full table in another namespace",
         "does not say which namespace",
         "6.17",
@@ -128,6 +118,16 @@ FACTS: tuple[KernelFact, ...] = (
         Grounds.MEASURED,
         "6.16.12 before it, 6.17.13 after it",
         trial="log-invalid-loads",
+    ),
+    KernelFact(
+        "connections over loopback in `connlimit`",
+        "are counted",
+        "6.17.13",
+        "are not: a limit on INPUT lets them all pass",
+        Grounds.MEASURED,
+        "5.10.223, 6.1.176, 6.12.117 and 6.16.12 before it, 6.17.13, 6.18.5 and 6.18.9 after it; stable releases of "
+        "older series may have had it for a time",
+        trial="conncount-loopback",
     ),
     KernelFact(
         "connections over loopback in `connlimit`, again",
