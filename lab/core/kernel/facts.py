@@ -125,7 +125,7 @@ FACTS: tuple[KernelFact, ...] = (
         "6.17.13",
         "are not: a limit on INPUT lets them all pass",
         Grounds.MEASURED,
-        "5.10.223, 6.1.176, 6.12.117 and 6.16.12 before it, 6.17.13, 6.18.5 and 6.18.9 after it; stable releases of "
+        "5.10.223, 6.1.176, 6.12.117, 6.16.12 and 6.17.8 before it, 6.17.13, 6.18.5 and 6.18.9 after it; releases of "
         "older series may have had it for a time",
         trial="conncount-loopback",
     ),
