@@ -139,8 +139,8 @@ def test_whatever_a_guest_says_a_cell_has_a_finding(
         runner = Runner(provisioner, folder, Deadlines(), on_progress, lambda plan, result: None)
         asyncio.run(runner.run_all([job], 1))
     (result,) = runner.results
-    event(result["finding"])
-    assert result["finding"] in FINDING_EVIDENCE
+    event(result.finding)
+    assert result.finding in FINDING_EVIDENCE
     for text in (human_table([result]), markdown_table([result]), one_line(result)):
         assert text and len(text) < 200_000
         assert all(line.isprintable() for line in text.split("\n"))

@@ -1,8 +1,8 @@
 """Holders as people read them: hundreds are grouped by where they are, with an example of each group."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from lab.core.holders.model import MAY_HOLD, NFT, PART_OF_FIREWALL, Holder
 
@@ -11,7 +11,7 @@ MOST_GROUPS: Final = 8
 
 @dataclass(frozen=True)
 class Group:
-    """Holders of a place that are alike in what is said of them."""
+    """Holders of one place that are alike in what is said of them."""
 
     place: str  # "iptables-legacy ip nat KUBE-SERVICES", without a chain where there are several
     count: int
@@ -20,7 +20,7 @@ class Group:
 
     @property
     def size(self) -> str:
-        """How many they are, as words; empty for a single one."""
+        """How many they are, as words; empty for one."""
         chains = f" in {self.chains:,} chains" if self.chains > 1 else ""
         return f"{self.count:,} of them{chains}" if self.count > 1 else ""
 
@@ -39,15 +39,13 @@ def groups(found: Sequence[Holder], most: int = MOST_GROUPS) -> tuple[Group, ...
     """The holders in groups, in the order of their first ones: each by itself while they are few, else by chain, by
     table or by backend, whichever first gives at most `most` groups."""
     if len(found) <= most:
-        return tuple(
-            Group(_place(holder.backend, holder.family, holder.table, holder.chain), 1, 1, holder) for holder in found
-        )
+        return tuple(Group(_place(one.backend, one.family, one.table, one.chain), 1, 1, one) for one in found)
     gathered: list[list[Holder]] = []
     for level in _LEVELS:
         by_place: dict[Hashable, list[Holder]] = {}
-        for holder in found:
-            alike = (holder.certain, holder.part_of_firewall, holder.owner, holder.reachable, holder.advice)
-            by_place.setdefault((level(holder), alike), []).append(holder)
+        for one in found:
+            alike = (one.certain, one.part_of_firewall, one.owner, one.reachable, one.advice)
+            by_place.setdefault((level(one), alike), []).append(one)
         gathered = list(by_place.values())
         if len(gathered) <= most:
             break
@@ -56,20 +54,20 @@ def groups(found: Sequence[Holder], most: int = MOST_GROUPS) -> tuple[Group, ...
 
 def _group(members: list[Holder]) -> Group:
     first = members[0]
-    parts = [{getattr(holder, name) for holder in members} for name in ("backend", "family", "table", "chain")]
+    parts = [{getattr(one, name) for one in members} for name in ("backend", "family", "table", "chain")]
     common: list[str] = []
     for values in parts:
         if len(values) > 1:
             break
         common.append(values.pop())
-    chains = len({(holder.family, holder.table, holder.chain) for holder in members})
+    chains = len({(one.family, one.table, one.chain) for one in members})
     return Group(_place(*common), len(members), chains, first)
 
 
 _LEVELS: Final[tuple[Callable[[Holder], Hashable], ...]] = (
-    lambda holder: (holder.backend, holder.family, holder.table, holder.chain),
-    lambda holder: (holder.backend, holder.family, holder.table),
-    lambda holder: holder.backend,
+    lambda one: (one.backend, one.family, one.table, one.chain),
+    lambda one: (one.backend, one.family, one.table),
+    lambda one: one.backend,
 )
 
 
@@ -81,7 +79,7 @@ def notes(holder: Holder) -> tuple[str, ...]:
     """What is to be known of a holder beside its rule and its removal."""
     by_handle = holder.remove[:1] == (NFT,) and "handle" in holder.remove
     chain = f"nft -a list chain {holder.family} {holder.table} {holder.chain}"
-    words = (
+    told = (
         (holder.reachable is False, "no packet reaches it, and it holds conntrack all the same"),
         (not holder.certain, MAY_HOLD),
         (not holder.hooks, "tracks what passes it, without hooks"),
@@ -89,18 +87,4 @@ def notes(holder: Holder) -> tuple[str, ...]:
         (bool(holder.advice), holder.advice),
         (by_handle, f"the handle is this guest's: `{chain}` shows those of another machine"),
     )
-    return tuple(text for applies, text in words if applies)
-
-
-# What is not in every document that names a holder.
-_UNSAID: Final[Mapping[str, Any]] = {
-    **{field.name: field.default for field in fields(Holder) if field.default is not MISSING},
-    **{"kind": "", "handle": None, "number": None, "depends_on": (), "families": ()},
-}
-
-
-def stored_holder(values: Mapping[str, Any]) -> Holder:
-    """A holder of a stored result; older ones lack what was not known then. Raises KeyError for what all have."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    whole = {**_UNSAID, **given}
-    return Holder(**{field.name: whole[field.name] for field in fields(Holder)})
+    return tuple(text for applies, text in told if applies)

@@ -14,6 +14,7 @@ from lab.host.options import RunOptions, add_options, read_options
 from lab.host.publish import github
 
 if TYPE_CHECKING:
+    from lab.core.result import CellResult
     from lab.host.run.planned import PlannedRun
 
 
@@ -44,19 +45,17 @@ def _run(options: argparse.Namespace) -> int:
     return exit_status(cells)
 
 
-def run_planned(
-    planned: PlannedRun, asked: RunOptions, options: argparse.Namespace
-) -> tuple[Path, list[dict[str, Any]]]:
+def run_planned(planned: PlannedRun, asked: RunOptions, options: argparse.Namespace) -> tuple[Path, list[CellResult]]:
     """Run cells with progress on stderr; the run's folder and the results."""
     from lab.host.cli.progress import Reporter
-    from lab.host.results.store import stored_seconds
+    from lab.host.results.layout import KEPT_MACHINE
+    from lab.host.results.stored_run import StoredRun
     from lab.host.run.commands import Services, run_cells
     from lab.host.run.planned import too_small
-    from lab.host.run.runner import KEPT_MACHINE
 
     for line in too_small(planned):
         say(line)
-    expected = stored_seconds(asked.output / "latest", [plan.cell for plan in planned.plans])
+    expected = StoredRun(asked.output / "latest").seconds([plan.cell for plan in planned.plans])
     reporter = Reporter(github.stream(sys.stderr), len(planned.plans), loudness=loudness(options), expected=expected)
     services = Services(reporter.say, reporter.progress, reporter.result, reporter.detail)
     try:

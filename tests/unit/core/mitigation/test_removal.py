@@ -23,6 +23,7 @@ from lab.core.scenario import RunStep, UnloadStep
 from lab.core.scenario.expectation import FINDING_EVIDENCE
 from lab.guest.apply import run_command
 from lab.host.machines.playback import recorded_plan
+from tests.records import stored_plan
 from tests.unit.core.mitigation.made import (
     CELLS,
     FIREWALL_RULE,
@@ -192,5 +193,5 @@ def test_the_second_plan_is_the_first_with_more_steps() -> None:
     assert replace(second, steps=plan.steps) == plan
     stored = json.loads(json.dumps(second.to_json()))
     assert errors(stored, "plan") == []
-    assert planned_commands(stored) == (RULE.remove, OTHER.remove, MODULE.remove)
-    assert planned_commands(plan.to_json()) == ()
+    assert planned_commands(stored_plan(stored)) == (RULE.remove, OTHER.remove, MODULE.remove)
+    assert planned_commands(stored_plan(json.loads(json.dumps(plan.to_json())))) == ()
