@@ -23,7 +23,6 @@ from lab.core.holders.model import (
     Holder,
     Recorded,
 )
-from lab.core.holders.removal import Batch, batched
 
 __all__ = [
     "HOOKED_FAMILIES",
@@ -41,11 +40,9 @@ __all__ = [
     "STATEMENTS",
     "TARGETS",
     "TC",
-    "Batch",
     "Group",
     "Holder",
     "Recorded",
-    "batched",
     "groups",
     "held_families",
     "holders",
