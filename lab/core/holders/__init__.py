@@ -8,7 +8,7 @@ jumps to holds the hooks as well as any other, and an empty nat table does not.
 """
 
 from lab.core.holders.dependents import HOOKED_FAMILIES, MATCHES, OBJECTS, STATEMENTS, TARGETS
-from lab.core.holders.find import held_families, holders
+from lab.core.holders.find import held_families, holders, ruleset_tables
 from lab.core.holders.groups import MOST_GROUPS, Group, groups, stored_holder
 from lab.core.holders.model import (
     IPTABLES_NFT,
@@ -22,6 +22,7 @@ from lab.core.holders.model import (
     TC,
     Holder,
     Recorded,
+    Table,
 )
 from lab.core.holders.removal import Batch, batched
 
@@ -45,9 +46,11 @@ __all__ = [
     "Group",
     "Holder",
     "Recorded",
+    "Table",
     "batched",
     "groups",
     "held_families",
     "holders",
+    "ruleset_tables",
     "stored_holder",
 ]

@@ -23,16 +23,7 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     Raises `ValueError` for a text that is not what its program writes.
     """
     nft = _nft_tables(recorded)
-    legacy = [
-        *saved_tables(recorded.iptables_legacy, LEGACY, "ip"),
-        *saved_tables(recorded.ip6tables_legacy, LEGACY, "ip6"),
-    ]
-    saved = [
-        *saved_tables(recorded.iptables_nft, IPTABLES_NFT, "ip"),
-        *saved_tables(recorded.ip6tables_nft, IPTABLES_NFT, "ip6"),
-    ]
-    tables = [*legacy, *_named_once(saved, nft)]
-    found = [holder for table in tables for holder in _table_holders(table)]
+    found = [holder for table in _all_tables(recorded, nft) for holder in _table_holders(table)]
     others = [
         *ipvs_holders(recorded.ip_vs or ""),
         *tc_holders(recorded.tc_filters or ""),
@@ -43,6 +34,21 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     by_module = [*option_holders(recorded, loaded), *module_holders(recorded, loaded or ())]
     chains = [holder for table in nft for holder in _nat_chain_holders(table)] if by_module else []
     return (*found, *others, *switch, *chains, *by_module)
+
+
+def ruleset_tables(recorded: Recorded) -> tuple[Table, ...]:
+    """The tables of all rulesets, each once. Raises ValueError as `holders` does."""
+    return tuple(_all_tables(recorded, _nft_tables(recorded)))
+
+
+def _all_tables(recorded: Recorded, nft: Sequence[Table]) -> Iterator[Table]:
+    yield from saved_tables(recorded.iptables_legacy, LEGACY, "ip")
+    yield from saved_tables(recorded.ip6tables_legacy, LEGACY, "ip6")
+    saved = [
+        *saved_tables(recorded.iptables_nft, IPTABLES_NFT, "ip"),
+        *saved_tables(recorded.ip6tables_nft, IPTABLES_NFT, "ip6"),
+    ]
+    yield from _named_once(saved, nft)
 
 
 def held_families(found: Iterable[Holder]) -> frozenset[str]:

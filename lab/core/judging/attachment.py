@@ -52,12 +52,12 @@ def recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
     )
 
 
-def load_held(found: tuple[Holder, ...], unseen: frozenset[str]) -> bool | None:
-    """Whether something holds the hooks of the load's family; None where only something that may, or that tracks what
-    passes it without hooks, or where a text is missing."""
-    if LOAD_FAMILY in held_families(found):
+def load_held(found: tuple[Holder, ...], unseen: frozenset[str], family: str = LOAD_FAMILY) -> bool | None:
+    """Whether something holds the hooks of a family, the load's unless another is named; None where only something
+    that may, or that tracks what passes it without hooks, or where a text is missing."""
+    if family in held_families(found):
         return True
-    return None if unseen or any(LOAD_FAMILY in one.families for one in found) else False
+    return None if unseen or any(family in one.families for one in found) else False
 
 
 def unseen_texts(snapshot: Snapshot | None) -> frozenset[str]:
@@ -90,14 +90,19 @@ def has_notrack(snapshot: Snapshot | None) -> bool:
     return any(_NOTRACK.search(text) for text in texts)
 
 
-def hooks_attached(snapshot: Snapshot | None) -> bool | None:
+def hooked_families(snapshot: Snapshot | None) -> frozenset[str] | None:
+    """The families whose hooks the kernel lists as attached; None where it does not say."""
     text = snapshot.texts.get("hooks.nft") if snapshot is not None else None
     if text is None:
         return None
     try:
-        families = tracked_families(hooks(text))
+        return tracked_families(hooks(text))
     except ValueError:
         return None
+
+
+def hooks_attached(snapshot: Snapshot | None) -> bool | None:
+    families = hooked_families(snapshot)
     return None if families is None else LOAD_FAMILY in families
 
 

@@ -13,6 +13,7 @@ from lab.host.cli import (
     doctor,
     ending,
     image,
+    inspect,
     judge,
     kernel,
     replay,
@@ -40,6 +41,7 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     kernel.add_parser,
     completion.add_parser,
     doctor.add_parser,
+    inspect.add_parser,
 )
 
 
