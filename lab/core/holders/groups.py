@@ -92,7 +92,7 @@ def _place(*parts: str) -> str:
 
 
 def notes(holder: Holder, elsewhere: bool = True) -> tuple[str, ...]:
-    """What is to be known of a holder beside its rule and its removal; `elsewhere`: it is on another machine."""
+    """What is to be known of a holder beside its rule and its removal, which may be done `elsewhere`."""
     by_handle = elsewhere and holder.remove[:1] == (NFT,) and "handle" in holder.remove
     chain = f"nft -a list chain {holder.family} {holder.table} {holder.chain}"
     told = (

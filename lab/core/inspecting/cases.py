@@ -104,20 +104,20 @@ def _owned(context: Context) -> str | None:
 
 
 def _wrong_backend(context: Context) -> str | None:
-    version = context.record.host.texts.get("iptables.version") or ""
+    path = (context.record.host.texts.get("iptables.program") or "").strip()
     if not context.namespace.own:
         return None
-    if "nf_tables" in version:
+    if path.endswith("xtables-nft-multi"):
         hidden = [one for one in context.rules if one.backend == LEGACY]
         program = "iptables-legacy"
-    elif "legacy" in version:
+    elif path.endswith("xtables-legacy-multi"):
         hidden = [one for one in context.rules if one.backend == IPTABLES_NFT]
         program = "iptables-nft"
     else:
         return None
     if not hidden:
         return None
-    return f"`{hidden[0].rule[:80]}` is a rule of {program}, which `iptables` does not show ({version.strip()})"
+    return f"`{hidden[0].rule[:80]}` is a rule of {program}, which `iptables` ({path}) does not show"
 
 
 def _orphans(context: Context) -> str | None:

@@ -63,7 +63,16 @@ def _uses(record: Record, seen: Sequence[Rulesets]) -> tuple[Uses, ...]:
         loaded = modules(record.host.texts["modules"]) if "modules" in record.host.texts else None
     except ValueError:
         loaded = None
+    if loaded is None or (any(map(_translated, seen)) and "nft_compat" in {module.name for module in loaded}):
+        return ()
     return uses_of(loaded, [table for rulesets in seen for table in rulesets.tables])
+
+
+def _translated(rulesets: Rulesets) -> bool:
+    """Whether rules of iptables-nft may be there in the words of nft alone, which hide the modules that they use."""
+    return (
+        rulesets.recorded.nft_text is not None and rulesets.recorded.nft_json is rulesets.recorded.iptables_nft is None
+    )
 
 
 def _look(

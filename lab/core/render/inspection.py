@@ -110,13 +110,9 @@ def _table(table: TableState) -> Iterator[str]:
     if table.entries is None and table.table_max is None and not table.counters:
         yield "  table: not recorded, or not there"
         return
-    known = {
-        "entries": table.entries,
-        "of max": table.table_max,
-        "buckets": table.buckets,
-        "bytes each": table.entry_bytes,
-    }
-    yield "  table: " + ", ".join(f"{'?' if value is None else f'{value:,}'} {name}" for name, value in known.items())
+    entries, most, buckets = (_number(value) for value in (table.entries, table.table_max, table.buckets))
+    size = "" if table.entry_bytes is None else f", {table.entry_bytes} bytes for an entry"
+    yield f"  table: {entries} of {most} entries, {buckets} buckets{size}"
     if table.counters:
         counted = [
             f"{name} {table.counters[name]:,}{_rise(table, name)}" for name in COUNTERS if name in table.counters
@@ -128,6 +124,10 @@ def _table(table: TableState) -> Iterator[str]:
     if table.steady_entries:
         rate = f"{table.opened_per_second or 0:,.1f} TCP connections a second of this host"
         yield f"  forecast: {rate} come to {table.steady_entries:,} entries in TIME_WAIT"
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
 
 
 def _rise(table: TableState, name: str) -> str:

@@ -4,15 +4,17 @@ import errno
 import os
 import platform
 import re
+import shutil
 import time
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from lab.guest import observe
+from lab.guest.apply import STEP_PATH
 from lab.guest.files import MAX_TEXT_BYTES, error_name, read_text
 from lab.guest.recorder import FORMAT_VERSION
 from lab.guest.recorder.modules import module_texts, present
 from lab.guest.recorder.namespaces import OWN, Namespace, inside, namespaces
-from lab.guest.recorder.rulesets import output, rulesets
+from lab.guest.recorder.rulesets import rulesets
 from lab.guest.recorder.table import entries
 
 Files = Dict[str, str]
@@ -30,8 +32,6 @@ _LATER = ("stat_nf_conntrack", "snmp")
 _SYSCTLS = ("/proc/sys/net/netfilter/nf_conntrack_*",)
 _BRIDGE = ("/proc/sys/net/bridge/bridge-nf-call-*",)
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
-_VERSIONS = (("iptables.version", ["iptables", "--version"]), ("nft.version", ["nft", "--version"]))
-_VERSION_SECONDS = 10.0
 _NAMESPACE_SECONDS = 90.0
 _KMSG = "/dev/kmsg"
 _KMSG_RECORDS = 100000
@@ -105,8 +105,8 @@ def _host() -> Files:
         files.update(_text_items(name, observe.group_text(patterns)))
     files.update(_text_items("slabinfo", observe.slab_rows()))
     files.update(_text_items("kmsg", _kernel_log()))
-    for name, argv in _VERSIONS:
-        files.update(output(name, argv, _VERSION_SECONDS, 4096))
+    # what `iptables` leads to, which asking it for its version would load a module for
+    files["iptables.program"] = os.path.realpath(shutil.which("iptables", path=STEP_PATH) or "") + "\n"
     return files
 
 

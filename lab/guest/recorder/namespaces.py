@@ -54,7 +54,8 @@ def _add_of_processes(found: Dict[int, Namespace]) -> int:
         except (OSError, ValueError):  # it has ended meanwhile
             continue
         known = found.get(inode) or Namespace(inode, path, [], [], 0)
-        if len(known.processes) < MOST_PROCESSES and read_text("/proc/{}/cmdline".format(pid), 1)[0]:  # no kernel thread
+        argv, _, _ = read_text("/proc/{}/cmdline".format(pid), 1)
+        if argv and len(known.processes) < MOST_PROCESSES:  # a thread of the kernel has none
             command, _, _ = read_text("/proc/{}/comm".format(pid), 64)
             known.processes.append("{} {}".format(pid, (command or "?").strip()))
         found[inode] = known._replace(process_count=known.process_count + 1)

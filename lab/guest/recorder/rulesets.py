@@ -3,14 +3,17 @@
 Reading can load modules in four ways, and each is avoided: a program whose kernel part is absent asks for it (so it is
 not run); `iptables -t TABLE` makes a table that is not there (so a legacy family is saved only where
 /proc/net/ip_tables_names lists tables); libxtables calls modprobe (so it is given a program that loads nothing); and
-iptables-nft asks the kernel about extensions of rules that nft wrote (so it runs only where nft cannot say enough).
+iptables-nft asks the kernel about the extension that it takes a rule of nft for (so it runs only where that is there).
 """
 
+import os
+import re
+import shutil
 import time
 from typing import Dict, List, Optional, Set, Tuple
 
 from lab.guest import observe
-from lab.guest.apply import finish_command, start_command
+from lab.guest.apply import STEP_PATH, finish_command, start_command
 from lab.guest.files import error_name, read_text
 
 COMMAND_SECONDS = 20.0
@@ -24,9 +27,17 @@ _LEGACY = (
 )
 _NO_MODPROBE = ("-M", "/bin/false")
 _SAVED_NFT = ("iptables-nft-save", "ip6tables-nft-save")
-# what nft shows of a rule of iptables-nft without saying all of it: CT may be --notrack, and a name may be all
-_UNSAID = ('xt target "CT"', "# xt_")
-_NOT_NEEDED = "not needed: nft shows all of its rules"
+# what iptables-nft takes an expression of nft for, and then asks the kernel about, which loads it
+_ASKS_FOR = (
+    (re.compile(r"\b(?:tcp|udp) "), ("xt_tcpudp",)),
+    (re.compile(r"\bicmp(?:v6)? "), ("ip_tables", "ip6_tables", "xt_tcpudp")),
+    (re.compile(r"\bmark "), ("xt_mark", "xt_connmark")),
+    (re.compile(r"\blimit "), ("xt_limit",)),
+    (re.compile(r"\blog\b"), ("xt_LOG", "xt_NFLOG")),
+    (re.compile(r"\bpkttype "), ("xt_pkttype",)),
+    (re.compile(r"\bfib "), ("xt_addrtype", "ipt_rpfilter")),
+)
+_NFT_PROGRAM = "xtables-nft-multi"
 # as observe's, but by /proc/net/dev: /sys/class/net shows the namespace that sysfs was mounted in
 _TC_FILTERS = """command -v tc > /dev/null || exit 127
 left=500
@@ -50,7 +61,7 @@ def rulesets(present: Optional[Set[str]]) -> Files:
     """
     found: Files = {}
     for name, names_path in _LEGACY:
-        _run(found, name, _NO_MODPROBE, present, _no_tables(names_path))
+        _run(found, name, _NO_MODPROBE, present, _no_tables(names_path) or _no_program(name))
     for name in ("ruleset.nft", "hooks.nft", "ovs.flows"):
         _run(found, name, (), present)
     _more_of_nft(found, present)
@@ -68,21 +79,42 @@ def _no_tables(path: str) -> Optional[str]:
     return None if text.strip() else "is not loaded: no table is there"
 
 
+def _no_program(name: str) -> Optional[str]:
+    """Why a legacy family cannot be asked. What is called iptables-save may be of either backend, and asking it which
+    would open a socket of nfnetlink, and load that.
+    """
+    if shutil.which(name, path=STEP_PATH) is not None:
+        return None
+    plain = shutil.which(name.replace("-legacy", ""), path=STEP_PATH)
+    if plain is not None and os.path.basename(os.path.realpath(plain)) != _NFT_PROGRAM:
+        return None
+    return "{}: ENOENT".format(name)
+
+
 def _more_of_nft(found: Files, present: Optional[Set[str]]) -> None:
-    """The other views of the nftables ruleset, where nft's text is not enough."""
-    text = found.get("ruleset.nft")
-    compat = present is None or "nft_compat" in present
-    if compat and (text is None or any(mark in text for mark in _UNSAID)):
-        for name in _SAVED_NFT:
-            _run(found, name, (), present)
-    elif text is not None:
-        found.update({name + ".error": _NOT_NEEDED for name in _SAVED_NFT})
-    elif present is None or "nf_tables" in present:
-        found.update({name + ".error": "nft_compat is not there, asking could load it" for name in _SAVED_NFT})
-    else:
+    """The other views of the nftables ruleset: nft shows a rule of iptables-nft in its own words, or by a name."""
+    if present is not None and "nf_tables" not in present:
         found.update({name + ".error": "nf_tables is not loaded" for name in _SAVED_NFT})
-    if text is not None and any(line.count('"') % 2 for line in text.splitlines()):
-        _run(found, "ruleset.json", (), present)  # a comment with a quotation mark, which nft does not escape
+        return
+    text = found.get("ruleset.nft")
+    why_not = _could_load(text, present)
+    for name in _SAVED_NFT:
+        _run(found, name, (), present, why_not)
+    quoted = any(line.count('"') % 2 for line in (text or "").splitlines())  # in a comment, which nft does not escape
+    if quoted or (text is not None and "iptables-nft-save" not in found):
+        _run(found, "ruleset.json", (), present)
+
+
+def _could_load(text: Optional[str], present: Optional[Set[str]]) -> Optional[str]:
+    """Why iptables-nft is not asked; None where it loads nothing."""
+    if present is None:
+        return None
+    if "nft_compat" not in present:
+        return "nft_compat is not there, so no rule is one of iptables-nft's"
+    for pattern, modules in _ASKS_FOR:
+        if (text is None or pattern.search(text)) and present.isdisjoint(modules):
+            return "not asked: it could load {}".format(modules[0])
+    return None
 
 
 def _run(
