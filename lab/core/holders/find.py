@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from lab.core.holders.chains import NO_WAYS, ways
 from lab.core.holders.dependents import HOOKED_FAMILIES
+from lab.core.holders.iptables_listing import is_listing, listed_tables
 from lab.core.holders.iptables_save import saved_tables
 from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, Dependency, Holder, Recorded, Table
 from lab.core.holders.module import module_holders, option_holders, switch_holders
+from lab.core.holders.nft_file import nft_tables
 from lab.core.holders.nft_json import json_tables
 from lab.core.holders.nft_text import text_tables
 from lab.core.holders.removal import ObjectRemovals, removal_place, rule_removal
@@ -42,13 +44,20 @@ def ruleset_tables(recorded: Recorded) -> tuple[Table, ...]:
 
 
 def _all_tables(recorded: Recorded, nft: Sequence[Table]) -> Iterator[Table]:
-    yield from saved_tables(recorded.iptables_legacy, LEGACY, "ip")
-    yield from saved_tables(recorded.ip6tables_legacy, LEGACY, "ip6")
+    yield from _xtables(recorded.iptables_legacy, LEGACY, "ip")
+    yield from _xtables(recorded.ip6tables_legacy, LEGACY, "ip6")
     saved = [
-        *saved_tables(recorded.iptables_nft, IPTABLES_NFT, "ip"),
-        *saved_tables(recorded.ip6tables_nft, IPTABLES_NFT, "ip6"),
+        *_xtables(recorded.iptables_nft, IPTABLES_NFT, "ip"),
+        *_xtables(recorded.ip6tables_nft, IPTABLES_NFT, "ip6"),
     ]
     yield from _named_once(saved, nft)
+
+
+def _xtables(text: str | None, backend: str, family: str) -> Iterable[Table]:
+    """The tables of one backend and family, whether they were saved or listed."""
+    if text is not None and is_listing(text):
+        return listed_tables(text, backend, family)
+    return saved_tables(text, backend, family)
 
 
 def held_families(found: Iterable[Holder]) -> frozenset[str]:
@@ -63,7 +72,7 @@ def _nft_tables(recorded: Recorded) -> tuple[Table, ...]:
     what a rule does with the elements of a set (both before 1.0), and a table's owner. The text has all of it.
     """
     if recorded.nft_json is None:
-        return text_tables(recorded.nft_text or "")
+        return nft_tables(recorded.nft_text or "")
     try:
         by_text = text_tables(recorded.nft_text or "")
     except ValueError:  # a comment of iptables with a quotation mark is printed without escaping it
