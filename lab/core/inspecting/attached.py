@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lab.core.evidence import Snapshot
 from lab.core.holders import Holder, held_families
 from lab.core.inspecting.model import Namespace
+from lab.core.inspecting.notrack import kept_out
 from lab.core.inspecting.rulesets import Gap, Rulesets
 from lab.core.inspecting.use_counts import Uses, nothing_uses
 from lab.core.judging.attachment import has_notrack, hooked_families, load_held, unseen_texts
@@ -20,7 +21,7 @@ _MAX_RULE = 120
 class Proof:
     """What one source says: whether conntrack is attached, None where it cannot say, and by which evidence."""
 
-    source: str  # hooks, holders, uses, behaviour
+    source: str  # hooks, holders, uses, behaviour, notrack
     attached: bool | None
     evidence: str
 
@@ -34,7 +35,6 @@ class Attached:
     proofs: tuple[Proof, ...]
     holders: tuple[Holder, ...]
     gaps: tuple[Gap, ...]  # what could change the answer, and was not read
-    notrack: bool = False  # rules keep some packets out
     disagreement: str = ""
 
     @property
@@ -52,24 +52,34 @@ def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses], 
         _by_uses(uses, alone),
         _by_behaviour(namespace),
     ]
-    without_hooks = [one for one in seen.holders if not one.hooks]
-    said = {proof.source: proof.attached for proof in proofs}
-    if said["hooks"] is False and without_hooks and said["holders"] is not True:
-        said["hooks"] = None  # these track what passes them, without any hook
-    yes = [source for source, attached in said.items() if attached is True]
-    no = [source for source, attached in said.items() if attached is False]
-    answer = None if yes and no else True if yes else False if no else None
-    disagreement = f"{' and '.join(yes)} say yes, {' and '.join(no)} say no" if yes and no else ""
+    answer, disagreement = _together(proofs, seen.holders)
     families = {*(hooked_families(namespace.snapshot) or ()), *held_families(seen.holders)}
+    out = kept_out(seen.tables)
+    if answer and families and families <= out.whole | out.doubtful:
+        answer = False if families <= out.whole else None
+        proofs.append(Proof("notrack", answer, "it is attached, and a rule without conditions keeps every packet out"))
+    elif has_notrack(namespace.snapshot):
+        proofs.append(Proof("notrack", None, "rules with notrack keep some packets out"))
     return Attached(
         answer=answer,
-        families=tuple(name for name in FAMILIES if name in families),
+        families=tuple(name for name in FAMILIES if name in families - out.whole),
         proofs=tuple(proofs),
         holders=seen.holders,
         gaps=gaps,
-        notrack=has_notrack(namespace.snapshot),
         disagreement=disagreement,
     )
+
+
+def _together(proofs: Sequence[Proof], found: Sequence[Holder]) -> tuple[bool | None, str]:
+    """The answer, and where proofs contradict each other, which: then there is none."""
+    said = {proof.source: proof.attached for proof in proofs}
+    if said["hooks"] is False and said["holders"] is not True and any(not one.hooks for one in found):
+        said["hooks"] = None  # these track what passes them, without any hook
+    yes = [source for source, attached in said.items() if attached is True]
+    no = [source for source, attached in said.items() if attached is False]
+    if yes and no:
+        return None, f"{' and '.join(yes)} say yes, {' and '.join(no)} say no"
+    return (True if yes else False if no else None), ""
 
 
 def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses]) -> tuple[Gap, ...]:

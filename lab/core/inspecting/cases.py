@@ -129,6 +129,10 @@ def _orphans(context: Context) -> str | None:
     return f"no packet reaches `{rules[0].rule[:80]}` in chain {rules[0].chain}, and it holds conntrack all the same"
 
 
+def _kept_out(context: Context) -> str | None:
+    return next((one.evidence for one in context.attached.proofs if one.source == "notrack"), None)
+
+
 def _nat(context: Context) -> str | None:
     found = [one for one in context.rules if one.certain and not _NAT.isdisjoint(one.depends_on)]
     return f"`{found[0].rule[:80]}` rewrites addresses" if found else None
@@ -295,6 +299,14 @@ CASES: Final[tuple[tuple[str, Condition, str, str, str, str], ...]] = (
         "scenarios/orphan-chain.md",
         "remove the rules",
         "none: no packet reaches them",
+    ),
+    (
+        "rules with notrack",
+        _kept_out,
+        "nat-notrack",
+        "scenarios/nat-notrack.md",
+        "nothing to do where all packets are meant",
+        "what is kept out has no nat, and no state to match",
     ),
     ("nat rules", _nat, "nat-present", "scenarios/nat-present.md", "remove them, or raise max", _HOLDER_RISK),
     (

@@ -46,7 +46,6 @@ def _namespace(look: Look) -> dict[str, Any]:
         "families": list(attached.families),
         "proofs": [asdict(proof) for proof in attached.proofs],
         "disagreement": attached.disagreement or None,
-        "notrack": attached.notrack,
         "read": list(look.rulesets.read),
         "rules": rule_count(look.rulesets.tables),
         "not_read": [{"what": gap.what, "why": gap.why} for gap in attached.gaps],

@@ -70,8 +70,6 @@ def _look(look: Look) -> Iterator[str]:
     yield from aligned(rows)
     if attached.disagreement:
         yield f"  they disagree: {attached.disagreement}"
-    if attached.notrack:
-        yield "  rules with notrack keep some packets out"
     yield from _holders(attached.holders)
     read = look.rulesets.read
     if read:
