@@ -19,6 +19,7 @@ from lab.host.cli import (
     replay,
     report,
     run,
+    scenario,
     schema,
     shell,
     verify,
@@ -42,6 +43,7 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     completion.add_parser,
     doctor.add_parser,
     inspect.add_parser,
+    scenario.add_parser,
 )
 
 
