@@ -30,6 +30,9 @@ _BY_INDEX: Final = re.compile(
 _MATCH_SET: Final = re.compile(
     r"--(?:match-set|add-set|del-set|map-set) (?P<name>\S{1,31}) (?P<flags>(?:src|dst)(?:,(?:src|dst))*)"
 )
+_LISTED: Final = re.compile(r"^Chain \S+ \(", re.MULTILINE)
+# empty tables hold nothing, and a chain more or less makes no difference
+_SAYS_SOMETHING: Final = re.compile(r"^(?:(?:\[\d+:\d+\] )?-A |:\S+ DROP)", re.MULTILINE)
 _SET_TYPES: Final = {1: "hash:net", 2: "hash:ip,port", 3: "hash:ip,port,ip"}
 _LOOPBACK: Final = "lo"
 
@@ -119,9 +122,9 @@ def _rules(look: Look, namespace: str, state: State) -> None:
         (texts.iptables_nft, "ip", IPTABLES_NFT),
         (texts.ip6tables_nft, "ip6", IPTABLES_NFT),
     ):
-        if text is not None and re.search(r"^(?:-[AP] |\*)", text, re.MULTILINE):
+        if text is not None and not _LISTED.search(text):
             _restore(text, family, backend, look.rulesets.tables, inside, label, state)
-        elif text is not None and is_listing(text):
+        elif text is not None:
             state.missing.append(f"the rules of {backend} {family}: a listing of iptables -L cannot be restored")
     rest = _nft_text(nft, saved, state)
     if rest:
@@ -144,8 +147,8 @@ def _restore(
     program = f"{'ip6tables' if family == 'ip6' else 'iptables'}{backend.removeprefix('iptables')}"
     if is_listing(text):
         text = "".join(_saved(table) for table in tables if (table.backend, table.family) == (backend, family))
-    if not re.search(r"^(?:-A |:\S+ DROP)", text, re.MULTILINE):
-        return  # empty tables hold nothing, and a chain more or less makes no difference
+    if not _SAYS_SOMETHING.search(text):
+        return
     path = state.file(f"{label}{program}.rules", text)
     state.backends.add("legacy" if backend == LEGACY else "nft")
     state.run(*inside, f"{program}-restore", path)
