@@ -43,8 +43,9 @@ class Attached:
         return {True: "yes", False: "no", None: "unknown"}[self.answer]
 
 
-def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses], alone: bool) -> Attached:
-    """Put the proofs of a namespace together. `uses` are the host's; `alone`: no other namespace can explain them."""
+def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None, alone: bool) -> Attached:
+    """Put the proofs of a namespace together. `uses` are the host's, None where they are not known; `alone`: no other
+    namespace can explain them."""
     gaps = _gaps(namespace, seen, uses)
     proofs = [
         _by_hooks(namespace.snapshot),
@@ -82,14 +83,16 @@ def _together(proofs: Sequence[Proof], found: Sequence[Holder]) -> tuple[bool | 
     return (True if yes else False if no else None), ""
 
 
-def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses]) -> tuple[Gap, ...]:
+def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None) -> tuple[Gap, ...]:
     """What is missing and matters: rules that use counts prove absent do not."""
-    counted = bool(uses) and _counts_are_whole(namespace.snapshot)
-    gaps = [gap for gap in seen.gaps if not (gap.backend and counted and nothing_uses(uses, gap.backend))]
+    counted = uses if _counts_are_whole(namespace.snapshot) else None
+    gaps = [
+        gap for gap in seen.gaps if not (gap.backend and counted is not None and nothing_uses(counted, gap.backend))
+    ]
     gaps += [Gap(name, "its module is in use, and it was not recorded") for name in sorted(_unseen(namespace))]
     if "modules" not in namespace.snapshot.texts and namespace.snapshot.errors.get("modules") != "ENOENT":
         gaps.append(Gap("modules", namespace.snapshot.errors.get("modules", "not recorded")))
-    if "uname" not in namespace.snapshot.texts:
+    if not (namespace.snapshot.texts.get("uname") or "").strip():
         gaps.append(Gap("the kernel's release", "not recorded; before 4.14 loaded modules hold by themselves"))
     return tuple(gaps)
 
@@ -136,15 +139,15 @@ def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap]) -> Proof:
     return Proof("holders", False, "every ruleset was read, and nothing holds it")
 
 
-def _by_uses(uses: Sequence[Uses], alone: bool) -> Proof:
-    hidden = [one for one in uses if one.hidden and one.modules[0] not in ("xt_CT", "xt_NOTRACK")]
+def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
+    if uses is None:
+        return Proof("uses", None, "the modules' use counts are not known, or nft shows rules without their modules")
+    hidden = [one for one in uses if one.certain and one.hidden and one.words != ("-j CT",)]
     if hidden and alone:
         return Proof("uses", True, f"{hidden[0]}: rules that were not read hold it here, the only namespace")
     if hidden:
         return Proof("uses", None, f"{hidden[0]}: there are rules elsewhere")
-    return Proof(
-        "uses", None, "no use of a module is left without a rule" if uses else "no module of such rules is known"
-    )
+    return Proof("uses", None, "no module is used more often than the rules that were read say")
 
 
 def _by_behaviour(namespace: Namespace) -> Proof:

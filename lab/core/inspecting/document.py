@@ -11,6 +11,7 @@ from lab.core.inspecting.contents import Contents
 from lab.core.inspecting.inspection import Inspection, Look
 from lab.core.inspecting.rulesets import rule_count
 from lab.core.inspecting.table import TableState
+from lab.core.inspecting.use_counts import Uses
 
 SCHEMA_VERSION: Final = 1
 
@@ -26,11 +27,19 @@ def document(inspection: Inspection) -> dict[str, Any]:
         "verdict": inspection.verdict,
         "namespaces": [_namespace(look) for look in inspection.looks],
         "not_read": list(inspection.problems),
-        "module_uses": [
-            {"modules": list(one.modules), "uses": one.uses, "seen": one.seen, "rules": list(one.words)}
-            for one in inspection.uses
-        ],
+        "module_uses": None if inspection.uses is None else [_uses(one) for one in inspection.uses],
         "kernel_log": None if log is None else {**asdict(log), "netns_inodes": list(log.netns_inodes)},
+    }
+
+
+def _uses(uses: Uses) -> dict[str, Any]:
+    rules = list(uses.words)
+    return {
+        "modules": list(uses.modules),
+        "uses": uses.uses,
+        "seen": uses.seen,
+        "rules": rules,
+        "certain": uses.certain,
     }
 
 

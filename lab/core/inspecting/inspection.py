@@ -39,7 +39,7 @@ class Inspection:
 
     record: Record
     looks: tuple[Look, ...]
-    uses: tuple[Uses, ...]
+    uses: tuple[Uses, ...] | None  # None: the use counts are not known
     messages: LogMessages | None
     problems: tuple[str, ...]
     status: int
@@ -58,13 +58,13 @@ def inspect(record: Record) -> Inspection:
     return Inspection(record, looks, uses, log, tuple(_problems(record)), status, verdict)
 
 
-def _uses(record: Record, seen: Sequence[Rulesets]) -> tuple[Uses, ...]:
+def _uses(record: Record, seen: Sequence[Rulesets]) -> tuple[Uses, ...] | None:
     try:
         loaded = modules(record.host.texts["modules"]) if "modules" in record.host.texts else None
     except ValueError:
         loaded = None
     if loaded is None or (any(map(_translated, seen)) and "nft_compat" in {module.name for module in loaded}):
-        return ()
+        return None
     return uses_of(loaded, [table for rulesets in seen for table in rulesets.tables])
 
 
@@ -78,7 +78,7 @@ def _translated(rulesets: Rulesets) -> bool:
 def _look(
     record: Record,
     log: LogMessages | None,
-    uses: Sequence[Uses],
+    uses: Sequence[Uses] | None,
     alone: bool,
     namespace: Namespace,
     rulesets: Rulesets,

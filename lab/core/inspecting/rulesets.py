@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lab.core.evidence import Snapshot
@@ -43,7 +42,7 @@ class Gap:
 
     what: str
     why: str
-    backend: str = ""  # of the rules that it could have shown: legacy or nft; "" for what is no rule
+    backend: str = ""  # of the rules that use counts may prove absent: legacy or nft; "" where none can
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}"
@@ -64,7 +63,7 @@ def read_rulesets(snapshot: Snapshot, facts: Facts) -> Rulesets:
     """Parse what was recorded. A text in a form that cannot be read is a gap, with its line, and not an empty one."""
     texts, unreadable = _parsable(snapshot, facts)
     found = _recorded(Snapshot(texts, snapshot.errors), facts)
-    gaps = [Gap(name, why, _backend(name)) for name, why in unreadable.items()]
+    gaps = [Gap(name, why) for name, why in unreadable.items()]
     read = []
     for what, names in SOURCES:
         gap = _gap(what, names, texts, snapshot.errors)
@@ -125,8 +124,3 @@ def _backend(name: str) -> str:
 def rule_count(tables: tuple[Table, ...]) -> int:
     """How many rules there are."""
     return sum(len(table.rules) for table in tables)
-
-
-def recorded_names() -> Iterator[str]:
-    """The fields of Recorded."""
-    return (field.name for field in fields(Recorded))

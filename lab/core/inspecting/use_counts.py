@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.core.holders import Table
-from lab.core.kernel.conntrack import Module
+from lab.core.kernel.conntrack import Module, conntrack_module
 
 # the words of rules (Dependency.what), and the modules of which each takes one reference, whichever this kernel has
 USES: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
@@ -43,6 +43,7 @@ USES: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
 # those that are no `ct` of nft_ct although they begin so
 _OWN_MODULE: Final = frozenset({"ct count"})
 _NOTRACK: Final = frozenset({"CT", "NOTRACK"})
+_CORE: Final = ("nf_conntrack", "nf_nat")  # whose users from outside the tree are not known
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,12 @@ class Uses:
     modules: tuple[str, ...]  # those that are loaded
     uses: int | None  # by rules; None where a count is not known
     seen: int
+    certain: bool = True  # False: a module from outside the kernel's tree, whose uses may hold conntrack or not
 
     @property
     def backend(self) -> str:
         """Whose rules these are: xtables have two backends, nftables is one."""
-        return "nft" if self.modules[0].startswith("nft_") else "xtables"
+        return "xtables" if self.modules[0].startswith(("xt_", "ipt_", "ip6t_")) else "nft"
 
     @property
     def hidden(self) -> int:
@@ -69,12 +71,12 @@ class Uses:
         return f"{'/'.join(self.modules)} has {uses}, {self.seen} of them seen in rules"
 
 
-def uses_of(loaded: Sequence[Module] | None, tables: Iterable[Table]) -> tuple[Uses, ...]:
+def uses_of(loaded: Sequence[Module], tables: Iterable[Table]) -> tuple[Uses, ...]:
     """For each kind of rule whose module is loaded: how often that is in use, and how often rules were seen to use it.
 
-    `tables` are those of all namespaces. Empty where the modules are not known.
+    `tables` are those of all namespaces.
     """
-    by_name = {module.name: module for module in loaded or ()}
+    by_name = {module.name: module for module in loaded}
     seen = _seen(tables)
     found = []
     for words, names in USES:
@@ -84,7 +86,9 @@ def uses_of(loaded: Sequence[Module] | None, tables: Iterable[Table]) -> tuple[U
             known = [count for count in counts if count is not None]
             uses = sum(known) if len(known) == len(counts) else None
             found.append(Uses(words, modules, uses, sum(seen[word] for word in words)))
-    return tuple(found)
+    users = sorted({user for core in _CORE if core in by_name for user in by_name[core].users if user in by_name})
+    foreign = [name for name in users if conntrack_module(name) is None]
+    return (*found, *(Uses((), (name,), _own_uses(by_name[name]), 0, certain=False) for name in foreign))
 
 
 def nothing_uses(uses: Sequence[Uses], backend: str) -> bool:
