@@ -24,8 +24,14 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     answer means that the recorded texts hold nothing: hooks that are attached nevertheless are a finding in itself.
     Raises `ValueError` for a text that is not what its program writes.
     """
+    return tables_and_holders(recorded)[1]
+
+
+def tables_and_holders(recorded: Recorded) -> tuple[tuple[Table, ...], tuple[Holder, ...]]:
+    """The tables of all rulesets, each once, and the holders in them and beside them. Raises as `holders` does."""
     nft = _nft_tables(recorded)
-    found = [holder for table in _all_tables(recorded, nft) for holder in _table_holders(table)]
+    tables = tuple(_all_tables(recorded, nft))
+    found = [holder for table in tables for holder in _table_holders(table)]
     others = [
         *ipvs_holders(recorded.ip_vs or ""),
         *tc_holders(recorded.tc_filters or ""),
@@ -35,12 +41,7 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     switch = switch_holders(recorded.kernel, loaded or ())
     by_module = [*option_holders(recorded, loaded), *module_holders(recorded, loaded or ())]
     chains = [holder for table in nft for holder in _nat_chain_holders(table)] if by_module else []
-    return (*found, *others, *switch, *chains, *by_module)
-
-
-def ruleset_tables(recorded: Recorded) -> tuple[Table, ...]:
-    """The tables of all rulesets, each once. Raises ValueError as `holders` does."""
-    return tuple(_all_tables(recorded, _nft_tables(recorded)))
+    return tables, (*found, *others, *switch, *chains, *by_module)
 
 
 def _all_tables(recorded: Recorded, nft: Sequence[Table]) -> Iterator[Table]:

@@ -50,7 +50,7 @@ class Contents:
     assured: int  # never evicted early
     unreplied: int
     offloaded: int
-    zones: Mapping[int, int]
+    zones: Mapping[int, int]  # without zone 0
     inflows: tuple[Inflow, ...]
     unreadable: int = 0
     cut: bool = False
@@ -80,7 +80,7 @@ def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = Fals
             ports[entry.protocol, entry.original.destination_port] += 1
         if entry.original.source != _HIDDEN:
             sources[entry.original.source] += 1
-        zones.update(int(number) for number in _ZONE.findall(line))
+        zones.update(number for text in _ZONE.findall(line) if (number := int(text)))
         timeout = timeouts_seconds.get(_TIMERS.get(kind, ""))
         if timeout is not None and (entry.expires_seconds or 0) > timeout - _NEW_SECONDS:
             fresh[kind] += 1

@@ -21,6 +21,7 @@ class Namespace:
     processes: tuple[str, ...] = ()  # "PID COMMAND"; the first few
     process_count: int | None = None
     own: bool = True  # the one that the recorder ran in
+    initial: bool | None = None  # that of the first process; None where it is not known
     error: str | None = None  # why it was not entered
     later: Snapshot | None = None  # the counters at a second look
     seconds: float | None = None  # between the looks
@@ -28,13 +29,13 @@ class Namespace:
     @property
     def label(self) -> str:
         """What people call it."""
-        if self.own:
+        if self.initial or (self.own and self.initial is None):
             return "host"
         if self.names:
             return self.names[0]
         if self.processes:
             return f"netns of {self.processes[0].partition(' ')[2]} (PID {self.processes[0].partition(' ')[0]})"
-        return f"netns {self.inode}"
+        return "this namespace" if self.own else f"netns {self.inode}"
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,17 @@ def _namespace(inode: int, first: Mapping[str, str], later: Mapping[str, str], h
         processes=tuple((first.get("processes") or "").splitlines()),
         process_count=int(count) if re.fullmatch(r"\d{1,9}", count) else None,
         own=(first.get("own") or "").strip() == "1",
+        initial=_is_initial(inode, host.texts.get("pid_1_namespace")),
         error=first.get("error"),
         later=_snapshot(later) if later else None,
         seconds=_seconds(first.get("at"), later.get("at")),
     )
+
+
+def _is_initial(inode: int, link: str | None) -> bool | None:
+    """Whether it is the first process's; None where that link could not be read."""
+    found = re.search(r"net:\[(\d{1,20})\]", link or "")
+    return None if found is None else int(found[1]) == inode
 
 
 def _seconds(first: str | None, later: str | None) -> float | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from lab.core.evidence import Snapshot
 from lab.core.facts import Facts
-from lab.core.holders import Holder, Recorded, Table, holders, ruleset_tables
+from lab.core.holders import Holder, Recorded, Table, holders, tables_and_holders
 from lab.core.judging.attachment import recorded
 
 # A kernel whose release is not known: what rules need does not depend on it.
@@ -61,8 +61,7 @@ class Rulesets:
 
 def read_rulesets(snapshot: Snapshot, facts: Facts) -> Rulesets:
     """Parse what was recorded. A text in a form that cannot be read is a gap, with its line, and not an empty one."""
-    texts, unreadable = _parsable(snapshot, facts)
-    found = _recorded(Snapshot(texts, snapshot.errors), facts)
+    texts, unreadable, found = _parsable(snapshot, facts)
     gaps = [Gap(name, why) for name, why in unreadable.items()]
     read = []
     for what, names in SOURCES:
@@ -71,7 +70,7 @@ def read_rulesets(snapshot: Snapshot, facts: Facts) -> Rulesets:
             read.append(what)
         elif not any(name in unreadable for name in names):
             gaps.append(gap)
-    return Rulesets(found, ruleset_tables(found), holders(found), tuple(read), tuple(gaps))
+    return replace(found, read=tuple(read), gaps=tuple(gaps))
 
 
 def _recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
@@ -83,26 +82,23 @@ def _recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
     return replace(recorded(snapshot, replace(facts, kernel_release="1.0")), kernel=_UNKNOWN_RELEASE)
 
 
-def _parsable(snapshot: Snapshot, facts: Facts) -> tuple[dict[str, str], dict[str, str]]:
-    """The texts without those that cannot be parsed, and why each of these cannot."""
+def _parsable(snapshot: Snapshot, facts: Facts) -> tuple[dict[str, str], dict[str, str], Rulesets]:
+    """The texts without those that cannot be parsed, why each of these cannot, and what the others have."""
     texts = dict(snapshot.texts)
+    unreadable: dict[str, str] = {}
+    whole = _recorded(snapshot, facts)
     try:
-        holders(_recorded(snapshot, facts))
-        return texts, {}
+        return texts, unreadable, Rulesets(whole, *tables_and_holders(whole))
     except ValueError:
         pass
-    unreadable: dict[str, str] = {}
-    nothing = Recorded(_recorded(snapshot, facts).kernel)
-    whole = _recorded(snapshot, facts)
     for name, field in _FIELDS.items():
-        if name not in texts:
-            continue
         try:
-            holders(replace(nothing, **{field: getattr(whole, field)}))
+            holders(replace(Recorded(whole.kernel), **{field: getattr(whole, field)}))
         except ValueError as error:
             unreadable[name] = str(error)
             del texts[name]
-    return texts, unreadable
+    rest = _recorded(Snapshot(texts, snapshot.errors), facts)
+    return texts, unreadable, Rulesets(rest, *tables_and_holders(rest))
 
 
 def _gap(what: str, names: tuple[str, ...], texts: dict[str, str], errors: object) -> Gap | None:
