@@ -29,7 +29,9 @@ _IN_NAMESPACE: Final = re.compile(
 )
 _MODPROBE: Final = re.compile(r"(?:etc|lib|usr/lib|run|usr/local/lib)/modprobe\.d/[^/]+\.conf")
 _LOGS: Final = re.compile(r"sos_commands/kernel/dmesg(?:_-T)?|var/log/(?:kern\.log|messages|syslog|dmesg)")
-_NET: Final = re.compile(r"proc/(?:self/|\d+/)?net/(?P<name>stat/nf_conntrack|ip_vs|ip6?_tables_names|snmp)")
+_NET: Final = re.compile(
+    r"proc/(?:self/|\d+/)?net/(?P<name>stat/nf_conntrack|nf_conntrack|ip_vs|ip6?_tables_names|snmp)"
+)
 _SYS_FILE: Final = re.compile(r"proc/sys/net/(?:netfilter|bridge)/[\w-]+")
 _PARAMETER: Final = re.compile(r"sys/module/nf_conntrack/parameters/\w+")
 _MODULE: Final = re.compile(r"sys/module/(?P<name>\w+)/(?:refcnt|parameters/\w+)")
@@ -80,7 +82,7 @@ def sosreport_record(files: Mapping[str, str], origin: str) -> Record:
     problems += _rules(paths, items)
     record = record_of_items(items, origin, tuple(problems))
     own = record.namespaces[0]
-    errors = {**own.snapshot.errors, **_without_tables(paths, items)}
+    errors = {**own.snapshot.errors, **_legacy_tables(paths, items)}
     for name, option in _CONFIG.items():
         config = next((text for path, text in paths.items() if path.startswith("boot/config-")), "")
         if f"{option}=y" in config:  # built in: that it is not among the modules says nothing
@@ -95,6 +97,7 @@ _AS_IT_IS: Final = {
     "proc/cmdline": "cmdline",
     "proc/slabinfo": "slabinfo",
     "proc/net/stat/nf_conntrack": "stat_nf_conntrack",
+    "proc/net/nf_conntrack": "entries",
     "proc/net/ip_vs": "ip_vs",
 }
 _SEEN: Final = re.compile(rf"{_KERNEL}uname_-a|sos_commands/conntrack/.*")
@@ -115,8 +118,9 @@ def _host_items(paths: Mapping[str, str]) -> dict[str, str]:
             items["kmsg"] = items.get("kmsg", "") + log_lines(text)
         elif "dump-flows" in path:
             items["ovs.flows"] = text
-    if "modules" not in items and (lsmod := paths.get(f"{_KERNEL}lsmod")):
-        items["modules"] = modules_of_lsmod(lsmod)
+    lsmod = modules_of_lsmod(paths.get(f"{_KERNEL}lsmod") or "")  # empty where it failed: then nothing is known
+    if lsmod:
+        items.setdefault("modules", lsmod)
     modules = sorted({match["name"] for path in paths if (match := _MODULE.match(path))})
     if modules:
         items["sys_module"] = "".join(f"{name}\n" for name in modules)
@@ -158,13 +162,15 @@ def _backend(paths: Mapping[str, str], items: Mapping[str, str], program: str) -
     return "nft" if in_nft else "legacy"
 
 
-def _without_tables(paths: Mapping[str, str], items: Mapping[str, str]) -> dict[str, str]:
-    """Which legacy families have no table: /proc/net/ip_tables_names was collected, and is empty."""
+def _legacy_tables(paths: Mapping[str, str], items: Mapping[str, str]) -> dict[str, str]:
+    """Of the legacy families whose rules were not collected: whether they have tables, by /proc/net/ip_tables_names."""
     found = {}
     for name, file in (("iptables-legacy-save", "ip_tables_names"), ("ip6tables-legacy-save", "ip6_tables_names")):
         listed = [text for path, text in paths.items() if (match := _NET.fullmatch(path)) and match["name"] == file]
-        if name not in items and listed and not any(text.strip() for text in listed):
-            found[name] = _EMPTY_NAMES.format(file)
+        tables = sorted({word for text in listed for word in text.split()})
+        if name not in items and listed:
+            there = f"not collected, and {file} lists {', '.join(tables)}"
+            found[name] = there if tables else _EMPTY_NAMES.format(file)
     return found
 
 

@@ -23,7 +23,9 @@ RULE = "    0     0 MASQUERADE  all  --  *      eth0    0.0.0.0/0            0.0
 SOS = {
     "sos_commands/kernel/uname_-a": "Linux web1 5.14.0-427.el9.x86_64 #1 SMP x86_64 GNU/Linux\n",
     "sos_commands/kernel/lsmod": "Module                  Size  Used by\nip_tables 1 1 iptable_nat\nip6_tables 1 0\n",
-    "sos_commands/kernel/sysctl_-a": "".join(f"net.netfilter.nf_conntrack_{key}\n" for key in ("count = 65000", "max = 65536")),
+    "sos_commands/kernel/sysctl_-a": "".join(
+        f"net.netfilter.nf_conntrack_{key}\n" for key in ("count = 65000", "max = 65536")
+    ),
     "sos_commands/kernel/dmesg": "[  9.1] nf_conntrack: nf_conntrack: table full, dropping packet\n",
     "sos_commands/firewall_tables/iptables_-t_nat_-nvL": LISTING + RULE,
     "sos_commands/conntrack/conntrack_-S": "cpu=0   \tfound=0 invalid=0 insert_failed=0 drop=300 early_drop=0\n",
