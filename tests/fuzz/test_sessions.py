@@ -18,8 +18,15 @@ import pytest
 from lab.core.plan import CellPlan
 from lab.core.render.tables import human_table, markdown_table, one_line
 from lab.core.scenario.expectation import FINDING_EVIDENCE
-from lab.host.machines.machine import Deadlines, MachineSpec, OnEvent
-from lab.host.machines.playback import ReplayMachine, ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.machines.machine import OnEvent
+from lab.host.machines.playback import (
+    RecordedMachine,
+    ReplayMachine,
+    ReplayProvisioner,
+    recorded_machine,
+    recorded_plan,
+)
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
@@ -78,8 +85,8 @@ class LyingProvisioner(ReplayProvisioner):
         self._chance = chance
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
-        yield Lying(spec.root_disk, self._chance)
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
+        yield Lying(spec.cell, self._chance)
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
@@ -96,7 +103,7 @@ async def test_whatever_a_guest_says_a_cell_has_a_finding(number: int, tmp_path:
         runner = Runner(LyingProvisioner(chance), folder, Deadlines(), on_progress, lambda plan, result: None)
         await runner.run_all([job], 1)
     (result,) = runner.results
-    assert result["finding"] in FINDING_EVIDENCE
+    assert result.finding in FINDING_EVIDENCE
     for text in (human_table([result]), markdown_table([result]), one_line(result)):
         assert text and len(text) < 200_000
         assert all(line.isprintable() for line in text.split("\n"))

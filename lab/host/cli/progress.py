@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from lab.core.plan import CellPlan, describe_load
 from lab.core.render.tables import one_line
-from lab.core.result import mark
+from lab.core.result import CellResult
 from lab.core.text import printable
 from lab.host.cli.board import Board
 from lab.host.run.recording import Progress
@@ -69,11 +69,6 @@ class Reporter:
         """What is under way now."""
         return self._board
 
-    @property
-    def live(self) -> bool:
-        """Whether there are rows; otherwise there are plain lines, or none."""
-        return self._rows is not None
-
     def say(self, text: str, style: str = "") -> None:
         """A line that stays. Whatever it holds, it is only words: nothing of it begins a line or steers a terminal."""
         if self._loudness is Loudness.QUIET:
@@ -108,12 +103,12 @@ class Reporter:
             return
         self._told_at[plan.cell] = now
 
-    def result(self, plan: CellPlan, result: Mapping[str, Any]) -> None:
+    def result(self, plan: CellPlan, result: CellResult) -> None:
         """A cell has ended."""
         self._board = self._board.ended(plan.cell, time.monotonic())
         count, seconds = len(self._board.ended_seconds), self._board.ended_seconds[plan.cell]
         line = f"[{count}/{self._board.total}] {one_line(result)} ({seconds:.1f} s)"
-        self.say(line, _STYLES.get(mark(result), ""))
+        self.say(line, _STYLES.get(result.mark, ""))
 
     def refresh(self) -> None:
         """Draw the rows now, where there are any; they are drawn several times a second by themselves."""

@@ -86,7 +86,7 @@ class AptSuite:
         found: dict[str, AptPackage] = {}
         names = [first]
         for _ in range(_MAX_DEPTH):
-            level = self.packages([one for one in names if one not in found], deadline)
+            level = self.packages([name for name in names if name not in found], deadline)
             found |= level
             names = [needed for package in level.values() for needed in package.depends if _PART.fullmatch(needed)]
             names = [needed for needed in names if needed not in found]

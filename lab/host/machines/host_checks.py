@@ -11,12 +11,12 @@ from lab.core.errors import LabError
 from lab.host import images, kernels, programs
 from lab.host.cache import cache_root
 from lab.host.images import mirror
+from lab.host.images.targets import TARGETS
 from lab.host.machines import accelerator
 from lab.host.machines.accelerator import KVM_DEVICE, KvmAnswer
-from lab.host.machines.machine import MachineSpec
 from lab.host.machines.qemu.binary import QemuBinary, find_qemu
+from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.qemu.provisioner import boot_with_kvm
-from lab.host.machines.targets import TARGETS
 
 Say = Callable[[str], None]
 
@@ -48,7 +48,7 @@ async def check_host(say: Say, again: bool) -> list[Check]:
     built = next((image for target in TARGETS.values() if (image := images.load(target)) is not None), None)
     if answer is None and built is not None:
         say("trying whether a guest boots with KVM")
-        spec = MachineSpec(built.root_disk, built.kernel, built.initrd, built.digest, memory_mb=1024, vcpus=2)
+        spec = ImageMachine(built.digest, 1024, 2, root_disk=built.root_disk, kernel=built.kernel, initrd=built.initrd)
         answer = await accelerator.prove(qemu, lambda: boot_with_kvm(qemu, spec))
     return [*checks, kvm_check(answer)]
 

@@ -6,18 +6,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.core.facts import Facts
+from lab.core.judging.cell_result import cell_result
 from lab.core.judging.finding import Finding
 from lab.core.plan import Cell, Variant, plan_cell, requirement, variants
-from lab.core.result import cell_result, exit_status
+from lab.core.result import CellResult, exit_status
 from lab.core.scenario import Scenario, placeholder_values
 from lab.core.scenario.expectation import FINDINGS, Expectation, expected_for
 from lab.host.scenario_files import load_scenario
 from tests import ROOT
+from tests.records import stored_plan
 
 PATHS = sorted((ROOT / "scenarios").glob("*.toml"))
 
@@ -131,7 +132,7 @@ def outcome(variant: Variant, facts: Facts) -> str | None:
     """What is to come of a variant on a machine; None where nothing is expected."""
     if requirement(variant).unmet(facts):
         return "skipped"
-    expected = expected_for(variant.scenario, variant.axes, facts)
+    expected = expected_for(variant.scenario.expectations, variant.axes, facts)
     return None if expected is None else expected.finding
 
 
@@ -141,15 +142,15 @@ def cases(scenario: Scenario) -> Iterator[tuple[Variant, Facts, Expectation]]:
         for kernel in KERNELS:
             for iptables in ("1.8.9", "1.8.7"):
                 facts = machine(kernel, iptables)
-                expected = expected_for(scenario, variant.axes, facts)
+                expected = expected_for(scenario.expectations, variant.axes, facts)
                 if expected is not None and not requirement(variant).unmet(facts):
                     yield variant, facts, expected
 
 
-def result(variant: Variant, facts: Facts, finding: str) -> dict[str, Any]:
+def result(variant: Variant, facts: Facts, finding: str) -> CellResult:
     """A cell's result, had this been found."""
-    plan = plan_cell(Cell(variant, facts.target)).to_json()
-    expected = expected_for(variant.scenario, variant.axes, facts)
+    plan = stored_plan(json.loads(json.dumps(plan_cell(Cell(variant, facts.target)).to_json())))
+    expected = expected_for(variant.scenario.expectations, variant.axes, facts)
     return cell_result(plan, Finding(finding, "It was found."), None, expected, facts, ())
 
 
@@ -198,7 +199,7 @@ def test_nothing_is_skipped_on_a_machine_that_told_nothing(name: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_every_kernel_has_an_expectation_with_a_reason(variant: Variant) -> None:
     for kernel in KERNELS:
-        expected = expected_for(variant.scenario, variant.axes, machine(kernel))
+        expected = expected_for(variant.scenario.expectations, variant.axes, machine(kernel))
         assert expected is not None, kernel
         assert expected.because, kernel
 
@@ -214,8 +215,8 @@ def test_each_expectation_speaks_somewhere_and_fails_what_it_does_not_expect(nam
         changed[index] = replace(own, finding=wrong)
         mutated = replace(scenario, expectations=tuple(changed))
         variant, facts = spoken_for[0]
-        assert result(variant, facts, own.finding)["as_expected"] is True
-        assert result(replace(variant, scenario=mutated), facts, own.finding)["as_expected"] is False
+        assert result(variant, facts, own.finding).as_expected is True
+        assert result(replace(variant, scenario=mutated), facts, own.finding).as_expected is False
         assert exit_status([result(replace(variant, scenario=mutated), facts, own.finding)]) == 1
 
 
