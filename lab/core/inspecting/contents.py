@@ -58,12 +58,9 @@ class Contents:
 
 def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = False) -> Contents:
     """Count the rows of /proc/net/nf_conntrack or `conntrack -L`; lines that are no row are counted apart."""
-    states: Counter[tuple[str, str]] = Counter()
-    ports: Counter[tuple[str, int]] = Counter()
-    sources: Counter[str] = Counter()
-    zones: Counter[int] = Counter()
-    fresh: Counter[tuple[str, str]] = Counter()
-    flags: Counter[str] = Counter()
+    states, fresh = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    ports, sources = Counter[tuple[str, int]](), Counter[str]()
+    zones, flags = Counter[int](), Counter[str]()
     lines = text.split("\n", MOST_ROWS)
     for line in lines[:MOST_ROWS]:
         if not line.strip() or line.startswith("conntrack v"):
@@ -81,9 +78,7 @@ def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = Fals
         if entry.original.source != _HIDDEN:
             sources[entry.original.source] += 1
         zones.update(number for text in _ZONE.findall(line) if (number := int(text)))
-        timeout = timeouts_seconds.get(_TIMERS.get(kind, ""))
-        if timeout is not None and (entry.expires_seconds or 0) > timeout - _NEW_SECONDS:
-            fresh[kind] += 1
+        fresh[kind] += _is_new(entry, timeouts_seconds.get(_TIMERS.get(kind, "")))
     return Contents(
         rows=sum(states.values()),
         states=tuple((*kind, count) for kind, count in states.most_common(MOST_SHOWN)),
@@ -94,11 +89,17 @@ def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = Fals
         offloaded=flags["offloaded"],
         zones=dict(zones.most_common(MOST_SHOWN)),
         inflows=tuple(
-            Inflow(*kind, count / _NEW_SECONDS, timeouts_seconds[_TIMERS[kind]]) for kind, count in fresh.most_common()
+            Inflow(*kind, count / _NEW_SECONDS, timeouts_seconds[_TIMERS[kind]])
+            for kind, count in fresh.most_common()
+            if count
         ),
         unreadable=flags["unreadable"],
         cut=cut or len(lines) > MOST_ROWS,
     )
+
+
+def _is_new(entry: Entry, timeout_seconds: int | None) -> bool:
+    return timeout_seconds is not None and (entry.expires_seconds or 0) > timeout_seconds - _NEW_SECONDS
 
 
 def _state(entry: Entry) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lab.core.inspecting import cases
 from lab.core.inspecting.attached import Attached, judge_namespace
-from lab.core.inspecting.cases import Case, Context
+from lab.core.inspecting.cases import Case
+from lab.core.inspecting.conditions import Context
 from lab.core.inspecting.contents import Contents, contents_of
 from lab.core.inspecting.kernel_log import LogMessages, log_messages
 from lab.core.inspecting.model import Namespace, Record
