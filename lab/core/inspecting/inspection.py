@@ -137,6 +137,8 @@ def _problems(record: Record) -> Iterator[str]:
         new = _names(after) - _names(texts["modules"])
         if new:
             yield f"modules that were loaded while the host was recorded, by whatever it was: {', '.join(sorted(new))}"
+    if "pseudonyms" in texts:
+        yield "addresses, which are pseudonyms in this record: a command that names one is not the host's (--addresses)"
     if texts.get("user", "0").strip() != "0":
         yield "it was not run as root: rules and other namespaces cannot be read then"
 

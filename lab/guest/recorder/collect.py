@@ -14,6 +14,7 @@ from lab.guest.files import MAX_TEXT_BYTES, error_name, read_text
 from lab.guest.recorder import FORMAT_VERSION
 from lab.guest.recorder.modules import module_texts, present
 from lab.guest.recorder.namespaces import OWN, Namespace, inside, namespaces
+from lab.guest.recorder.pseudonyms import random_pseudonyms
 from lab.guest.recorder.rulesets import rulesets
 from lab.guest.recorder.table import entries
 
@@ -27,6 +28,10 @@ _NAMESPACE_FILES = (
     ("ip_tables_names", "/proc/net/ip_tables_names"),
     ("ip6_tables_names", "/proc/net/ip6_tables_names"),
     ("ip_vs", "/proc/net/ip_vs"),
+)
+_WITH_ADDRESSES = frozenset(
+    {"ruleset.nft", "ruleset.json", "ovs.flows", "tc.filters", "ip_vs"}
+    | {"{}-{}-save".format(program, backend) for program in ("iptables", "ip6tables") for backend in ("legacy", "nft")}
 )
 _LATER = ("stat_nf_conntrack", "snmp")
 _SYSCTLS = ("/proc/sys/net/netfilter/nf_conntrack_*",)
@@ -45,7 +50,8 @@ class Options(NamedTuple):
 
     watch_seconds: float = 1.0  # between two looks at the counters; 0 for one look
     entries: bool = False  # the rows of the table
-    addresses: bool = False  # with their addresses
+    addresses: bool = False  # of rows, which are left out without it
+    pseudonyms: bool = False  # in rules, in the place of addresses
     total_seconds: float = 300.0  # after which no further namespace is begun
 
 
@@ -71,10 +77,21 @@ def collect(options: Options) -> Files:
             continue
         files.update(_below(folder, look))
         seen.append(namespace)
+    if options.pseudonyms:
+        _hide_addresses(files)
     if options.watch_seconds > 0:
         files.update(_second_looks(seen, began, options.watch_seconds))
     files.update(_below("host", dict(_text_items("modules_after", read_text("/proc/modules")))))
     return files
+
+
+def _hide_addresses(files: Files) -> None:
+    """Put pseudonyms into the texts that name addresses, the same in all of them."""
+    hidden = random_pseudonyms()
+    for path, text in files.items():
+        if path.rpartition("/")[2].partition(".error")[0] in _WITH_ADDRESSES:
+            files[path] = hidden(text)
+    files["host/pseudonyms"] = "1\n"
 
 
 def _second_looks(seen: List[Namespace], began: float, seconds: float) -> Files:

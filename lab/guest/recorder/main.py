@@ -18,12 +18,14 @@ def main(argv: List[str]) -> int:
     )
     parser.add_argument("file", metavar="OUT.tar.gz")
     parser.add_argument("--watch", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)")
-    parser.add_argument("--entries", action="store_true", help="the rows of the table, without addresses")
-    parser.add_argument("--addresses", action="store_true", help="with --entries: with addresses")
+    parser.add_argument("--entries", action="store_true", help="also the rows of the table")
+    parser.add_argument(
+        "--addresses", action="store_true", help="keep addresses: rules have pseudonyms without it, and rows none"
+    )
     options = parser.parse_args(argv[1:])
     if not 0 <= options.watch <= 3600:
         parser.error("--watch is 0 to 3600 seconds")
-    files = collect(Options(options.watch, options.entries or options.addresses, options.addresses))
+    files = collect(Options(options.watch, options.entries, options.addresses, pseudonyms=not options.addresses))
     try:
         write_archive(options.file, files)
     except (OSError, ValueError) as error:
