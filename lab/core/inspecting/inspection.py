@@ -17,6 +17,7 @@ from lab.core.inspecting.table import NEARLY, SOON_SECONDS, TableState, table_st
 from lab.core.inspecting.use_counts import Uses, uses_of
 from lab.core.kernel.conntrack import modules
 
+_SHOWN = 3  # namespaces that are named of those with the same failure
 EXIT_ROOM, EXIT_DROPS, EXIT_UNKNOWN = 0, 1, 3
 
 
@@ -130,7 +131,13 @@ def _whole(looks: Sequence[Look]) -> tuple[int, str]:
 
 def _problems(record: Record) -> Iterator[str]:
     yield from record.problems
-    yield from (f"{one.label} (netns {one.inode}): {one.error}" for one in record.namespaces if one.error is not None)
+    failed: dict[str, list[str]] = {}
+    for one in record.namespaces:
+        if one.error is not None:
+            failed.setdefault(one.error, []).append(f"{one.label} (netns {one.inode})")
+    for why, labels in failed.items():
+        more = f" and {len(labels) - _SHOWN} more namespaces" if len(labels) > _SHOWN else ""
+        yield f"{', '.join(labels[:_SHOWN])}{more}: {why}"
     texts = record.host.texts
     after = texts.get("modules_after")
     if after is not None and "modules" in texts:

@@ -76,7 +76,7 @@ def _namespace(inode: int, first: Mapping[str, str], later: Mapping[str, str], h
         process_count=int(count) if re.fullmatch(r"\d{1,9}", count) else None,
         own=(first.get("own") or "").strip() == "1",
         initial=_is_initial(inode, host.texts.get("pid_1_namespace")),
-        error=first.get("error"),
+        error=first["error"].strip() if "error" in first else None,
         later=_snapshot(later) if later else None,
         seconds=_seconds(first.get("at"), later.get("at")),
     )

@@ -186,5 +186,6 @@ def _prove(inspection: Inspection) -> Iterator[str]:
     if origin == "this host":
         yield "prove it in a VM: lab inspect --save FILE.tar.gz && lab scenario --from FILE.tar.gz --output mine.toml"
     else:
-        yield f"prove it in a VM: lab scenario --from {shlex.quote(origin)} --output mine.toml"
+        source = shlex.quote(origin) if origin != "standard input" else "- (and the same text)"
+        yield f"prove it in a VM: lab scenario --from {source} --output mine.toml"
     yield "                  lab run ./mine.toml --mitigate"

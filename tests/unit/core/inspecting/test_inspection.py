@@ -66,6 +66,12 @@ def test_what_loaded_modules_meanwhile_is_said() -> None:
     assert recorded("pristine").problems == ()
 
 
+def test_namespaces_that_cannot_be_entered_are_one_line() -> None:
+    closed = {f"n{number}": {"error": "cannot be entered: EPERM\n"} for number in range(1, 9)}
+    problems = inspected({}, {}, **closed).problems
+    assert [problem.partition(" and ")[2] for problem in problems] == ["5 more namespaces: cannot be entered: EPERM"]
+
+
 def test_all_that_is_shown_is_made_safe() -> None:
     evil = '*nat\n-A x -m comment --comment "\x1b[2J``` <b>" -j MASQUERADE\nCOMMIT\n'
     found = inspected({"uname": "6.1.0-\x1b[31m\n"}, {"iptables-legacy-save": evil, "processes": "1 \x1b[2J\n"})
