@@ -33,6 +33,9 @@ _MATCH_SET: Final = re.compile(
 _LISTED: Final = re.compile(r"^Chain \S+ \(", re.MULTILINE)
 # empty tables hold nothing, and a chain more or less makes no difference
 _SAYS_SOMETHING: Final = re.compile(r"^(?:(?:\[\d+:\d+\] )?-A |:\S+ DROP)", re.MULTILINE)
+_SET: Final = re.compile(r"^create (?P<name>\S{1,31}) (?P<kind>[\w:,]+)(?P<options> .*)?$", re.MULTILINE)
+# those that every version of ipset takes
+_SET_OPTION: Final = re.compile(r"\b(?:family|maxelem|timeout|range|netmask|size) \S+|counters|comment|skbinfo")
 _SET_TYPES: Final = {1: "hash:net", 2: "hash:ip,port", 3: "hash:ip,port,ip"}
 _LOOPBACK: Final = "lo"
 
@@ -114,8 +117,11 @@ def _rules(look: Look, namespace: str, state: State) -> None:
     nft = texts.nft_text or ""
     saved = {table.key for table in look.rulesets.tables if table.backend == IPTABLES_NFT}
     _interfaces(nft, namespace, state)
-    _sets("\n".join(filter(None, (texts.iptables_legacy, texts.iptables_nft))), "inet", inside, state)
-    _sets("\n".join(filter(None, (texts.ip6tables_legacy, texts.ip6tables_nft))), "inet6", inside, state)
+    for family, rules in (
+        ("inet", (texts.iptables_legacy, texts.iptables_nft)),
+        ("inet6", (texts.ip6tables_legacy, texts.ip6tables_nft)),
+    ):
+        _sets("\n".join(filter(None, rules)), look.namespace.snapshot.texts.get("ipset"), family, inside, state)
     for text, family, backend in (
         (texts.iptables_legacy, "ip", LEGACY),
         (texts.ip6tables_legacy, "ip6", LEGACY),
@@ -198,11 +204,16 @@ def _interfaces(nft: str, namespace: str, state: State) -> None:
             state.missing.append(f"interface {name}: a dummy takes its place")
 
 
-def _sets(rules: str, family: str, inside: tuple[str, ...], state: State) -> None:
+def _sets(rules: str, recorded: str | None, family: str, inside: tuple[str, ...], state: State) -> None:
     """The sets of ipset that rules name, empty: what is in them is not recorded."""
-    made: dict[str, str] = {}
-    for match in _MATCH_SET.finditer(rules):
-        made.setdefault(match["name"], _SET_TYPES.get(match["flags"].count(",") + 1, "hash:ip,port,ip"))
-    for name, kind in made.items():
-        state.run(*inside, "ipset", "create", "-exist", name, kind, "family", family)
-        state.missing.append(f"set {name}: it is empty, and its type is guessed from the rule: {kind}")
+    known = {match["name"]: match for match in _SET.finditer(recorded or "")}
+    for name, flags in {match["name"]: match["flags"] for match in _MATCH_SET.finditer(rules)}.items():
+        if name in known:
+            options = _SET_OPTION.findall(known[name]["options"] or "")
+            words = (known[name]["kind"], *(word for option in options for word in option.split()))
+            state.missing.append(f"what is in set {name}")
+        else:
+            kind = _SET_TYPES.get(flags.count(",") + 1, "hash:ip,port,ip")
+            words = (kind, "family", family)
+            state.missing.append(f"set {name}: it is empty, and its type is guessed from the rule: {kind}")
+        state.run(*inside, "ipset", "create", "-exist", name, *words)

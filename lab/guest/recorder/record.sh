@@ -104,6 +104,7 @@ look() { # in the namespace
     else
         echo "act_ct is not loaded" > "$here/tc.filters.error"
     fi
+    present ip_set && run ipset ipset list -terse -output save
     needs ovs.flows openvswitch ovs-appctl dpctl/dump-flows
     if [ "$entries" = yes ]; then
         take entries /proc/net/nf_conntrack

@@ -37,6 +37,8 @@ _ASKS_FOR = (
     (re.compile(r"\bpkttype "), ("xt_pkttype",)),
     (re.compile(r"\bfib "), ("xt_addrtype", "ipt_rpfilter")),
 )
+# the sets that rules look into, without what is in them
+_SETS = ("ip_set", ["ipset", "list", "-terse", "-output", "save"])
 _NFT_PROGRAM = "xtables-nft-multi"
 # as observe's, but by /proc/net/dev: /sys/class/net shows the namespace that sysfs was mounted in
 _TC_FILTERS = """command -v tc > /dev/null || exit 127
@@ -66,6 +68,9 @@ def rulesets(present: Optional[Set[str]]) -> Files:
         _run(found, name, (), present)
     _more_of_nft(found, present)
     _run(found, "tc.filters", (), present)
+    module, argv = _SETS
+    if present is None or module in present:
+        found.update(output("ipset", argv, COMMAND_SECONDS))
     return found
 
 

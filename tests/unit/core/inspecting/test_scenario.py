@@ -90,6 +90,14 @@ def test_sets_that_rules_name_are_there(tmp_path: Path) -> None:
     assert any("set banned" in one for one in made.missing)
 
 
+def test_a_recorded_set_has_its_type_and_none_of_its_members(tmp_path: Path) -> None:
+    rules = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m set --match-set b src -m state --state NEW -j DROP\nCOMMIT\n"
+    sets = "create b hash:ip family inet hashsize 1024 maxelem 65536 bucketsize 12 initval 0x1\ncreate other hash:mac\n"
+    state = read_back(carried(own={"iptables-legacy-save": rules, "ipset": sets}), tmp_path).state
+    assert state[0] == RunStep(("ipset", "create", "-exist", "b", "hash:ip", "family", "inet", "maxelem", "65536"))
+    assert not any(isinstance(step, RunStep) and "other" in step.argv for step in state)
+
+
 def test_another_namespace_is_one_of_the_machine(tmp_path: Path) -> None:
     made = carried({}, {}, n5={"iptables-legacy-save": MASQUERADE})
     runs = [step.argv for step in read_back(made, tmp_path).state if isinstance(step, RunStep)]
