@@ -84,6 +84,37 @@ class ReplayOf:
 
 
 @dataclass(frozen=True)
+class StoredShard:
+    """Which share of a plan a run was, and the whole plan, by which shards are merged."""
+
+    index: int  # counts from 1
+    count: int
+    plan_sha256: str
+    plan: tuple[str, ...]  # the names of all cells, in order
+
+
+@dataclass(frozen=True)
+class MergedPart:
+    """A run that was merged with others."""
+
+    run: str  # its folder's name
+    manifest_sha256: str
+    shard: str | None  # I/N
+    host: Host
+    started_at: str | None
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """A run was taken up again: when, where, and what was not as it had been."""
+
+    at: str
+    host: Host
+    differences: tuple[StoredChange, ...]
+
+
+@dataclass(frozen=True)
 class Provisioner:
     """What made the machines, as far as it is read: each kind has keys of its own beside `name`."""
 
@@ -134,3 +165,6 @@ class Manifest:
     options: StoredOptions | None = None
     scenario_files: Mapping[str, ScenarioFile] | None = field(default=None, hash=False)
     replay_of: ReplayOf | None = None
+    shard: StoredShard | None = None
+    parts: tuple[MergedPart, ...] | None = None
+    resumed: tuple[Resumption, ...] = ()

@@ -89,6 +89,18 @@ class StoredProofs:
     disagreement: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FamilyResult:
+    """What one family of a load over both shows by itself."""
+
+    finding: str
+    reason: str
+    cause: str | None
+    connections: Connections | None
+    load_entries: StoredEntries | None
+    proofs: StoredProofs
+
+
 @dataclass(frozen=True)
 class Kept:
     """A holder that was not removed, and why."""
@@ -164,6 +176,8 @@ class CellResult:
     insert_failed: int | None
     counter_resets: int = 0
     connections: Connections | None
+    dead: int | None = None  # connections that were open at the end and carried no byte; None where none was sent
+    families: Mapping[str, FamilyResult] = field(default_factory=dict, hash=False)  # where the load went over two
     open_peak: int | None = None
     newcomers: Mapping[str, int] | None = field(default=None, hash=False)
     errors: Mapping[str, int] = field(default_factory=dict, hash=False)

@@ -13,7 +13,7 @@ from lab.core.manifest import Manifest, Target
 # what differs between any two runs, is told elsewhere, or is told by another key
 _NOT_TOLD = (
     *("schema_version", "started_at", "ended_at", "scenarios", "targets"),
-    *("cells", "options", "scenario_files", "replay_of"),
+    *("cells", "options", "scenario_files", "replay_of", "shard", "parts", "resumed"),
 )
 _NOT_TOLD_OF_TARGETS = ("image_sha256s", "kernel_release")
 _KERNEL_PACKAGE = "linux-image-"

@@ -11,7 +11,7 @@ from lab.core.inspecting.model import Namespace
 from lab.core.inspecting.notrack import kept_out
 from lab.core.inspecting.rulesets import Gap, Rulesets
 from lab.core.inspecting.use_counts import Uses, nothing_uses
-from lab.core.judging.attachment import has_notrack, hooked_families, load_held, unseen_texts
+from lab.core.judging.attachment import has_notrack, hooked_families, unseen_texts
 
 FAMILIES = ("ip", "ip6", "bridge")
 _MAX_RULE = 120
@@ -134,7 +134,7 @@ def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap]) -> Proof:
     if perhaps:
         why = "may hold it" if not perhaps[0].certain else "tracks what passes it, without hooks"
         return Proof("holders", None, f"`{perhaps[0].rule[:_MAX_RULE]}` of {perhaps[0].backend} {why}")
-    if gaps or load_held(tuple(found), frozenset()) is None:
+    if gaps:
         return Proof("holders", None, f"nothing that was read holds it; not read: {'; '.join(map(str, gaps))}")
     return Proof("holders", False, "every ruleset was read, and nothing holds it")
 

@@ -132,7 +132,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
     [
         (("image",), "required: ACTION"),
         (("fly",), "invalid choice: 'fly'"),
-        (("run",), "required: SCENARIO"),
+        (("run",), "names no scenario"),
         (("run", "pristine", "--provisioner", "cloud"), "--provisioner: invalid choice: 'cloud'"),
         (("run", "pristine", "--accelerator", "hvf"), "--accelerator: invalid choice: 'hvf'"),
         (("run", "pristine", "--format", "xml"), "--format: invalid choice: 'xml'"),
