@@ -13,12 +13,14 @@ from lab.host.cli import (
     doctor,
     ending,
     image,
+    inspect,
     judge,
     kernel,
     merge,
     replay,
     report,
     run,
+    scenario,
     schema,
     shell,
     verify,
@@ -42,6 +44,8 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     kernel.add_parser,
     completion.add_parser,
     doctor.add_parser,
+    inspect.add_parser,
+    scenario.add_parser,
 )
 
 
