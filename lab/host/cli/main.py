@@ -8,6 +8,7 @@ from typing import Any
 
 import lab
 from lab.host.cli import (
+    bisect,
     compare,
     completion,
     doctor,
@@ -18,6 +19,7 @@ from lab.host.cli import (
     replay,
     report,
     run,
+    scan,
     schema,
     shell,
     verify,
@@ -35,6 +37,8 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     report.add_parser,
     verify.add_parser,
     replay.add_parser,
+    scan.add_parser,
+    bisect.add_parser,
     schema.add_parser,
     image.add_parser,
     kernel.add_parser,

@@ -126,8 +126,12 @@ class PlannedRun:
 
 def plan_run(options: RunOptions) -> PlannedRun:
     """The cells that the options mean. Raises ScenarioError for anything wrong with scenarios, targets or numbers."""
+    return plan_on(options, labelled([_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets)]))
+
+
+def plan_on(options: RunOptions, targets: tuple[TargetSpec, ...]) -> PlannedRun:
+    """The same on these targets, whatever the options say of targets. Raises ScenarioError."""
     scenarios = load_scenarios(options.scenarios, scenario_directories())
-    targets = labelled([_with_kernel(spec, options.kernel) for spec in expand_targets(options.targets)])
     _check_together(options, chosen_provisioner(options.provisioner, targets))
     chosen = select_variants(scenarios, parse_chosen(options.chosen))
     planned = cells(chosen, [spec.name for spec in targets], options.repeat)

@@ -1,0 +1,225 @@
+"""What a bisection does next, from nothing but what was seen: so one that was interrupted goes on where it was.
+
+The ends are looked at first, several times each. Where every kernel repeats its finding, those between are halved. Where
+one does not, places are weighed against each other (statistics.py). The last thing are the culprit and the kernel
+before it, in turn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+
+from lab.core.bisecting.statistics import Places, Tally, most_telling, places
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a kernel showed: a finding for each look that told something, and how many looks did not. `skipped` is why
+    the last of those did not (no build, no boot, inconclusive).
+    """
+
+    findings: tuple[str, ...] = ()
+    untold: int = 0
+    skipped: str | None = None
+
+    @property
+    def looks(self) -> int:
+        """How often it was looked at."""
+        return len(self.findings) + self.untold
+
+    @property
+    def tells(self) -> bool:
+        """Whether it has shown anything."""
+        return bool(self.findings)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether all of its looks showed the same."""
+        return len(set(self.findings)) < 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a bisection looks: `looks` at each end and at the culprit, `at_once` kernels together, until `confidence`
+    where statistics are needed, and never more than `most_looks` in all.
+    """
+
+    looks: int = 4
+    at_once: int = 1
+    confidence: float = 0.99
+    most_looks: int = 500
+
+
+class Phase(Enum):
+    """What a look is for."""
+
+    ENDS = "the ends"
+    HALVING = "halving"
+    WEIGHING = "weighing"
+    CONFIRMING = "confirming"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Look at these kernels next, each `times` times. `kernels_left` is how many more will be needed at most, these
+    included; None where chance decides.
+    """
+
+    kernels: tuple[int, ...]
+    phase: Phase
+    times: int = 1
+    kernels_left: int | None = None
+    confidence: float | None = None
+
+
+class Verdict(Enum):
+    """How a bisection ends."""
+
+    FOUND = "found"  # the first kernel with another finding
+    AMONG = "among"  # it is one of several: those between the last good and the first other one tell nothing
+    EQUAL = "equal"  # the ends show the same
+    NO_END = "no-end"  # an end tells nothing
+    UNSURE = "unsure"  # so many looks, and still not confident
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of it. The change is in one of the `suspects`, the last of which shows `found`; `before` is the last
+    kernel with the finding `good`. `bad` is what the bad end shows; `found` may be a third finding. `confidence` is
+    None where every kernel repeated its finding.
+    """
+
+    verdict: Verdict
+    good: str | None = None
+    bad: str | None = None
+    found: str | None = None
+    before: int | None = None
+    suspects: tuple[int, ...] = ()
+    confidence: float | None = None
+
+    @property
+    def culprit(self) -> int | None:
+        """The first kernel that shows another finding; None where it is not known."""
+        return self.suspects[-1] if self.verdict is Verdict.FOUND else None
+
+
+@dataclass(frozen=True)
+class _Ends:
+    good: str
+    bad: str
+
+
+def advise(seen: Sequence[Seen], limits: Limits) -> Look | Answer:
+    """The next look, or the answer. `seen` are the kernels in order, from the good end to the bad one: at least two."""
+    ends = _ends(seen, limits)
+    if not isinstance(ends, _Ends):
+        return ends
+    usable = tuple(place for place, one in enumerate(seen) if one.skipped is None or one.tells)
+    if all(one.repeats for one in seen):
+        return _halve(seen, usable, ends, limits)
+    return _weigh(seen, usable, ends, limits)
+
+
+def _ends(seen: Sequence[Seen], limits: Limits) -> Look | Answer | _Ends:
+    """What the ends show, or what is still to be done to know it."""
+    both = (0, len(seen) - 1)
+    for end in both:
+        if seen[end].skipped is not None and not seen[end].tells:
+            return Answer(Verdict.NO_END, suspects=(end,))
+    between = len(seen) - 2
+    for looks in (1, limits.looks):  # once each first: an end that tells nothing is known sooner
+        lacking = tuple(end for end in both if seen[end].looks < looks)
+        if lacking:
+            times = max(looks - seen[end].looks for end in lacking)
+            left = len({end for end in both if not seen[end].tells}) + halvings(between)
+            return Look(lacking, Phase.ENDS, times, left)
+    shares = {
+        finding: _share(seen[0], finding) - _share(seen[-1], finding) for end in both for finding in seen[end].findings
+    }
+    if len(shares) == 1:
+        (same,) = shares
+        return Answer(Verdict.EQUAL, good=same, bad=same)
+    return _Ends(max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__))
+
+
+def _halve(seen: Sequence[Seen], usable: Sequence[int], ends: _Ends, limits: Limits) -> Look | Answer:
+    """Every kernel repeats: between the last good one and the first other one behind it, the middle."""
+    told = {place: seen[place].findings[0] for place in usable if seen[place].tells}
+    after = min(place for place, finding in told.items() if finding != ends.good)
+    before = max(place for place, finding in told.items() if finding == ends.good and place < after)
+    untold = [place for place in usable if before < place < after]
+    if untold:
+        count = min(limits.at_once, len(untold))
+        chosen = {untold[len(untold) * (part + 1) // (count + 1)] for part in range(count)}
+        return Look(tuple(sorted(chosen)), Phase.HALVING, kernels_left=halvings(len(untold)))
+    return _confirm(seen, before, after, limits) or _answer(seen, ends, before, after, None)
+
+
+def _weigh(seen: Sequence[Seen], usable: Sequence[int], ends: _Ends, limits: Limits) -> Look | Answer:
+    """A kernel does not repeat: the look that tells most, until a place is likely enough."""
+    tallies = [_tally(seen[place], ends.good) for place in usable]
+    # a kernel that tells nothing cannot be told from the next one that does
+    weights = [1.0, *(float(after - before) for before, after in pairwise(usable))]
+    known = places(tallies, weights)
+    if known.none >= limits.confidence:
+        return Answer(Verdict.EQUAL, good=ends.good, bad=ends.good, confidence=known.none)
+    best = max(range(1, len(usable)), key=lambda place: known.chances[place])
+    before, after, confidence = usable[best - 1], usable[best], known.chances[best]
+    if confidence >= limits.confidence:
+        asked = _confirm(seen, before, after, limits, confidence)
+        return asked or _answer(seen, ends, before, after, confidence)
+    if sum(one.looks for one in seen) >= limits.most_looks:
+        return _unsure(ends, usable, known, limits)
+    chosen = most_telling(tallies, known, limits.at_once)
+    return Look(tuple(usable[place] for place in chosen), Phase.WEIGHING, confidence=confidence)
+
+
+def _confirm(
+    seen: Sequence[Seen], before: int, after: int, limits: Limits, confidence: float | None = None
+) -> Look | None:
+    """Both sides of the change in turn, until each was looked at often enough."""
+    if min(seen[place].looks for place in (before, after)) >= limits.looks:
+        return None
+    return Look((before, after), Phase.CONFIRMING, kernels_left=0, confidence=confidence)
+
+
+def _answer(seen: Sequence[Seen], ends: _Ends, before: int, after: int, confidence: float | None) -> Answer:
+    suspects = tuple(range(before + 1, after + 1))
+    others = [finding for finding in seen[after].findings if finding != ends.good]
+    found = _most_frequent(others) if others else ends.bad
+    verdict = Verdict.FOUND if len(suspects) == 1 else Verdict.AMONG
+    return Answer(verdict, ends.good, ends.bad, found, before, suspects, confidence)
+
+
+def _unsure(ends: _Ends, usable: Sequence[int], known: Places, limits: Limits) -> Answer:
+    """The fewest places that are together as likely as was asked for."""
+    chosen: list[int] = []
+    confidence = 0.0
+    for place in sorted(range(1, len(usable)), key=lambda place: -known.chances[place]):
+        if confidence >= limits.confidence:
+            break
+        chosen.append(usable[place])
+        confidence += known.chances[place]
+    return Answer(Verdict.UNSURE, ends.good, ends.bad, suspects=tuple(sorted(chosen)), confidence=confidence)
+
+
+def halvings(kernels: int) -> int:
+    """How many of so many kernels are looked at before the place of a change is known, at most."""
+    return math.ceil(math.log2(kernels + 1))
+
+
+def _tally(seen: Seen, good: str) -> Tally:
+    return Tally(len(seen.findings), sum(finding != good for finding in seen.findings))
+
+
+def _share(seen: Seen, finding: str) -> float:
+    return seen.findings.count(finding) / len(seen.findings)
+
+
+def _most_frequent(findings: Sequence[str]) -> str:
+    return Counter(findings).most_common(1)[0][0]

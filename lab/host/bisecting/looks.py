@@ -1,0 +1,217 @@
+"""Looks at kernels: each is prepared, its cells are run as by `lab run`, and what stored runs say of it counts too.
+
+The state of a scan or a bisection is nothing but its runs' folders. So one that was interrupted goes on, what was run by
+another command with the same output is used, and no cell is run twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lab.core.bisecting.bisection import Seen
+from lab.core.bisecting.points import Point
+from lab.core.errors import LabError, ScenarioError
+from lab.core.result import exit_status
+from lab.core.scenario import scenario_digest
+from lab.host import images, kernels
+from lab.host.cache import Cancelled
+from lab.host.kernels.bundle import KernelBundle
+from lab.host.machines.agent_package import agent_zipapp
+from lab.host.machines.preparing import Pinned
+from lab.host.machines.targets import TargetSpec, expand_targets
+from lab.host.results import store
+from lab.host.run.commands import PlannedRun, RunOptions, plan_on
+
+Say = Callable[[str], None]
+Json = Mapping[str, Any]
+RunCells = Callable[[PlannedRun, RunOptions], Path]
+
+# findings that say nothing of the kernel
+UNTOLD = ("inconclusive", "skipped")
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """What a stored cell says: of which kernel, and whether a machine was booted for it."""
+
+    kernel_digest: str
+    variant: str
+    finding: str
+    reason: str
+    as_expected: bool | None
+    boots: int
+    run: Path
+
+
+@dataclass(frozen=True)
+class Question:
+    """What makes two cells the same one, their kernels apart."""
+
+    scenarios: frozenset[str]
+    image_sha256s: Json = field(hash=False)
+    overrides: Json = field(hash=False)
+    agent_sha256: str
+
+    def is_asked_by(self, manifest: Json, target: Json) -> bool:
+        """Whether a run's cells on this target are such cells, whatever their scenarios."""
+        asked = manifest.get("overrides") or {}
+        return (
+            manifest.get("agent_sha256") == self.agent_sha256
+            and target.get("image_sha256s") == self.image_sha256s
+            and all(asked.get(name) == value for name, value in self.overrides.items())
+        )
+
+
+@dataclass
+class Looks:
+    """The kernels, and what is known of them.
+
+    `source_of` gives a kernel's source, perhaps after building it; a LabError of it is why the kernel is skipped. `run`
+    runs planned cells and gives their run's folder.
+    """
+
+    points: Sequence[Point]
+    options: RunOptions
+    run: RunCells
+    say: Say
+    source_of: Callable[[Point], str] = lambda point: point.source
+    sources: dict[int, str] = field(default_factory=dict)
+    bundles: dict[int, KernelBundle] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
+    cells: list[StoredCell] = field(default_factory=list)
+    boots: int = 0
+    cells_run: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what is asked for, and read the runs of earlier times. Raises LabError."""
+        self.target = single_target(self.options)
+        self.planned = plan_on(self.options, (self.target,))
+        self.image = images.load(self.target.target) or images.build(
+            self.target.target, mirror=self.options.mirror, progress=self.say, detail=self.options.detail
+        )
+        self.question = Question(
+            frozenset(map(scenario_digest, self.planned.scenarios)),
+            dict(self.image.sha256s),
+            {"connections": self.options.connections, "max": self.options.max},
+            hashlib.sha256(agent_zipapp()).hexdigest(),
+        )
+        for folder in sorted(self.options.output.glob("*/manifest.json")):
+            self._read(folder.parent)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of the variants that are run on every kernel."""
+        return tuple(dict.fromkeys(cell.variant.name for cell in self.planned.cells))
+
+    def seen(self, place: int, variant: str) -> Seen:
+        """What a kernel showed so far. Of one that was not looked at this time yet, nothing is known."""
+        if place in self.skipped:
+            return Seen(untold=1, skipped=self.skipped[place])
+        cells = [cell for cell in self.of(place) if cell.variant == variant]
+        told = tuple(cell.finding for cell in cells if cell.finding not in UNTOLD)
+        untold = [cell for cell in cells if cell.finding in UNTOLD]
+        return Seen(told, len(untold), f"{untold[-1].finding}: {untold[-1].reason}" if untold else None)
+
+    def of(self, place: int) -> list[StoredCell]:
+        """The stored cells of a kernel, the oldest first; equal kernels have the same."""
+        if place not in self.bundles:
+            return []
+        return [cell for cell in self.cells if cell.kernel_digest == self.bundles[place].digest]
+
+    def look(self, places: Iterable[int], times: int = 1) -> None:
+        """Look at kernels so many more times, each; at one that stored runs know better than was known, not again."""
+        lacking: dict[int, list[int]] = {}
+        for place in places:
+            asked = times + self._least_looks(place)
+            if self._prepare(place) and (missing := asked - self._least_looks(place)) > 0:
+                lacking.setdefault(missing, []).append(place)
+        for missing, group in lacking.items():
+            distinct = {self.bundles[place].digest: place for place in reversed(group)}
+            self._run(sorted(distinct.values()), missing)
+
+    def exit_status(self) -> int:
+        """As of a run of all cells; a kernel that could not be tried is as one that told nothing."""
+        cells = [cell for place in range(len(self.points)) for cell in self.of(place)]
+        told: list[Json] = [{"finding": cell.finding, "as_expected": cell.as_expected} for cell in cells]
+        return exit_status([*told, *({"finding": "inconclusive", "as_expected": None} for _ in self.skipped)])
+
+    def _least_looks(self, place: int) -> int:
+        counts = Counter(cell.variant for cell in self.of(place))
+        return min(counts[variant] for variant in self.variants)
+
+    def _prepare(self, place: int) -> bool:
+        """Whether a kernel can be tried; otherwise it is said and kept why not."""
+        if place not in self.bundles and place not in self.skipped:
+            point = self.points[place]
+            try:
+                self.sources[place] = self.source_of(point)
+                self.bundles[place] = kernels.prepare(
+                    self.sources[place],
+                    busybox=self.image.busybox,
+                    progress=self.say,
+                    deadline_seconds=self.options.deadlines.build,
+                )
+            except Cancelled:
+                raise
+            except LabError as error:
+                self.skipped[place] = str(error)
+                self.say(f"{point.name}: skipped: {error}")
+        return place in self.bundles
+
+    def _run(self, places: Sequence[int], times: int) -> None:
+        specs = {place: self._spec(place) for place in places}
+        options = replace(self.options, repeat=times)
+        planned = plan_on(options, tuple(specs.values()))
+        pinned = {spec.name: Pinned(kernel=self.bundles[place]) for place, spec in specs.items()}
+        known = len(self.cells)
+        self._read(self.run(replace(planned, pinned=pinned), options))
+        self.cells_run += len(planned.cells)
+        self.boots += sum(cell.boots for cell in self.cells[known:])
+
+    def _spec(self, place: int) -> TargetSpec:
+        return replace(self.target, kernel=self.sources[place], label=self.points[place].name)
+
+    def _read(self, run: Path) -> None:
+        """Add what a run's folder says; one that is damaged, or of another question, says nothing."""
+        with contextlib.suppress(LabError, OSError, ValueError, TypeError, KeyError, AttributeError):
+            manifest = store.read_manifest(run) or {}
+            digests = {
+                name: target["kernel_digest"]
+                for name, target in manifest["targets"].items()
+                if target.get("kernel_digest") and self.question.is_asked_by(manifest, target)
+            }
+            if not digests:
+                return
+            for folder in _oldest_first(store.cell_folders(run)):
+                result = store.read_result(folder) or {}
+                if result.get("target") in digests and result["scenario_digest"] in self.question.scenarios:
+                    self.cells.append(_stored(digests[result["target"]], result, run))
+
+
+def single_target(options: RunOptions) -> TargetSpec:
+    """The one target whose userspace the kernels run under. Raises ScenarioError."""
+    specs = expand_targets(options.targets)
+    if len(specs) != 1 or specs[0].provisioner != "qemu" or specs[0].kernel is not None:
+        names = ", ".join(spec.name for spec in specs)
+        raise ScenarioError(
+            f"--target {names}: kernels are tested under one userspace that QEMU boots",
+            hint="name one, without a kernel: --target debian12",
+        )
+    return specs[0]
+
+
+def _stored(digest: str, result: Json, run: Path) -> StoredCell:
+    boots = sum("boot" in attempt["stages_seconds"] for attempt in result["tries"])
+    return StoredCell(
+        digest, result["variant"], result["finding"], result["reason"], result["as_expected"], boots, run
+    )
+
+
+def _oldest_first(folders: Iterable[Path]) -> list[Path]:
+    return sorted(folders, key=lambda folder: folder.stat().st_mtime)
