@@ -23,12 +23,14 @@ from bench.common import ROOT, BenchError, progress
 from lab.core.errors import GuestLost, LabError
 from lab.core.plan import CellPlan, Overrides, cells, parse_chosen, plan_cell, select_variants
 from lab.host.machines import accelerator
-from lab.host.machines.machine import Deadlines, Event, MachineSpec, OnEvent
-from lab.host.machines.preparing import PreparedTarget, prepare_targets
+from lab.host.machines.kinds import parse_target
+from lab.host.machines.machine import Event, MachineSpec, OnEvent
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.command import KVM, TCG
-from lab.host.machines.qemu.provisioner import QemuMachine, QemuProvisioner
-from lab.host.machines.targets import parse_target
+from lab.host.machines.qemu.machine import QemuMachine
+from lab.host.machines.qemu.preparing import PreparedImage, prepare_targets
+from lab.host.machines.qemu.provisioner import QemuProvisioner
+from lab.host.options import Deadlines
 from lab.host.run.recording import Recording, record
 from lab.host.scenario_files import load_scenarios, scenario_directories
 
@@ -85,7 +87,7 @@ class Ready:
 
     provisioner: QemuProvisioner
     spec: MachineSpec
-    target: PreparedTarget
+    target: PreparedImage
 
 
 def lab_run(

@@ -153,7 +153,7 @@ def load_scenarios(patterns: Sequence[str], directories: Sequence[Path]) -> tupl
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        lines = (f"{one}; {one.hint}" if one.hint else str(one) for one in problems)
+        lines = (f"{problem}; {problem.hint}" if problem.hint else str(problem) for problem in problems)
         raise ScenarioError("\n".join(lines), hint="each ends with its hint; nothing was run")
     return tuple(loaded.values())
 
@@ -164,7 +164,7 @@ def _at_path(pattern: str) -> tuple[Path, ...]:
         found = sorted(glob.glob(str(path)))
         if not found:
             raise ScenarioError(f"{pattern}: no file matches", hint="lab list scenarios shows what there is by name")
-        return tuple(Path(one) for one in found)
+        return tuple(map(Path, found))
     return (path,)
 
 

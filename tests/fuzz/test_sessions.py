@@ -18,8 +18,15 @@ import pytest
 from lab.core.plan import CellPlan
 from lab.core.render.tables import human_table, markdown_table, one_line
 from lab.core.scenario.expectation import FINDING_EVIDENCE
-from lab.host.machines.machine import Deadlines, MachineSpec, OnEvent
-from lab.host.machines.playback import ReplayMachine, ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.machines.machine import OnEvent
+from lab.host.machines.playback import (
+    RecordedMachine,
+    ReplayMachine,
+    ReplayProvisioner,
+    recorded_machine,
+    recorded_plan,
+)
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
@@ -78,8 +85,8 @@ class LyingProvisioner(ReplayProvisioner):
         self._chance = chance
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
-        yield Lying(spec.root_disk, self._chance)
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
+        yield Lying(spec.cell, self._chance)
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))

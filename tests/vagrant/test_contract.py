@@ -16,15 +16,17 @@ from lab.core.errors import GuestLost
 from lab.core.plan import Cell, CellPlan, Overrides, Variant, plan_cell
 from lab.core.scenario import parse_scenario
 from lab.host import images
-from lab.host.machines import foreign
-from lab.host.machines.machine import Deadlines, MachineSpec, Provisioner
+from lab.host.machines.kinds import parse_target
+from lab.host.machines.machine import MachineSpec, Provisioner
 from lab.host.machines.playback import ReplayProvisioner, recorded_machine, recorded_plan
-from lab.host.machines.preparing import PreparedTarget
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.machines.targets import parse_target
-from lab.host.machines.vagrant.provisioner import VagrantMachine, VagrantProvisioner
+from lab.host.machines.vagrant.machine import VagrantMachine
+from lab.host.machines.vagrant.preparing import find_box
+from lab.host.machines.vagrant.provisioner import VagrantProvisioner
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run
 from lab.host.run.recording import Recording, record
 from lab.host.run.runner import Job, Runner
@@ -41,7 +43,7 @@ class Given:
     """A provisioner, and the cell that is asked of it."""
 
     name: str
-    provisioner: Provisioner
+    provisioner: Provisioner[Any]
     plan: CellPlan
     spec: MachineSpec
     scenario: str
@@ -60,11 +62,11 @@ async def given(name: str, root: Path) -> AsyncIterator[Given]:
     spec = parse_target(box if name == "qemu" else f"vagrant:{box}")
     cell_plan = plan_cell(Cell(Variant(scenario, {"iptables": "legacy"}), spec.name), Overrides(2000, 100))
     if name == "qemu":
-        image = await asyncio.to_thread(images.build, spec.target, progress=print)
-        machine = PreparedTarget(spec, image, None).machine(cell_plan.machine)
+        image = await asyncio.to_thread(images.build, spec.target, images.BuildOptions(print))
+        machine = PreparedImage(spec, image, None).machine(cell_plan.machine)
         yield Given(name, QemuProvisioner(find_qemu(), TCG, DEADLINES), cell_plan, machine, text)
         return
-    prepared = await foreign.prepare_box(spec, None, DEADLINES, print)
+    prepared = await asyncio.to_thread(find_box, spec, images.BuildOptions(print))
     control = "ssh" if name == "vagrant-ssh" else "auto"
     async with VagrantProvisioner("libvirt", DEADLINES, control=control, driver="qemu") as provisioner:
         yield Given(name, provisioner, cell_plan, prepared.machine(cell_plan.machine), text)

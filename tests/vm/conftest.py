@@ -14,12 +14,12 @@ import pytest
 from lab.core.plan import CellPlan, cells, plan_cell, select_variants
 from lab.core.scenario import parse_scenario
 from lab.host import images
-from lab.host.machines.machine import Deadlines
-from lab.host.machines.preparing import PreparedTarget
+from lab.host.machines.kinds import parse_target
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.machines.targets import parse_target
+from lab.host.options import Deadlines
 from lab.host.results import store
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Guests:
     """Runs scenarios in guests of one target."""
 
-    target: PreparedTarget
+    target: PreparedImage
     provisioner: QemuProvisioner
     results: Path
     deadlines: Deadlines
@@ -86,7 +86,7 @@ def guests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert image is not None, f"lab image build {request.param}"
     deadlines = Deadlines(boot=240, restore=60)
     results = tmp_path_factory.mktemp("results")
-    return Guests(PreparedTarget(spec, image, None), QemuProvisioner(find_qemu(), TCG, deadlines), results, deadlines)
+    return Guests(PreparedImage(spec, image, None), QemuProvisioner(find_qemu(), TCG, deadlines), results, deadlines)
 
 
 @pytest.fixture

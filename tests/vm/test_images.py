@@ -19,7 +19,7 @@ import pytest
 import lab
 from lab.core.errors import PrerequisiteError
 from lab.host import images
-from lab.host.machines.targets import TARGETS
+from lab.host.images.targets import TARGETS
 
 pytestmark = pytest.mark.vm
 
@@ -30,8 +30,8 @@ BUILD_DEADLINE_SECONDS = 600
 # builds an image, each line of progress as it comes, and the image's folder and time last
 BUILDER = """
 from lab.host import images
-from lab.host.machines.targets import TARGETS
-image = images.build(TARGETS["debian12"], progress=lambda line: print(line, flush=True))
+from lab.host.images.targets import TARGETS
+image = images.build(TARGETS["debian12"], images.BuildOptions(lambda line: print(line, flush=True)))
 print(image.directory, image.built)
 """
 
@@ -39,7 +39,7 @@ print(image.directory, image.built)
 @pytest.fixture(scope="module")
 def built() -> images.Image:
     """The image of the user's cache, built if it is not there."""
-    return images.build(TARGET, progress=lambda line: None, deadline_seconds=BUILD_DEADLINE_SECONDS)
+    return images.build(TARGET, images.BuildOptions(lambda line: None, deadline_seconds=BUILD_DEADLINE_SECONDS))
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_damaged_image_is_named(built: images.Image, empty_cache: Path) -> Non
 
 def test_a_mirror_without_debian_leaves_nothing(empty_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match="building image debian12 failed") as caught:
-        images.build(TARGET, mirror=f"file://{tmp_path}", progress=lambda line: None, deadline_seconds=120)
+        images.build(TARGET, images.BuildOptions(lambda line: None, f"file://{tmp_path}", deadline_seconds=120))
     assert "image-debian12.log" in caught.value.hint
     assert list(empty_cache.iterdir()) == []
 

@@ -17,7 +17,7 @@ import pytest
 from lab.host import kernels
 from lab.host.cache import Deadline
 from lab.host.kernels.fetch import fetch_source
-from lab.host.machines.preparing import PreparedTarget
+from lab.host.machines.qemu.preparing import PreparedImage
 from tests.kernel_packages import MAKERS, NEEDED_PROGRAMS, compress_modules, split
 from tests.vm.conftest import Guests
 
@@ -117,7 +117,7 @@ def test_a_kernel_in_the_packages_of_another_distribution(
     source = ",".join(map(str, packages))
     bundle = kernels.prepare(source, busybox=guests.target.image.busybox, progress=lambda line: None)
     spec = replace(guests.target.spec, kernel=source)
-    booted = replace(guests, target=PreparedTarget(spec, guests.target.image, bundle))
+    booted = replace(guests, target=PreparedImage(spec, guests.target.image, bundle))
     for name, finding in (
         ("nat-present", "table-full"),
         ("nat-flushed", "untracked"),

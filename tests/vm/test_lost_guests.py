@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from lab.host.machines.machine import MachineSpec
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.command import TCG
-from lab.host.machines.qemu.provisioner import QemuMachine, QemuProvisioner
+from lab.host.machines.qemu.machine import ImageMachine, QemuMachine
+from lab.host.machines.qemu.provisioner import QemuProvisioner
 from tests.vm.conftest import Guests, Ran
 
 HEAD = 'version = 1\nname = "lost"\nsummary = "For a test."\n[load]\nconnections = 200\n'
@@ -81,7 +81,7 @@ class Signalling(QemuProvisioner):
         self.pids: list[int] = []
 
     @asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> Any:
+    async def machine(self, spec: ImageMachine) -> Any:
         async with super().machine(spec) as machine:
             assert isinstance(machine, QemuMachine)
             self.pids.append(machine.process.process.pid)

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from lab.host.machines.qemu.provisioner import SavedState, saved_states
+from lab.host.machines.qemu.saved_state import SavedState, saved_states
 from tests.vm.conftest import Guests
 
 TEXT = 'version = 1\nname = "state"\nsummary = "For a test."\n[load]\nconnections = 200\n'
@@ -30,7 +30,7 @@ def test_nothing_a_guest_does_reaches_the_image_or_the_saved_state(guests: Guest
 def test_machines_start_alike_and_do_not_see_each_other(guests: Guests) -> None:
     async def look(write: bool) -> Any:
         (job,) = guests.jobs(TEXT)
-        async with guests.provisioner.machine(job.spec) as machine:
+        async with guests.provisioner.machine(guests.target.machine(job.plan.machine)) as machine:
             if write:
                 await machine.call(
                     "apply",

@@ -1,7 +1,7 @@
 """What a bisection does next, from nothing but what was seen: so one that was interrupted goes on where it was.
 
-The ends are looked at first, several times each. Where every kernel repeats its finding, those between are halved. Where
-one does not, places are weighed against each other (statistics.py). The last thing are the culprit and the kernel
+The ends are looked at first, several times each. Where every kernel repeats its finding, those between are halved.
+Where one does not, places are weighed against each other (statistics.py). The last thing are the culprit and the kernel
 before it, in turn.
 """
 

@@ -134,8 +134,7 @@ def _conclusion(bisection: Bisection) -> list[str]:
     first = answer.suspects[-1]
     sure = f" ({answer.confidence:.1%} sure)" if answer.confidence is not None else ""
     lines = [
-        f"{bisection.variant}: {answer.good} up to {names[answer.before]}, "
-        f"{answer.found} from {names[first]} on{sure}",
+        f"{bisection.variant}: {answer.good} up to {names[answer.before]}, {answer.found} from {names[first]} on{sure}",
     ]
     if answer.verdict is Verdict.AMONG:
         some = ", ".join(names[place] for place in answer.suspects)

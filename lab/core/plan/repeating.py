@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.errors import ScenarioError
-from lab.core.plan import MAX_REPEAT, Cell, Overrides, variants
+from lab.core.plan.cells import Cell, variants
 from lab.core.scenario import Scenario
 
 Json = Mapping[str, Any]
@@ -17,34 +17,6 @@ _MOST_NAMES = 5
 _REPEAT = re.compile(r"-r(\d{1,5})$")
 # keys of a plan that name the cell, and do not tell the guest anything
 _NAMES_OF_PLAN = frozenset({"schema_version", "cell", "target", "scenario_digest"})
-# what was done where an older manifest does not tell
-_DEFAULTS: Json = {
-    "repeat": 1,
-    "parallel": None,
-    "keep_failed": False,
-    "accelerator": "auto",
-    "modules": None,
-    "provider": "libvirt",
-    "control": "auto",
-    "share_machine": False,
-}
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-# what each option may be
-_OPTIONS: Mapping[str, Callable[[object], bool]] = {
-    "repeat": lambda value: _is_count(value) and value <= MAX_REPEAT,  # type: ignore[operator]
-    "parallel": lambda value: value is None or _is_count(value),
-    "keep_failed": lambda value: isinstance(value, bool),
-    "accelerator": lambda value: isinstance(value, str),
-    "modules": lambda value: value is None or isinstance(value, str),
-    "provider": lambda value: value in ("libvirt", "virtualbox"),
-    "control": lambda value: value in ("auto", "ssh"),
-    "share_machine": lambda value: isinstance(value, bool),
-}
 
 
 @dataclass(frozen=True)
@@ -64,18 +36,16 @@ class Change:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run was told to do. `lacks` says what its manifest, being older, does not tell, and what is taken."""
+    """What a run was told to do, but for its options (lab/host/options.py). `lacks` says what its manifest, being
+    older, does not tell, and what is taken.
+    """
 
     cells: tuple[str, ...]
     scenarios: Mapping[str, str] = field(hash=False)  # digests
     texts: Mapping[str, str] = field(hash=False)  # of the scenarios' files, as far as they are kept
     targets: Mapping[str, Json] = field(hash=False)
     provisioner: Json = field(hash=False)
-    overrides: Overrides
-    chosen: tuple[str, ...]
-    mitigate: bool
-    deadlines_seconds: Mapping[str, float] = field(hash=False)
-    options: Json = field(hash=False)
+    repeats: int  # of which there is a result
     lacks: tuple[str, ...]
 
 
@@ -84,7 +54,7 @@ def recipe(manifest: Json, results: Sequence[Json], copies: Mapping[str, str]) -
 
     Raises ScenarioError that names the first key that is missing or not what it must be.
     """
-    overrides, targets = _table(manifest, "overrides"), _table(manifest, "targets")
+    targets = _table(manifest, "targets")
     for name, target in targets.items():
         if not isinstance(target, dict):
             raise _damaged(f"targets.{name}")
@@ -94,11 +64,7 @@ def recipe(manifest: Json, results: Sequence[Json], copies: Mapping[str, str]) -
         texts={**copies, **_texts(manifest)},
         targets=targets,
         provisioner=_table(manifest, "provisioner"),
-        overrides=Overrides(_count(overrides, "connections"), _count(overrides, "max")),
-        chosen=tuple(map(str, overrides.get("set") or ())),
-        mitigate=overrides.get("mitigate") is True,
-        deadlines_seconds=_seconds(manifest),
-        options={**_DEFAULTS, "repeat": _most_repeats(results), **_options(manifest)},
+        repeats=_most_repeats(results),
         lacks=tuple(_lacks(manifest, results, copies)),
     )
 
@@ -178,14 +144,6 @@ def _most_repeats(results: Sequence[Json]) -> int:
     return max((count for count in counts if isinstance(count, int)), default=1)
 
 
-def _options(manifest: Json) -> Json:
-    told = _table(manifest, "options") if "options" in manifest else {}
-    for name, may_be in _OPTIONS.items():
-        if name in told and not may_be(told[name]):
-            raise _damaged(f"options.{name}")
-    return told
-
-
 def _texts(manifest: Json) -> dict[str, str]:
     files = _table(manifest, "scenario_files") if "scenario_files" in manifest else {}
     for name, file in files.items():
@@ -194,25 +152,10 @@ def _texts(manifest: Json) -> dict[str, str]:
     return {name: file["text"] for name, file in files.items()}
 
 
-def _seconds(manifest: Json) -> dict[str, float]:
-    told = _table(manifest, "deadlines_seconds")
-    for name, value in told.items():
-        if not isinstance(value, int | float) or not value > 0:
-            raise _damaged(f"deadlines_seconds.{name}")
-    return {name: float(value) for name, value in told.items()}
-
-
 def _table(document: Json, name: str) -> Json:
     value = document.get(name)
     if not isinstance(value, dict):
         raise _damaged(name)
-    return value
-
-
-def _count(document: Json, name: str) -> int | None:
-    value = document.get(name)
-    if value is not None and not isinstance(value, int):
-        raise _damaged(f"overrides.{name}")
     return value
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lab.core.facts import Facts
 from lab.core.scenario.condition import ALWAYS, Condition
-
-if TYPE_CHECKING:
-    from lab.core.scenario import Scenario
 
 AxisValue = str | int
 
@@ -48,9 +44,11 @@ class Expectation:
         return all(axes.get(name) == value for name, value in self.axes.items()) and self.condition.unmet(facts) is None
 
 
-def expected_for(scenario: Scenario, axes: Mapping[str, AxisValue], facts: Facts) -> Expectation | None:
-    """The first expectation of the scenario that covers the cell; None when none does, which judges nothing.
+def expected_for(
+    expectations: Iterable[Expectation], axes: Mapping[str, AxisValue], facts: Facts
+) -> Expectation | None:
+    """The first of a scenario's expectations that covers the cell; None when none does, which judges nothing.
 
     Raises ValueError when that depends on something that is not known of the machine.
     """
-    return next((one for one in scenario.expectations if one.covers(axes, facts)), None)
+    return next((one for one in expectations if one.covers(axes, facts)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lab.core.scenario import Scenario
+from lab.core.scenario.model import Scenario
 
 # findings that a table which is never full cannot have
 NEEDS_FULL = ("table-full", "evicted")

@@ -30,7 +30,9 @@ class Tree:
         """The tree at `path`. Raises ScenarioError where there is none, and for one with changes that no commit has."""
         require_programs(_GIT)
         if not path.is_dir():
-            raise ScenarioError(f"--git {path}: there is no such folder", hint="name a clone of the kernel's repository")
+            raise ScenarioError(
+                f"--git {path}: there is no such folder", hint="name a clone of the kernel's repository"
+            )
         tree = Tree(path.resolve())
         top = tree.git("rev-parse", "--show-toplevel", what=f"--git {path}: is no work tree of git")
         tree = Tree(Path(top))
@@ -92,7 +94,9 @@ class Tree:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise PrerequisiteError(f"git {arguments[0]} did not end within {_SECONDS:g} s", hint="try again") from error
+            raise PrerequisiteError(
+                f"git {arguments[0]} did not end within {_SECONDS:g} s", hint="try again"
+            ) from error
         if ended.returncode:
             said = " ".join(ended.stderr.split())[:300]
             raise ScenarioError(f"{what or f'git {arguments[0]} failed'}: {said}", hint="look with git log, git status")

@@ -17,11 +17,11 @@ from lab.host.cache import Deadline, Progress, sha256_of
 from lab.host.kernels.apt import AptPackage
 from lab.host.kernels.fetch import kernels_in
 from lab.host.kernels.find import find_kernel
-from lab.host.kernels.header import is_bzimage
+from lab.host.kernels.header import read_release
 from lab.host.kernels.source import SEPARATOR, AptPart, is_fetched, parse_source
 from lab.host.kernels.suites import find_suite
 from lab.host.kernels.unpack import is_package
-from lab.host.machines.targets import kernel_label, split_kernel
+from lab.host.machines.qemu.targets import kernel_label, split_kernel
 
 _APT_GLOB = re.compile(r"apt:([^/]+)/(.*[*?\[].*)", re.DOTALL)
 _GLOB = re.compile(r"[*?\[]")
@@ -58,7 +58,7 @@ class _Reader:
             return [self._named(source, label)]
         if path.is_dir():
             return _in_folder(path)
-        if path.is_file() and (is_package(path) or is_bzimage(path)):
+        if path.is_file() and (is_package(path) or _is_bzimage(path)):
             return [_local((path,))]
         if path.is_file() and not in_list:
             return self._listed(path)
@@ -147,6 +147,14 @@ def _in_folder(folder: Path) -> list[Point]:
             hint="packages end in .deb, .rpm, .apk, .pkg.tar.zst; a folder has boot/vmlinuz-RELEASE or a build",
         )
     return points
+
+
+def _is_bzimage(path: Path) -> bool:
+    try:
+        read_release(path)
+    except ScenarioError:
+        return False
+    return True
 
 
 def _holds_kernel(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """Looks at kernels: each is prepared, its cells are run as by `lab run`, and what stored runs say of it counts too.
 
-The state of a scan or a bisection is nothing but its runs' folders. So one that was interrupted goes on, what was run by
-another command with the same output is used, and no cell is run twice.
+The state of a scan or a bisection is nothing but its runs' folders. So one that was interrupted goes on, what another
+command has run with the same output is used, and no cell is run twice.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from lab.host import images, kernels
 from lab.host.cache import Cancelled
 from lab.host.kernels.bundle import KernelBundle
 from lab.host.machines.agent_package import agent_zipapp
-from lab.host.machines.preparing import Pinned
-from lab.host.machines.targets import TargetSpec, expand_targets
+from lab.host.machines.kinds import expand_targets, kind_of
+from lab.host.machines.qemu.preparing import Pinned
+from lab.host.machines.qemu.targets import KIND, debian
+from lab.host.machines.targets import TargetSpec
+from lab.host.options import RunOptions
 from lab.host.results import store
-from lab.host.run.commands import PlannedRun, RunOptions, plan_on
+from lab.host.run.planned import PlannedRun, plan_on
 
 Say = Callable[[str], None]
 Json = Mapping[str, Any]
@@ -92,9 +95,8 @@ class Looks:
         """Check what is asked for, and read the runs of earlier times. Raises LabError."""
         self.target = single_target(self.options)
         self.planned = plan_on(self.options, (self.target,))
-        self.image = images.load(self.target.target) or images.build(
-            self.target.target, mirror=self.options.mirror, progress=self.say, detail=self.options.detail
-        )
+        build = images.BuildOptions(self.say, self.options.mirror)
+        self.image = images.load(self.target.target) or images.build(self.target.target, build)
         self.question = Question(
             frozenset(map(scenario_digest, self.planned.scenarios)),
             dict(self.image.sha256s),
@@ -155,7 +157,7 @@ class Looks:
                     self.sources[place],
                     busybox=self.image.busybox,
                     progress=self.say,
-                    deadline_seconds=self.options.deadlines.build,
+                    deadline_seconds=kind_of((self.target,)).deadlines_with(self.options).build,
                 )
             except Cancelled:
                 raise
@@ -165,7 +167,7 @@ class Looks:
         return place in self.bundles
 
     def _run(self, places: Sequence[int], times: int) -> None:
-        specs = {place: self._spec(place) for place in places}
+        specs = {place: debian(self.target.of, self.sources[place], self.points[place].name) for place in places}
         options = replace(self.options, repeat=times)
         planned = plan_on(options, tuple(specs.values()))
         pinned = {spec.name: Pinned(kernel=self.bundles[place]) for place, spec in specs.items()}
@@ -173,9 +175,6 @@ class Looks:
         self._read(self.run(replace(planned, pinned=pinned), options))
         self.cells_run += len(planned.cells)
         self.boots += sum(cell.boots for cell in self.cells[known:])
-
-    def _spec(self, place: int) -> TargetSpec:
-        return replace(self.target, kernel=self.sources[place], label=self.points[place].name)
 
     def _read(self, run: Path) -> None:
         """Add what a run's folder says; one that is damaged, or of another question, says nothing."""
@@ -197,7 +196,7 @@ class Looks:
 def single_target(options: RunOptions) -> TargetSpec:
     """The one target whose userspace the kernels run under. Raises ScenarioError."""
     specs = expand_targets(options.targets)
-    if len(specs) != 1 or specs[0].provisioner != "qemu" or specs[0].kernel is not None:
+    if len(specs) != 1 or specs[0].kind != KIND or specs[0].kernel is not None:
         names = ", ".join(spec.name for spec in specs)
         raise ScenarioError(
             f"--target {names}: kernels are tested under one userspace that QEMU boots",
@@ -208,9 +207,7 @@ def single_target(options: RunOptions) -> TargetSpec:
 
 def _stored(digest: str, result: Json, run: Path) -> StoredCell:
     boots = sum("boot" in attempt["stages_seconds"] for attempt in result["tries"])
-    return StoredCell(
-        digest, result["variant"], result["finding"], result["reason"], result["as_expected"], boots, run
-    )
+    return StoredCell(digest, result["variant"], result["finding"], result["reason"], result["as_expected"], boots, run)
 
 
 def _oldest_first(folders: Iterable[Path]) -> list[Path]:

@@ -21,7 +21,9 @@ def scan(looks: Looks, repeat: int) -> Scan:
     return Scan(looks.points, {variant: [looks.seen(place, variant) for place in places] for variant in looks.variants})
 
 
-def bisect(looks: Looks, limits: Limits, say: Say, about: Callable[[Point], tuple[str, ...]] | None = None) -> Bisection:
+def bisect(
+    looks: Looks, limits: Limits, say: Say, about: Callable[[Point], tuple[str, ...]] | None = None
+) -> Bisection:
     """Look at kernels until it is known from which one on the finding is another. `about` has more to say of a culprit.
 
     Raises ScenarioError where several variants are meant, LabError where cells do not come to an end.
@@ -46,7 +48,7 @@ def bisect(looks: Looks, limits: Limits, say: Say, about: Callable[[Point], tupl
 
 
 def single_variant(looks: Looks) -> str:
-    """The one variant that is bisected. Raises ScenarioError where there are several: a kernel is good or bad by one."""
+    """The one variant that is bisected. Raises ScenarioError where there are several, for only one can be followed."""
     if len(looks.variants) > 1:
         names = ", ".join(looks.variants)
         raise ScenarioError(
@@ -58,13 +60,15 @@ def single_variant(looks: Looks) -> str:
 
 def _reasons(looks: Looks, answer: Answer, variant: str) -> dict[int, str]:
     """Why the findings on both sides of the change are what they are."""
-    sides = [answer.before, answer.suspects[-1]] if answer.before is not None else []
-    found = {}
-    for place, finding in zip(sides, (answer.good, answer.found), strict=False):
-        if place is not None:
-            cells = [cell for cell in looks.of(place) if (cell.variant, cell.finding) == (variant, finding)]
-            found.update({place: cells[-1].reason.splitlines()[0] for _ in cells[-1:] if cells[-1].reason})
-    return found
+    if answer.before is None:
+        return {}
+    sides = ((answer.before, answer.good), (answer.suspects[-1], answer.found))
+    cells = {place: looks.of(place) for place, _ in sides}
+    showing = {
+        place: [cell for cell in cells[place] if (cell.variant, cell.finding) == (variant, shown)]
+        for place, shown in sides
+    }
+    return {place: " ".join(found[-1].reason.split()) for place, found in showing.items() if found}
 
 
 def _runs(looks: Looks, place: int) -> tuple[str, ...]:

@@ -4,40 +4,49 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lab.host.cli.console import say as complain
 from lab.host.cli.console import voice
-from lab.host.cli.options import add_load, add_scenarios, run_options
-from lab.host.cli.parsing import command, positive
-from lab.host.cli.scan import SETS, add_kernel_machines, add_output, runner
+from lab.host.cli.parsing import command
+from lab.host.cli.scan import NOT_HERE, SETS, add_form, runner
+from lab.host.options import add_options, read_options
 from lab.host.publish import github
 
 if TYPE_CHECKING:
     from lab.core.bisecting.bisection import Limits
     from lab.core.bisecting.report import Bisection
     from lab.host.bisecting.looks import Say
-    from lab.host.run.commands import RunOptions
+    from lab.host.options import RunOptions
+
+
+BUILD_SECONDS = 3600.0  # of a whole kernel on a small host
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to `lab`'s."""
     example = "lab bisect nat-flushed --set iptables=nft --good 6.12.43 --bad 6.12.95 --kernels packages/"
     parser = command(commands, "bisect", _bisect, "find the first kernel with another finding", example)
-    what = add_scenarios(parser, "?")
+    groups = add_options(parser, without=(*NOT_HERE, "keep_failed", "repeat"), scenarios={"nargs": None})
+    what, where = groups["what to run"], groups["where"]
     help_of_repeat = "look N times at each end and at the culprit (4)"
-    what.add_argument("--repeat", dest="looks", type=positive, default=4, metavar="N", help=help_of_repeat)
+    what.add_argument("--repeat", dest="looks", type=_count, default=4, metavar="N", help=help_of_repeat)
     help_of_confidence = "for a finding that does not come each time (0.99)"
     what.add_argument("--confidence", type=_share, default=0.99, metavar="P", help=help_of_confidence)
     what.add_argument("--good", metavar="K", help="the good end (the first kernel of the set)")
     what.add_argument("--bad", metavar="K", help="the bad end (the last kernel of the set)")
-    where = add_kernel_machines(parser)
     where.add_argument("--kernels", action="append", metavar="SET", help=SETS)
     where.add_argument("--git", metavar="TREE", help="a clone of a kernel's repository; K are commits")
     where.add_argument("--build", metavar="CMD", help="builds one commit: leaves a bzImage, and modules if it has any")
-    where.add_argument("-j", dest="parallel", type=positive, default=1, metavar="N", help="kernels at once")
-    add_load(parser)
-    add_output(parser)
+    add_form(groups["output"])
+
+
+def _count(text: str) -> int:
+    """How often a kernel is looked at, for argparse."""
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"is {text!r}, must be 1 to 100")
+    return int(text)
 
 
 def _share(text: str) -> float:
@@ -52,12 +61,15 @@ def _share(text: str) -> float:
 
 
 def _bisect(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from lab.core.bisecting.bisection import Limits, Verdict
     from lab.core.bisecting.report import equal_hint
 
     _check_together(options)
-    limits = Limits(options.looks, options.parallel, options.confidence)
-    asked = run_options(options)
+    asked = read_options(options, sys.argv)
+    asked = replace(asked, parallel=asked.parallel or 1)
+    limits = Limits(options.looks, asked.parallel or 1, options.confidence)
     found = (_commits if options.git else _kernels)(options, asked, limits, voice(options))
     _show(found, options)
     if found.answer.verdict is Verdict.EQUAL:
@@ -103,7 +115,7 @@ def _commits(options: argparse.Namespace, asked: RunOptions, limits: Limits, say
 
     tree = Tree.open(Path(options.git))
     points = tree.between(options.good, options.bad)
-    builds = Builds(tree, options.build, asked.deadlines.build, say)
+    builds = Builds(tree, options.build, asked.timeouts.get("build", BUILD_SECONDS), say)
     looks = Looks(points, asked, runner(options), say, lambda point: str(builds.of(point.source)))
     return search.bisect(looks, limits, say, lambda point: tree.about(point.source))
 

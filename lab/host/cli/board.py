@@ -43,7 +43,7 @@ class Board:
         """The board after a cell has ended."""
         before = self.running.get(cell)
         seconds = 0.0 if before is None else now - before.began_seconds
-        running = {name: one for name, one in self.running.items() if name != cell}
+        running = {name: cell_seen for name, cell_seen in self.running.items() if name != cell}
         return replace(self, running=running, ended_seconds={**self.ended_seconds, cell: seconds})
 
     def left_seconds(self, cell: str, now: float) -> float | None:
@@ -61,12 +61,12 @@ class Board:
         """
         running = [self._expected_seconds(cell) for cell in self.running]
         waiting = self.total - len(self.running) - len(self.ended_seconds)
-        told = [self.expected[cell] for cell in self.expected if not self._has_begun(cell)][: max(0, waiting)]
-        rest = [self._usual_seconds()] * (waiting - len(told))
+        known = [self.expected[cell] for cell in self.expected if not self._has_begun(cell)][: max(0, waiting)]
+        rest = [self._usual_seconds()] * (waiting - len(known))
         if None in running or None in rest:
             return None
         left = [max(0.0, self.left_seconds(cell, now) or 0.0) for cell in self.running]
-        every = sum(left) + sum(told) + sum(one for one in rest if one is not None)
+        every = sum(left) + sum(known) + sum(seconds for seconds in rest if seconds is not None)
         return max([every / max(1, len(self.running)), *left])
 
     def _has_begun(self, cell: str) -> bool:
@@ -92,6 +92,6 @@ def clock(seconds: float) -> str:
 def overall(board: Board, now: float) -> str:
     """The run in a line: `2 of 8 cells ended, 1:23 elapsed, about 3:10 left`."""
     left = board.all_left_seconds(now)
-    told = "time left unknown" if left is None else f"about {clock(left)} left"
+    remaining = "time left unknown" if left is None else f"about {clock(left)} left"
     ended = f"{len(board.ended_seconds)} of {board.total} cells ended"
-    return f"{ended}, {clock(now - board.began_seconds)} elapsed, {told}"
+    return f"{ended}, {clock(now - board.began_seconds)} elapsed, {remaining}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,13 +18,17 @@ from typing import Any, NoReturn
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
 from lab.host.cli.parsing import command
-from lab.host.machines.targets import HOST, TARGETS
+from lab.host.images.targets import TARGETS
+from lab.host.machines.kinds import KINDS
+from lab.host.machines.vagrant.targets import BOX_MARK
+from lab.host.options import STAGES
 
 SHELLS = ("bash", "zsh", "fish")
 _PROGRAMS = ["lab", "conntrack-lab"]
 _ASKED = "_ARGCOMPLETE"
 _RESULTS = Path("results")
 _NEWEST = 20  # of the runs in results/
+_NAME = re.compile(r"[\w.+-]+")  # of a kernel: no path, no URL
 
 # what argcomplete takes: the words, or with what each means
 Words = Iterable[str] | Mapping[str, str]
@@ -79,10 +84,13 @@ def target_words(prefix: str, **rest: object) -> Words:
     name, mark, path = prefix.partition("+kernel:")
     if mark:
         return [f"{name}{mark}{file}" for file in _files(path)]
-    if prefix.startswith("vagrant:") and "/" in prefix:
-        return [f"vagrant:{file}" for file in _files(prefix.removeprefix("vagrant:"), "box")]
+    if prefix.startswith(BOX_MARK) and "/" in prefix:
+        return [f"{BOX_MARK}{file}" for file in _files(prefix.removeprefix(BOX_MARK), "box")]
     own = {target.name: target.summary for target in TARGETS.values()}
-    return {**own, **{f"vagrant:{name}": "the box that was built" for name in _boxes()}, HOST.name: HOST.summary}
+    boxes = {f"{BOX_MARK}{name}": "the box that was built" for name in _boxes()}
+    # a target that needs no more than its name
+    whole = {kind.example: kind.listed[kind.example] for kind in KINDS.values() if kind.example in kind.listed}
+    return {**own, **boxes, **whole}
 
 
 def buildable_words(prefix: str, **rest: object) -> Words:
@@ -115,21 +123,19 @@ def kept_words(prefix: str, **rest: object) -> Words:
 def axis_words(prefix: str, parsed_args: argparse.Namespace | None = None, **rest: object) -> Words:
     """`axis=value` of the scenarios that are named already, or of all."""
     named = getattr(parsed_args, "scenarios", None) or ()
-    wanted = {named} if isinstance(named, str) else set(named)
+    asked = {named} if isinstance(named, str) else set(named)
     found: dict[str, None] = {}
     for name, path in _scenarios().items():
-        if name in wanted or not wanted & set(_scenarios()):
+        if name in asked or not asked & set(_scenarios()):
             found.update(dict.fromkeys(_axes(path)))
     return list(found)
 
 
 def timeout_words(prefix: str, **rest: object) -> Words:
     """The stages that have a deadline, after those that were given one."""
-    from lab.host.machines.machine import Deadlines
-
     given, comma, _ = prefix.rpartition(",")
     used = {part.partition("=")[0] for part in given.split(",")}
-    return [f"{given}{comma}{stage}=" for stage in vars(Deadlines()) if stage not in used]
+    return [f"{given}{comma}{stage}=" for stage in STAGES if stage not in used]
 
 
 def match_words(prefix: str, **rest: object) -> Words:
@@ -162,20 +168,29 @@ def kernel_words(prefix: str, **rest: object) -> Words:
     return [f"apt:{name}" for name in SUITES]
 
 
+def named_kernel_words(prefix: str, **rest: object) -> Words:
+    """What --kernel takes: files and suites, after `NAME=` too."""
+    name, equals, kernel = prefix.partition("=")
+    if not equals or not _NAME.fullmatch(name):
+        name, equals, kernel = "", "", prefix
+    return [f"{name}{equals}{word}" for word in (*_files(kernel), *kernel_words(kernel)) if word.startswith(kernel)]
+
+
 # by the name that an option has in the namespace; a name means the same in every command
 COMPLETERS: Mapping[str, Completer] = {
     "scenarios": scenario_words,
-    "target": target_words,
-    "targets": buildable_words,
+    "targets": target_words,
+    "images": buildable_words,
     "names": built_words,
     "directory": run_words,
     "base": run_words,
     "new": run_words,
     "kept": kept_words,
-    "set": axis_words,
+    "chosen": axis_words,
     "timeouts": timeout_words,
     "match": match_words,
     "suite": suite_words,
+    "kernel": named_kernel_words,
     "kernels": kernel_words,
     **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror"), nothing),
 }

@@ -25,8 +25,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from lab.host.machines import leftovers
     from lab.host.machines.host_checks import check_host
+    from lab.host.machines.vagrant import leftovers
 
     if options.clean:
         count = plural(leftovers.clean(voice(options)), "machine")

@@ -6,12 +6,16 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.core.errors import LabError
 from lab.core.text import plural
 from lab.host.cli.console import detail, voice
-from lab.host.cli.parsing import DEFAULT_TARGET, add_loudness, command
+from lab.host.cli.parsing import add_loudness, command
+from lab.host.options import DEFAULT_TARGET
+
+if TYPE_CHECKING:
+    from lab.host.images.targets import Target
 
 
 def add_parser(commands: Any) -> None:
@@ -19,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("image", help="build, list and remove guest images")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     build = command(actions, "build", _build, "build images", "lab image build debian12 debian13")
-    build.add_argument("targets", nargs="+", metavar="TARGET", help="a target or glob")
+    build.add_argument("images", nargs="+", metavar="TARGET", help="a target or glob")
     build.add_argument("--mirror", metavar="URL", help="the Debian mirror (the host's own)")
     build.add_argument("--format", dest="form", choices=("image", "box"), default="image", help="box: for Vagrant")
     build.add_argument("--rebuild", action="store_true", help="even if there is a current image")
@@ -35,16 +39,14 @@ def add_parser(commands: Any) -> None:
 def _build(options: argparse.Namespace) -> int:
     from lab.host import images
     from lab.host.images import boxes
-    from lab.host.machines.targets import expand_targets
 
-    say, tell_all = voice(options), detail(options)
-    for spec in expand_targets(options.targets):
+    build = images.BuildOptions(voice(options), options.mirror, detail(options), rebuild=options.rebuild)
+    for target in _targets(options.images, "build"):
         if options.form == "box":
-            wish = images.BuildWish(say, options.mirror, tell_all, rebuild=options.rebuild)
-            box = boxes.build(spec.target, wish)
+            box = boxes.build(target, build)
             print(f"{box.name}  sha256={box.sha256}  {box.size_bytes / 10**6:.0f} MB  {box.file}")
             continue
-        image = images.build(spec.target, mirror=options.mirror, progress=say, detail=tell_all, rebuild=options.rebuild)
+        image = images.build(target, build)
         print(f"{image.name}  {image.digest[:12]}  {image.size_bytes / 10**6:.0f} MB  {image.directory}")
     return 0
 
@@ -52,15 +54,16 @@ def _build(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from lab.host import images
     from lab.host.images import boxes
-    from lab.host.machines.qemu.provisioner import saved_states
-    from lab.host.machines.targets import TARGETS
+    from lab.host.images.targets import TARGETS
+    from lab.host.machines.qemu.saved_state import saved_states
+    from lab.host.machines.vagrant.targets import BOX_MARK
 
     for image in images.list_images():
         target = TARGETS.get(image.name)
         current = target is not None and images.is_current(image, target)
         print(_cached(image.name, image.kernel_release, image.size_bytes, current, image.directory))
     for box in boxes.list_boxes():
-        print(_cached(f"vagrant:{box.name}", box.kernel_release, box.size_bytes, boxes.is_current(box), box.file))
+        print(_cached(f"{BOX_MARK}{box.name}", box.kernel_release, box.size_bytes, boxes.is_current(box), box.file))
     states = saved_states()
     print(f"{plural(len(states), 'saved state')} of booted machines: {_size_mb(states):.0f} MB", end=" ")
     print("(lab image remove --saved-states)")
@@ -85,19 +88,28 @@ def _cached(name: str, kernel_release: str, size_bytes: int, current: bool, plac
 def _key(options: argparse.Namespace) -> int:
     """Names of images that need not be there: what a CI's cache is to be kept by."""
     from lab.host import images
-    from lab.host.machines.targets import expand_targets
 
-    for spec in expand_targets(options.names):
-        if spec.provisioner != "qemu":
-            raise LabError(f"{spec.name}: is no image of the lab's", hint=f"for example lab image key {DEFAULT_TARGET}")
-        print(images.final_folder(spec.target).name)
+    for target in _targets(options.names, "key"):
+        print(images.final_folder(target).name)
     return 0
+
+
+def _targets(patterns: Sequence[str], action: str) -> list[Target]:
+    """The targets of which images are made. Raises LabError for one of another kind."""
+    from lab.host.machines.kinds import KINDS, expand_targets
+
+    specs = expand_targets(patterns)
+    for spec in specs:
+        if not KINDS[spec.kind].from_images:
+            hint = f"for example lab image {action} {DEFAULT_TARGET}"
+            raise LabError(f"{spec.name}: is no image of the lab's", hint=hint)
+    return [spec.target for spec in specs]
 
 
 def _remove(options: argparse.Namespace) -> int:
     from lab.host import images
     from lab.host.images import boxes
-    from lab.host.machines.qemu.provisioner import prune_saved_states
+    from lab.host.machines.qemu.saved_state import prune_saved_states
 
     if options.saved_states:
         print(f"removed {plural(prune_saved_states(keep=0), 'saved state')}")

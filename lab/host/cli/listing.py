@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from lab.core.scenario import Scenario
 from lab.core.text import aligned, columns, printable
 from lab.host import images
 from lab.host.images import boxes
-from lab.host.machines.targets import FOREIGN, HOST, TARGETS
+from lab.host.images.targets import TARGETS
+from lab.host.machines.kinds import KINDS
+from lab.host.machines.vagrant.targets import BOX_MARK
 
 LIST_VERSION = 1
 UNKNOWN = "?"
@@ -57,14 +58,14 @@ def scenarios_of(scenarios: Sequence[Scenario]) -> tuple[ScenarioRow, ...]:
     """The scenarios as they are listed."""
     return tuple(
         ScenarioRow(
-            name=one.name,
-            variants=tuple(variant.name for variant in variants(one)),
-            kind=one.load.kind,
-            expects=tuple(dict.fromkeys(expectation.finding for expectation in one.expectations)),
-            summary=one.summary,
-            path=one.path,
+            name=scenario.name,
+            variants=tuple(variant.name for variant in variants(scenario)),
+            kind=scenario.load.kind,
+            expects=tuple(dict.fromkeys(expectation.finding for expectation in scenario.expectations)),
+            summary=scenario.summary,
+            path=scenario.path,
         )
-        for one in scenarios
+        for scenario in scenarios
     )
 
 
@@ -79,11 +80,12 @@ def targets_of() -> tuple[TargetRow, ...]:
         for target, image in found.items()
     ]
     foreign = [
-        TargetRow(name, os.uname().release if target is HOST else None, None, target.summary)
-        for name, target in FOREIGN.items()
+        TargetRow(name, kind.kernel(), None, summary)
+        for kind in KINDS.values()
+        for name, summary in kind.listed.items()
     ]
     built = [
-        TargetRow(f"vagrant:{box.name}", box.kernel_release, True, f"the box {box.file}")
+        TargetRow(f"{BOX_MARK}{box.name}", box.kernel_release, True, f"the box {box.file}")
         for box in boxes.list_boxes()
         if boxes.is_current(box)  # by that name, an outdated one would be built anew: lab image list has it
     ]
@@ -93,14 +95,14 @@ def targets_of() -> tuple[TargetRow, ...]:
 def scenario_table(rows: Sequence[ScenarioRow], width: int | None) -> str:
     """The scenarios in columns; `width` is that of the terminal, None where lines may be as long as they are."""
     header = ("scenario", "variants", "kind", "expects", "summary")
-    cells = [(one.name, str(len(one.variants)), one.kind, " ".join(one.expects) or "-", one.summary) for one in rows]
+    cells = [(row.name, str(len(row.variants)), row.kind, " ".join(row.expects) or "-", row.summary) for row in rows]
     return table(header, cells, width)
 
 
 def target_table(rows: Sequence[TargetRow], width: int | None) -> str:
     """The targets in columns; `width` as above."""
     built = {True: "yes", False: "no", None: "-"}
-    cells = [(one.name, one.kernel or UNKNOWN, built[one.built], one.summary) for one in rows]
+    cells = [(row.name, row.kernel or UNKNOWN, built[row.built], row.summary) for row in rows]
     return table(("target", "kernel", "built", "summary"), cells, width)
 
 
@@ -108,8 +110,8 @@ def document(scenarios: Sequence[ScenarioRow] | None, targets: Sequence[TargetRo
     """The list as JSON; what was not asked for has no key."""
     return {
         "schema_version": LIST_VERSION,
-        **({} if scenarios is None else {"scenarios": [one.to_json() for one in scenarios]}),
-        **({} if targets is None else {"targets": [one.to_json() for one in targets]}),
+        **({} if scenarios is None else {"scenarios": [row.to_json() for row in scenarios]}),
+        **({} if targets is None else {"targets": [row.to_json() for row in targets]}),
     }
 
 
@@ -117,13 +119,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
     """Headed columns. Within a `width` the last column is wrapped, and where hardly anything of it would fit beside the
     others it stands below its row; nothing is left out.
     """
-    told = [tuple(map(printable, row)) for row in (header, *rows)]
+    plain = [tuple(map(printable, row)) for row in (header, *rows)]
     if width is None:
-        return "\n".join(aligned(told))
-    before = sum(one + 2 for one in columns(told)[:-1])
+        return "\n".join(aligned(plain))
+    before = sum(width + 2 for width in columns(plain)[:-1])
     if width - before < _LEAST_LAST:
-        return "\n".join(_below(told, width))
-    return "\n".join(aligned(line for row in told for line in _wrapped(row, width - before)))
+        return "\n".join(_below(plain, width))
+    return "\n".join(aligned(line for row in plain for line in _wrapped(row, width - before)))
 
 
 def _wrapped(row: Sequence[str], width: int) -> list[tuple[str, ...]]:

@@ -141,8 +141,8 @@ def _fitting(widths: Mapping[_Column, int], room: int) -> Sequence[_Column]:
 
 
 def _width(column: _Column, texts: Sequence[RenderableType], width: int) -> int:
-    wanted = column.width_where_wide if width >= _WIDE and column.width_where_wide else column.width
-    return max([wanted, *(len(text) for text in texts if isinstance(text, Text) and column.right)])
+    least = column.width_where_wide if width >= _WIDE and column.width_where_wide else column.width
+    return max([least, *(len(text) for text in texts if isinstance(text, Text) and column.right)])
 
 
 def _stage(board: Board, name: str, now: float) -> Text:

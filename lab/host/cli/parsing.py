@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-DEFAULT_TARGET = "debian12"
+from lab.host.machines.kinds import KINDS
+
+PROVISIONERS = tuple(KINDS)
 RESULT_FORMATS = ("human", "json", "md")
 
 Handler = Callable[[argparse.Namespace], int]
@@ -29,14 +31,14 @@ def add_loudness(parser: argparse._ActionsContainer, verbose: str | None = None)
         choice.add_argument("-v", "--verbose", action="store_true", help=verbose)
 
 
+def add_output(group: argparse._ArgumentGroup) -> None:
+    """How a run's results and its progress are shown, and the files for CI systems."""
+    add_ci_files(group)
+    group.add_argument("--format", choices=RESULT_FORMATS, default="human")
+    add_loudness(group, verbose="each stage and step of every cell, and what programs print")
+
+
 def add_ci_files(parser: argparse._ActionsContainer) -> None:
     """The files that CI systems read (lab/host/publish/ci.py)."""
     parser.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
     parser.add_argument("--ktap", metavar="FILE", help="also write KTAP, the format of the kernel's own tests")
-
-
-def positive(text: str) -> int:
-    """A number of at least 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"is {text!r}, must be a number of at least 1")
-    return int(text)

@@ -69,11 +69,6 @@ class Reporter:
         """What is under way now."""
         return self._board
 
-    @property
-    def live(self) -> bool:
-        """Whether there are rows; otherwise there are plain lines, or none."""
-        return self._rows is not None
-
     def say(self, text: str, style: str = "") -> None:
         """A line that stays. Whatever it holds, it is only words: nothing of it begins a line or steers a terminal."""
         if self._loudness is Loudness.QUIET:

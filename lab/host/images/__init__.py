@@ -6,8 +6,8 @@ image; the mirror is no part of it, nor are the packages' versions, which lie be
 
 from lab.host.images.building import (
     PROGRAMS,
+    BuildOptions,
     BuildReporter,
-    BuildWish,
     Product,
     build,
     build_once,
@@ -36,8 +36,8 @@ from lab.host.images.sandbox import Sandbox, find_sandbox
 __all__ = [
     "FILES",
     "PROGRAMS",
+    "BuildOptions",
     "BuildReporter",
-    "BuildWish",
     "Image",
     "Product",
     "Sandbox",

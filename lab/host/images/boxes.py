@@ -19,7 +19,7 @@ from lab.core.errors import PrerequisiteError
 from lab.host import images
 from lab.host.cache import Deadline, cache_root, exclusive, remove_tree, sha256_of
 from lab.host.images import initrd
-from lab.host.machines.targets import TARGETS, Target
+from lab.host.images.targets import TARGETS, Target
 from lab.host.programs import Program, run_program
 
 _PACKAGES = (
@@ -96,8 +96,8 @@ def remove(name: str) -> tuple[Path, ...]:
     return tuple(gone)
 
 
-def build(target: Target, wish: images.BuildWish) -> BuiltBox:
-    """The box of `target`: built now, unless it exists and `wish.rebuild` is not set.
+def build(target: Target, options: images.BuildOptions) -> BuiltBox:
+    """The box of `target`: built now, unless it exists and `options.rebuild` is not set.
 
     Raises what images.build raises.
     """
@@ -106,7 +106,7 @@ def build(target: Target, wish: images.BuildWish) -> BuiltBox:
     def fill(folder: Path, mirror: str, report: images.BuildReporter, deadline: Deadline) -> None:
         _build_in(folder, target, mirror, report, deadline)
 
-    return images.build_once(product, wish, lambda: load(target), fill)
+    return images.build_once(product, options, lambda: load(target), fill)
 
 
 def _build_in(folder: Path, target: Target, mirror: str, report: images.BuildReporter, deadline: Deadline) -> None:

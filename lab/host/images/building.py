@@ -34,7 +34,7 @@ from lab.host.images.image import DESCRIPTION, Image, final_folder, load, lock_n
 from lab.host.images.mirror import MIRROR_VARIABLE, find_mirror, host_apt_options
 from lab.host.images.recipe import FILES, LAYOUT_VERSION, REMOVED, WRITTEN, mmdebstrap_argv, recipe_digest
 from lab.host.images.sandbox import Sandbox, find_sandbox
-from lab.host.machines.targets import Target
+from lab.host.images.targets import Target
 from lab.host.programs import Program, require_programs, run_program
 
 T = TypeVar("T")
@@ -63,36 +63,14 @@ PROGRAMS = (
 _USER_PROGRAMS = (Program("newuidmap", "uidmap"),)
 
 
-def build(
-    target: Target,
-    *,
-    mirror: str | None = None,
-    progress: Progress,
-    detail: Progress = lambda line: None,
-    deadline_seconds: float = 900.0,
-    cancelled: threading.Event | None = None,
-    rebuild: bool = False,
-) -> Image:
-    """The image of `target`: built now, unless it exists and `rebuild` is not asked for.
+@dataclass(frozen=True)
+class BuildOptions:
+    """How something is built from packages.
 
     `mirror` is the URL of a Debian archive; without it LAB_DEBIAN_MIRROR counts, then what the host's apt uses.
     `progress` is called with a line now and then, also while nothing happens, `detail` with every line that mmdebstrap
-    prints. Two builds of one target wait for each
-    other, and the second takes what the first made. Raises PrerequisiteError for what the host lacks and for a failed
-    installation, LabError past the deadline, and Cancelled; none of them leaves anything half-made.
+    prints. `rebuild` builds also what exists.
     """
-    wish = BuildWish(progress, mirror, detail, deadline_seconds, cancelled, rebuild)
-    product = Product(f"image {target.name}", final_folder(target), lock_name(target.name), PROGRAMS, _BUILD_BYTES)
-
-    def fill(folder: Path, source: str, report: BuildReporter, deadline: Deadline) -> None:
-        _build_in(folder, target, source, find_sandbox(), report, deadline)
-
-    return build_once(product, wish, lambda: load(target), fill)
-
-
-@dataclass(frozen=True)
-class BuildWish:
-    """How something is to be built from packages; the fields are build()'s arguments."""
 
     progress: Progress
     mirror: str | None = None
@@ -100,6 +78,21 @@ class BuildWish:
     deadline_seconds: float = 900.0
     cancelled: threading.Event | None = None
     rebuild: bool = False
+
+
+def build(target: Target, options: BuildOptions) -> Image:
+    """The image of `target`: built now, unless it exists.
+
+    Two builds of one target wait for each other, and the second takes what the first made. Raises PrerequisiteError for
+    what the host lacks and for a failed installation, LabError past the deadline, and Cancelled; none of them leaves
+    anything half-made.
+    """
+    product = Product(f"image {target.name}", final_folder(target), lock_name(target.name), PROGRAMS, _BUILD_BYTES)
+
+    def fill(folder: Path, source: str, report: BuildReporter, deadline: Deadline) -> None:
+        _build_in(folder, target, source, find_sandbox(), report, deadline)
+
+    return build_once(product, options, lambda: load(target), fill)
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,7 @@ class Product:
 
 def build_once(
     product: Product,
-    wish: BuildWish,
+    options: BuildOptions,
     find: Callable[[], T | None],
     fill: Callable[[Path, str, BuildReporter, Deadline], None],
 ) -> T:
@@ -123,16 +116,16 @@ def build_once(
 
     `fill` gets an empty folder, which becomes the product's when it returns, and the URL of a Debian archive.
     """
-    deadline = Deadline.after(wish.deadline_seconds, f"building {product.what}", wish.cancelled)
-    report = BuildReporter(product.what, wish.progress, wish.detail)
+    deadline = Deadline.after(options.deadline_seconds, f"building {product.what}", options.cancelled)
+    report = BuildReporter(product.what, options.progress, options.detail)
     with exclusive(product.lock, deadline, on_wait=report.wait):
         remove_stale(make_folder(product.folder.parent), product.lock)
         # whoever waited for a build has what a rebuild would give
-        if (not wish.rebuild or report.waited) and (found := find()):
+        if (not options.rebuild or report.waited) and (found := find()):
             return found
         require_programs(product.programs if os.geteuid() == 0 else (*product.programs, *_USER_PROGRAMS))
         require_space(product.folder.parent, product.build_bytes, f"building {product.what}")
-        source = wish.mirror or find_mirror()
+        source = options.mirror or find_mirror()
         with staging(product.folder, product.lock) as folder:
             fill(folder, source, report, deadline)
     report.stage("built")
@@ -282,7 +275,7 @@ def tidy(tree: Path, keep: frozenset[str] = frozenset()) -> None:
 
     All of it belongs to this user: root of the namespace is the user outside.
     """
-    for pattern in (one for one in REMOVED if one not in keep):
+    for pattern in (pattern for pattern in REMOVED if pattern not in keep):
         for path in tree.glob(pattern):
             path.unlink()
     for name, content in WRITTEN.items():

@@ -143,11 +143,11 @@ def module_name(file: str) -> str:
     return PurePosixPath(file).name.partition(".ko")[0].replace("-", "_")
 
 
-def load_order(wanted: Sequence[str], dependencies: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The files to load for the modules `wanted`, each after what it needs; modules without a file are left out."""
+def load_order(modules: Sequence[str], dependencies: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The files to load for these modules, each after what it needs; modules without a file are left out."""
     file_of = {module_name(file): file for file in dependencies}
     order: dict[str, None] = {}
-    for driver in filter(file_of.get, wanted):
+    for driver in filter(file_of.get, modules):
         for name in (*SOFT_DEPENDENCIES.get(driver, ()), driver):
             if file := file_of.get(name):
                 order.update(dict.fromkeys((*dependencies[file], file)))
@@ -187,8 +187,8 @@ def _module_files(folder: Path | None, config: str) -> list[Path]:
             + (f" (no such module in {folder})" if folder else ""),
             hint="build these options in, or give the folder of the kernel's modules (--modules DIR)",
         )
-    wanted = [driver.module for driver in DRIVERS]
-    return [folder / file for file in load_order(wanted, dependencies) if (folder / file).exists()] if folder else []
+    modules = [driver.module for driver in DRIVERS]
+    return [folder / file for file in load_order(modules, dependencies) if (folder / file).exists()] if folder else []
 
 
 def _read_texts(folder: Path | None, names: Sequence[str]) -> Mapping[str, str]:

@@ -83,7 +83,9 @@ class AptSuite:
         found = self.packages(sorted(name for name in names if not _OTHER.search(name)), deadline)
         parts = {part for package in found.values() for part in filter(_PART.fullmatch, package.depends)}
         there = {*found, *self.packages(sorted(parts - found.keys()), deadline)}
-        marked = (replace(package, lacks=tuple(sorted(parts & {*package.depends} - there))) for package in found.values())
+        marked = (
+            replace(package, lacks=tuple(sorted(parts & {*package.depends} - there))) for package in found.values()
+        )
         return sorted(marked, key=lambda package: (any(map(str.isdigit, package.name[:14])), package.name))
 
     def kernel(self, name: str | None, deadline: Deadline) -> list[AptPackage]:
@@ -92,7 +94,7 @@ class AptSuite:
         found: dict[str, AptPackage] = {}
         names = [first]
         for _ in range(_MAX_DEPTH):
-            level = self.packages([one for one in names if one not in found], deadline)
+            level = self.packages([name for name in names if name not in found], deadline)
             found |= level
             names = [needed for package in level.values() for needed in package.depends if _PART.fullmatch(needed)]
             names = [needed for needed in names if needed not in found]

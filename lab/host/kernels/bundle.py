@@ -63,7 +63,7 @@ def bundles_of(digest: str) -> Iterator[KernelBundle]:
 def all_bundles() -> Iterator[KernelBundle]:
     """Every readable kernel in the cache, the newest first."""
     found = kernels_folder().glob(f"[!.]*/{DESCRIPTION}")
-    for path in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         with contextlib.suppress(PrerequisiteError):
             yield read_bundle(path.parent)
 

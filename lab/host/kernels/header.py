@@ -45,11 +45,6 @@ def read_release(kernel: Path) -> str:
     return release
 
 
-def is_bzimage(path: Path) -> bool:
-    """Whether a file begins as a kernel for x86 does. Raises ScenarioError if it cannot be read."""
-    return parse_release(_read_setup(path)) is not None
-
-
 def parse_release(setup: bytes) -> str | None:
     """The release in the first 64 KB of a bzImage ("6.1.0 (builder) #1 ..."), None if they are of something else."""
     if setup[_MAGIC_OFFSET : _MAGIC_OFFSET + len(_MAGIC)] != _MAGIC:

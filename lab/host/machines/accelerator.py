@@ -17,7 +17,6 @@ from lab.host.machines.qemu.command import KVM, TCG, Accelerator
 from lab.host.results.plain_files import write_aside
 
 KVM_DEVICE = Path("/dev/kvm")
-CHOICES = ("auto", "kvm", "tcg")
 
 
 @dataclass(frozen=True)
@@ -29,19 +28,19 @@ class KvmAnswer:
 
 
 async def choose(
-    wish: str, qemu: QemuBinary, boot_with_kvm: Callable[[], Awaitable[None]], say: Callable[[str], None]
+    asked: str, qemu: QemuBinary, boot_with_kvm: Callable[[], Awaitable[None]], say: Callable[[str], None]
 ) -> Accelerator:
-    """The accelerator for `wish` (one of CHOICES); `boot_with_kvm` boots a guest or raises GuestLost.
+    """The accelerator for --accelerator `asked`; `boot_with_kvm` boots a guest or raises GuestLost.
 
     Raises PrerequisiteError when KVM was demanded and no guest boots with it.
     """
-    if wish == "tcg":
+    if asked == "tcg":
         return TCG
     answer = remembered(qemu)
     if answer is None:
         say("trying whether a guest boots with KVM (once for this host and QEMU)")
         answer = await prove(qemu, boot_with_kvm)
-    if wish == "kvm" and not answer.works:
+    if asked == "kvm" and not answer.works:
         raise PrerequisiteError(f"KVM does not work here: {answer.seen}", hint="use --accelerator auto or tcg")
     return KVM if answer.works else TCG
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.core.errors import LabError
-from lab.host import images, programs
+from lab.host import images, kernels, programs
 from lab.host.cache import cache_root
 from lab.host.images import mirror
+from lab.host.images.targets import TARGETS
 from lab.host.machines import accelerator
 from lab.host.machines.accelerator import KVM_DEVICE, KvmAnswer
-from lab.host.machines.machine import MachineSpec
 from lab.host.machines.qemu.binary import QemuBinary, find_qemu
+from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.qemu.provisioner import boot_with_kvm
-from lab.host.machines.targets import TARGETS
 
 Say = Callable[[str], None]
 
@@ -48,7 +48,7 @@ async def check_host(say: Say, again: bool) -> list[Check]:
     built = next((image for target in TARGETS.values() if (image := images.load(target)) is not None), None)
     if answer is None and built is not None:
         say("trying whether a guest boots with KVM")
-        spec = MachineSpec(built.root_disk, built.kernel, built.initrd, built.digest, memory_mb=1024, vcpus=2)
+        spec = ImageMachine(built.digest, 1024, 2, root_disk=built.root_disk, kernel=built.kernel, initrd=built.initrd)
         answer = await accelerator.prove(qemu, lambda: boot_with_kvm(qemu, spec))
     return [*checks, kvm_check(answer)]
 
@@ -56,7 +56,11 @@ async def check_host(say: Say, again: bool) -> list[Check]:
 def check_without_guest() -> tuple[list[Check], QemuBinary | None]:
     """Everything but KVM, which only a guest can prove; and the QEMU that was found."""
     qemu, qemu_check = _qemu()
-    checks = [qemu_check, _programs(), _mirror(), _space(), _memory(), _processors()]
+    needed = (
+        _programs("building images", images.PROGRAMS),
+        _programs("other kernels", kernels.PROGRAMS, required=False),
+    )
+    checks = [qemu_check, *needed, _mirror(), _space(), _memory(), _processors()]
     return checks, qemu
 
 
@@ -77,12 +81,13 @@ def _qemu() -> tuple[QemuBinary | None, Check]:
     return qemu, Check("QEMU", True, f"{qemu.version} at {qemu.path}")
 
 
-def _programs() -> Check:
+def _programs(purpose: str, needed: Sequence[programs.Program], required: bool = True) -> Check:
+    name = f"programs for {purpose}"
     try:
-        programs.require_programs(images.PROGRAMS)
+        programs.require_programs(needed)
     except LabError as error:
-        return Check("programs for building images", False, str(error), error.hint)
-    return Check("programs for building images", True, "all there")
+        return Check(name, False, str(error), error.hint, required)
+    return Check(name, True, "all there", required=required)
 
 
 def _mirror() -> Check:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lab.core.errors import GuestLost
+from lab.core.plan import CellPlan
+from lab.core.scenario import MachineSpec as ScenarioMachine
+from lab.host.machines.targets import TargetSpec
+from lab.host.options import Deadlines, RunOptions
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
@@ -24,29 +28,15 @@ class Unsuitable(GuestLost):
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """The machine that a cell asks for; everything in it shapes the saved state that cells are restored from."""
+    """The machine that a cell asks for, as far as every kind has it; `digest` is of what it is made of."""
 
-    root_disk: Path
-    kernel: Path
-    initrd: Path
-    digest: str  # of the image and of a foreign kernel
+    digest: str
     memory_mb: int
     vcpus: int
-    modules_disk: Path | None = None
     boot_args: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Deadlines:
-    """How long each stage may take, in seconds."""
-
-    build: float = 900.0
-    boot: float = 120.0
-    restore: float = 30.0
-    state: float = 120.0
-    load: float = 120.0
-    collect: float = 60.0
-    destroy: float = 10.0
+S_contra = TypeVar("S_contra", bound=MachineSpec, contravariant=True)
 
 
 class Machine(Protocol):
@@ -74,17 +64,21 @@ class Machine(Protocol):
         """What the programs that made and unmade it printed, by file name; complete once it is gone."""
         ...
 
+    async def shell(self) -> int:
+        """Run a shell in it with this process's standard streams; its exit status. Raises ScenarioError for none."""
+        ...
 
-class Provisioner(Protocol):
+
+class Provisioner(Protocol[S_contra]):
     """Gives machines; a machine cannot leak from the `async with`."""
 
     start_stage: str  # what giving a machine is called among a cell's stages
 
-    def machine(self, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
+    def machine(self, spec: S_contra) -> AbstractAsyncContextManager[Machine]:
         """A fresh machine that nothing else ever touched."""
         ...
 
-    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
+    async def prepare(self, spec: S_contra, progress: Callable[[str], None]) -> bool:
         """Do what is done once for all cells of a spec (boot and save its state); False when it was done already."""
         ...
 
@@ -92,9 +86,52 @@ class Provisioner(Protocol):
         """Remove what `Machine.keep` left in the file `kept`, and beyond it; nothing happens where there is none."""
         ...
 
-    def describe(self, spec: MachineSpec) -> tuple[str, ...]:
+    def describe(self, spec: S_contra) -> tuple[str, ...]:
         """The commands that `machine` would run, for people."""
         ...
+
+    def manifest(self) -> dict[str, Any]:
+        """What shapes every machine of this provisioner."""
+        ...
+
+
+class Prepared(Protocol):
+    """A target that machines can be made of."""
+
+    def machine(self, shape: ScenarioMachine) -> MachineSpec:
+        """The machine that a plan asks for, on this target."""
+        ...
+
+    def manifest(self) -> dict[str, Any]:
+        """What shaped this target's machines, for the manifest."""
+        ...
+
+    def kernel_config(self) -> str | None:
+        """What the kernel's configuration says of netfilter, for machines that do not have it in them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What machines are to be prepared for. `say` is told what happens, `detail` every line that a program prints;
+    `pinned` are the targets, by name, that are not to be had as they are today (MachineKind.target_changes).
+    """
+
+    specs: Sequence[TargetSpec]
+    plans: Sequence[CellPlan]
+    options: RunOptions
+    deadlines: Deadlines
+    say: Callable[[str], None]
+    detail: Callable[[str], None] = lambda text: None
+    pinned: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What gives machines, and the targets that they are made of, by name."""
+
+    provisioner: Provisioner[Any]
+    targets: Mapping[str, Prepared]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Recorded cells played back: the provisioner without a guest, for tests and for looking at a run once more.
 
 A machine answers from a cell's folder as lab/host/results/store.py writes it, event by event, so everything above the
-channel runs as it does with a guest. The folder stands where a real machine has its root disk: `MachineSpec.root_disk`.
+channel runs as it does with a guest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ from lab.host.machines.machine import AgentError, MachineSpec, OnEvent
 from lab.host.results import store
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordedMachine(MachineSpec):
+    """The machine that a recorded cell had; `cell` is its folder."""
+
+    cell: Path
+
+
 @dataclass
 class ReplayProvisioner:
     """Machines that play back recorded cells; the first `losses` of them vanish in the middle of `lose_at`."""
@@ -33,26 +40,30 @@ class ReplayProvisioner:
     alive: int = field(default=0, init=False)
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
         """A machine that says what the cell's machine said."""
         lose_at = self.lose_at if self.given < self.losses else None
         self.given += 1
         self.alive += 1
         try:
-            yield ReplayMachine(spec.root_disk, lose_at)
+            yield ReplayMachine(spec.cell, lose_at)
         finally:
             self.alive -= 1
 
-    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
+    async def prepare(self, spec: RecordedMachine, progress: Callable[[str], None]) -> bool:
         """Nothing is to be prepared."""
         return False
 
     async def discard(self, kept: Path) -> None:
         """See Provisioner.discard."""
 
-    def describe(self, spec: MachineSpec) -> tuple[str, ...]:
+    def describe(self, spec: RecordedMachine) -> tuple[str, ...]:
         """What is played back."""
-        return (f"replay {spec.root_disk}",)
+        return (f"replay {spec.cell}",)
+
+    def manifest(self) -> dict[str, Any]:
+        """What shapes every machine of this provisioner."""
+        return {"name": "replay"}
 
 
 class ReplayMachine:
@@ -92,6 +103,10 @@ class ReplayMachine:
     async def keep(self, file: Path) -> None:
         """See Machine.keep."""
         raise GuestLost("a machine that is only played back cannot be kept")
+
+    async def shell(self) -> int:
+        """See Machine.shell."""
+        raise GuestLost("a machine that is only played back has no shell")
 
     def console(self) -> str:
         """See Machine.console."""
@@ -160,17 +175,11 @@ def recorded_plan(cell: Path) -> CellPlan:
     return plan_cell(planned, Overrides(stored["load"]["connections"], stored["max"]))
 
 
-def recorded_machine(cell: Path) -> MachineSpec:
+def recorded_machine(cell: Path) -> RecordedMachine:
     """The machine that plays back a recorded cell. Raises ScenarioError."""
-    wanted = store.read_plan(cell)["machine"]
-    return MachineSpec(
-        root_disk=cell,
-        kernel=cell,
-        initrd=cell,
-        digest=f"replay of {cell}",
-        memory_mb=wanted["memory_mb"],
-        vcpus=wanted["vcpus"],
-        boot_args=tuple(wanted["boot_args"]),
+    shape = store.read_plan(cell)["machine"]
+    return RecordedMachine(
+        f"replay of {cell}", shape["memory_mb"], shape["vcpus"], tuple(shape["boot_args"]), cell=cell
     )
 
 

@@ -15,35 +15,13 @@ from typing import Any
 
 from lab.core.errors import ScenarioError
 from lab.host.machines.machine import Machine
-from lab.host.machines.qemu.provisioner import QemuMachine
-from lab.host.machines.vagrant.libvirt import port_socket
-from lab.host.machines.vagrant.provisioner import VagrantMachine
 
 _SHELL_SECONDS = 12 * 3600.0
 _MAX_SCRIPT = 1_000_000
 
 
-async def shell(machine: Machine) -> int:
-    """Run a shell in the machine, over whatever leads into it; returns its exit status. Raises ScenarioError."""
-    if isinstance(machine, QemuMachine):
-        return await join(machine, machine.process.shell_socket)
-    if not isinstance(machine, VagrantMachine):
-        raise ScenarioError("there is no shell to open: the machine is this one", hint="use the shell that you are in")
-    if machine.ssh is not None:
-        return await _over_ssh(machine.ssh.argv("sudo -n bash --login", options=["-t"] if sys.stdin.isatty() else []))
-    path = port_socket(machine.folder.domain, "shell")
-    if path is None:
-        raise ScenarioError(
-            f"{machine.folder.domain} has no port for a shell",
-            hint="run it again with --control ssh",
-        )
-    with socket.socket(socket.AF_UNIX) as guest:
-        guest.connect(str(path))
-        return await join(machine, guest)
-
-
-async def _over_ssh(argv: list[str]) -> int:
-    """A session in a connection that is open already, with this process's own terminal."""
+async def run(argv: list[str]) -> int:
+    """A shell that a program opens with this process's own terminal; its exit status."""
     process = await asyncio.create_subprocess_exec(*argv)
     try:
         return await process.wait()

@@ -16,7 +16,8 @@ from lab.core.kernel.kmsg import LOAD_BEGINS, LOAD_ENDS
 from lab.core.plan import CellPlan, describe_outcome, step_request
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
-from lab.host.machines.machine import Deadlines, Event, Machine
+from lab.host.machines.machine import Event, Machine
+from lab.host.options import Deadlines
 
 MAX_SAMPLES = 100_000
 # in characters: of JSON in ASCII, where one takes up to 12 bytes, the agent takes requests of 4 MiB
@@ -122,38 +123,45 @@ async def reach_state(
 
     A machine that lacks what the scenario requires is left as it is, and the recording says why.
     """
-    request = plan.to_json()
 
     def on_step(event: Event) -> None:
         recording.steps.append(_content(event))
         on_progress(Progress("state", step=describe_outcome(plan, recording.steps[-1])))
 
+    seconds = deadlines.state
     on_progress(Progress("state"))
     with recording.stage("state"):
-        programs = sorted({program for program in plan.programs if "/" not in program})
-        said = dict(await machine.call("hello", deadline_seconds=deadlines.state, programs=programs))
-        if said.get("kernel_config") is None:
-            said["kernel_config"] = kernel_config
-        recording.machine = said
-        if said.get("protocol") != PROTOCOL_VERSION:
-            raise GuestLost(f"the agent speaks protocol {said.get('protocol')!r}, not {PROTOCOL_VERSION}")
-        recording.skipped = _unmet(plan, said)
+        await _greet(machine, plan, seconds, recording, kernel_config)
         if recording.skipped is not None:
             return
-        marker = f"conntrack-lab: {plan.cell} begins"
-        await machine.call("begin", deadline_seconds=deadlines.state, marker=marker)
-        if plan.machine.topology is not None:
-            recording.topology = await machine.call(
-                "topology", deadline_seconds=deadlines.state, name=plan.machine.topology
-            )
-        steps = await _send_texts(machine, [step_request(one) for one in plan.steps], deadlines.state)
-        outcome = await machine.call("apply", deadline_seconds=deadlines.state, steps=steps, on_event=on_step)
+        await machine.call("begin", deadline_seconds=seconds, marker=f"conntrack-lab: {plan.cell} begins")
+        topology = plan.machine.topology
+        if topology is not None:
+            recording.topology = await machine.call("topology", deadline_seconds=seconds, name=topology)
+        steps = await _send_texts(machine, [step_request(step) for step in plan.steps], seconds)
+        outcome = await machine.call("apply", deadline_seconds=seconds, steps=steps, on_event=on_step)
         recording.reached = outcome.get("reached") is True
-        if recording.reached and recording.topology is not None:
-            ends = await machine.call("untrack_ends", deadline_seconds=deadlines.state, name=plan.machine.topology)
+        if not recording.reached:
+            return
+        if recording.topology is not None:
+            ends = await machine.call("untrack_ends", deadline_seconds=seconds, name=topology)
             recording.topology = {**recording.topology, "untracked_ends": ends}
-        if recording.reached:
-            recording.settings = await machine.call("set", deadline_seconds=deadlines.state, values=request["settings"])
+        values = plan.to_json()["settings"]
+        recording.settings = await machine.call("set", deadline_seconds=seconds, values=values)
+
+
+async def _greet(
+    machine: Machine, plan: CellPlan, seconds: float, recording: Recording, kernel_config: str | None
+) -> None:
+    """Record what the machine says of itself, and why it cannot have the scenario, if it cannot. Raises GuestLost."""
+    programs = sorted({program for program in plan.programs if "/" not in program})
+    said = dict(await machine.call("hello", deadline_seconds=seconds, programs=programs))
+    if said.get("kernel_config") is None:
+        said["kernel_config"] = kernel_config
+    recording.machine = said
+    if said.get("protocol") != PROTOCOL_VERSION:
+        raise GuestLost(f"the agent speaks protocol {said.get('protocol')!r}, not {PROTOCOL_VERSION}")
+    recording.skipped = _unmet(plan, said)
 
 
 async def _send_texts(machine: Machine, steps: Sequence[Mapping[str, Any]], seconds: float) -> list[Mapping[str, Any]]:
@@ -186,7 +194,7 @@ async def _load(
     recording: Recording,
     on_progress: OnProgress,
 ) -> None:
-    wanted = request["load"]["connections"]
+    asked = request["load"]["connections"]
     first: list[int | None] = []
 
     def on_sample(event: Event) -> None:
@@ -197,9 +205,9 @@ async def _load(
         drops = _drops(sample)
         if not first:
             first.append(drops)
-        on_progress(_progress_of(sample, wanted, first[0], drops))
+        on_progress(_progress_of(sample, asked, first[0], drops))
 
-    on_progress(Progress("load", connections=wanted))
+    on_progress(Progress("load", connections=asked))
     with recording.stage("load"):
         recording.load = await machine.call(
             "load",
@@ -247,11 +255,11 @@ def _content(event: Event) -> dict[str, Any]:
     return {name: value for name, value in event.items() if name not in ("id", "event")}
 
 
-def _progress_of(sample: Mapping[str, Any], wanted: int, first: int | None, drops: int | None) -> Progress:
+def _progress_of(sample: Mapping[str, Any], asked: int, first: int | None, drops: int | None) -> Progress:
     return Progress(
         "load",
         held=sample.get("held") if isinstance(sample.get("held"), int) else None,
-        connections=wanted,
+        connections=asked,
         entries=_number(sample.get("count")),
         table_max=_number(sample.get("max")),
         drops=drops - first if drops is not None and first is not None else None,

@@ -22,7 +22,8 @@ from lab.core.scenario.expectation import Expectation, expected_for
 from lab.core.scenario.filling import NEEDS_FULL, planned_cannot_fill
 from lab.core.text import plural
 from lab.host.failures import first_error, host_failed
-from lab.host.machines.machine import Deadlines, Machine, MachineSpec, Provisioner, Unsuitable
+from lab.host.machines.machine import Machine, MachineSpec, Provisioner, Unsuitable
+from lab.host.options import Deadlines
 from lab.host.results import apart, store
 from lab.host.results.judging import Read, judged_apart
 from lab.host.results.plain_files import Damaged, is_folder, read_text, write_aside
@@ -51,7 +52,7 @@ class Job:
 class Runner:
     """Runs jobs and stores their results; `on_progress` and `on_result` are for people."""
 
-    provisioner: Provisioner
+    provisioner: Provisioner[Any]  # of machines as the jobs ask for
     run: store.RunFolder
     deadlines: Deadlines
     on_progress: Callable[[CellPlan, Progress], None]
@@ -69,7 +70,7 @@ class Runner:
                 for job in jobs:
                     # the slot is taken here, so that cells start in their order
                     await slots.acquire()
-                    group.create_task(self._one(job, slots))
+                    group.create_task(self._run(job, slots))
         except* OSError as group:
             ran = f"{len(self.results)} of {plural(len(jobs), 'cell')} had ended, kept in {self.run.path}"
             raise host_failed(first_error(group, OSError), ran) from group
@@ -78,7 +79,7 @@ class Runner:
             with store.unless_failed():
                 self.run.write_results(self.results)
 
-    async def _one(self, job: Job, slots: asyncio.Semaphore) -> None:
+    async def _run(self, job: Job, slots: asyncio.Semaphore) -> None:
         try:
             result = await self._cell(job)
         finally:
@@ -133,24 +134,16 @@ class Runner:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._prepare(job, recording)
-                self._tell(job, Progress(start))
+                self._report(job, Progress(start))
                 with recording.stage(start):
                     machine = await stack.enter_async_context(self.provisioner.machine(job.spec))
                 try:
-                    await record(
-                        machine,
-                        job.plan,
-                        self.deadlines,
-                        recording,
-                        lambda seen: self._tell(job, seen),
-                        job.kernel_config,
-                        with_peer=job.mitigate,
-                    )
+                    await self._record(machine, job, recording)
                     if kept is not None:
                         await machine.keep(kept)
                 finally:
                     recording.console = machine.console()
-                    self._tell(job, Progress("destroy"))
+                    self._report(job, Progress("destroy"))
                     with recording.stage("destroy"):
                         async with asyncio.timeout(self.deadlines.destroy):
                             await stack.aclose()
@@ -168,14 +161,21 @@ class Runner:
             recording.logs = dict(machine.logs())
         return recording
 
+    async def _record(self, machine: Machine, job: Job, recording: Recording) -> None:
+        def on_progress(seen: Progress) -> None:
+            self._report(job, seen)
+
+        config, peer = job.kernel_config, job.mitigate
+        await record(machine, job.plan, self.deadlines, recording, on_progress, config, with_peer=peer)
+
     async def _prepare(self, job: Job, recording: Recording) -> None:
         """What is done once for all cells of a machine; it is a stage of the cell that had to wait for it."""
         with recording.stage("boot"):
-            prepared = await self.provisioner.prepare(job.spec, lambda line: self._tell(job, Progress(line)))
+            prepared = await self.provisioner.prepare(job.spec, lambda line: self._report(job, Progress(line)))
         if not prepared:
             del recording.stages_seconds["boot"]
 
-    def _tell(self, job: Job, seen: Progress) -> None:
+    def _report(self, job: Job, seen: Progress) -> None:
         self.on_progress(job.plan, replace(seen, mitigation=job.is_mitigation))
 
 
@@ -278,7 +278,7 @@ def _expected(folder: Path, plan: Mapping[str, Any], facts: Facts) -> tuple[Expe
     """
     scenario = stored_scenario(folder)
     try:
-        expected = expected_for(scenario, plan["axes"], facts)
+        expected = expected_for(scenario.expectations, plan["axes"], facts)
     except ValueError:
         return None, None
     why = planned_cannot_fill(scenario, plan)

@@ -46,7 +46,7 @@ class QemuProcess:
         try:
             return await self.channel.call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
         except GuestLost as lost:
-            raise await self._told(lost) from None
+            raise await self._with_words(lost) from None
 
     def console(self) -> str:
         """What the console has shown."""
@@ -62,10 +62,10 @@ class QemuProcess:
             async with asyncio.timeout(_QMP_SECONDS):
                 return await self.qmp.execute(command, arguments)
         except (QMPError, TimeoutError) as error:
-            raise await self._told(GuestLost(f"QEMU did not do {command}: {error or 'no answer'}")) from None
+            raise await self._with_words(GuestLost(f"QEMU did not do {command}: {error or 'no answer'}")) from None
 
-    async def _told(self, lost: GuestLost) -> GuestLost:
-        """The loss, told with how QEMU ended, if it did, and the console's last lines."""
+    async def _with_words(self, lost: GuestLost) -> GuestLost:
+        """The loss, with how QEMU ended, if it did, and the console's last lines."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.3):
                 await self.process.wait()
@@ -78,9 +78,9 @@ class QemuProcess:
         if fatal:
             parts.append(f"its kernel said: {fatal[0]}")
         console = last_lines(self.console())
-        told = type(lost)("; ".join(parts) + (f"; last on the console:\n{console}" if console else ""))
-        told.console = self.console()
-        return told
+        with_console = type(lost)("; ".join(parts) + (f"; last on the console:\n{console}" if console else ""))
+        with_console.console = self.console()
+        return with_console
 
     def _feed_stderr(self, data: bytes) -> None:
         self._stderr += data[: _MAX_STDERR_BYTES - len(self._stderr)]
@@ -152,7 +152,7 @@ async def _connect_qmp(machine: QemuProcess, sock: socket.socket) -> None:
             await machine.qmp.connect(sock)
     except (QMPError, TimeoutError, OSError):
         sock.close()
-        raise await machine._told(GuestLost("QEMU did not start")) from None
+        raise await machine._with_words(GuestLost("QEMU did not start")) from None
 
 
 async def _disconnect(qmp: QMPClient) -> None:

@@ -11,16 +11,12 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import stat
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.core.errors import GuestLost, LabError, PrerequisiteError
+from lab.core.errors import GuestLost, PrerequisiteError
 from lab.host.cache import (
     Deadline,
     cache_root,
@@ -35,107 +31,27 @@ from lab.host.cache import (
 from lab.host.images.initrd import agent_part
 from lab.host.kernels import requirements
 from lab.host.machines.agent_package import agent_zipapp
-from lab.host.machines.machine import ConsoleLog, Deadlines, MachineSpec, OnEvent
+from lab.host.machines.machine import ConsoleLog
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import KVM, Accelerator, Files, Sockets, command_line
+from lab.host.machines.qemu.files import Descriptors, memory_of_guest
+from lab.host.machines.qemu.machine import SAVE_SECONDS, ImageMachine, QemuMachine, migrate
 from lab.host.machines.qemu.process import QemuProcess, running
-from lab.host.process import unprivileged_ids
-from lab.host.results.plain_files import sha256_of
+from lab.host.machines.qemu.saved_state import (
+    KEPT_STATES,
+    STATE_VERSION,
+    SavedState,
+    prune_saved_states,
+    recorded_state,
+    state_folder,
+)
+from lab.host.options import Deadlines
 
-# Raised when a saved state of the last version must not be restored any more.
-STATE_VERSION = 1
-# Each takes 150 to 350 MB; one is needed for each target, kernel, set of boot arguments and version of the lab.
-KEPT_STATES = 16
-_SAVE_SECONDS = 60.0
 _KVM_SECONDS = 30.0
 # A machine that did not boot so often is not booted again by the same lab: each try takes the whole deadline.
 BOOT_TRIES = 2
 _TRIAL_LOCK = "trial"
 _HEADROOM_BYTES = 200 * 10**6
-
-
-@dataclass(frozen=True)
-class SavedState:
-    """A machine's memory at the moment when its agent was ready."""
-
-    folder: Path
-
-    @property
-    def memory(self) -> Path:
-        """The guest's memory, mapped by every machine restored from it."""
-        return self.folder / "memory"
-
-    @property
-    def devices(self) -> Path:
-        """The state of the devices, as QEMU's migration stream without the memory."""
-        return self.folder / "devices"
-
-    @property
-    def console(self) -> Path:
-        """What the console showed from power-on to the save."""
-        return self.folder / "console.log"
-
-    def mark_used(self) -> None:
-        """Remember that the state was used now; the ones used longest ago are the first to go."""
-        with contextlib.suppress(OSError):
-            os.utime(self.folder)
-
-    def complete(self) -> bool:
-        """Whether every file is there as it was recorded when the state was saved: the memory, of a gigabyte and more,
-        by its size, all others by their digests.
-        """
-        try:
-            recorded = json.loads((self.folder / "state.json").read_text())
-            sizes, digests = recorded["sizes"], recorded["sha256s"]
-            return all((self.folder / name).stat().st_size == size for name, size in sizes.items()) and all(
-                sha256_of(self.folder / name) == digest for name, digest in digests.items()
-            )
-        except (OSError, ValueError, KeyError, AttributeError, LabError):
-            return False
-
-
-def recorded_state(state: SavedState) -> str:
-    """What state.json says of the other files, by which `SavedState.complete` knows them."""
-    sizes = {path.name: path.stat().st_size for path in (state.memory, state.devices, state.console)}
-    digests = {path.name: sha256_of(path) for path in (state.devices, state.console)}
-    return json.dumps({"sizes": sizes, "sha256s": digests, "saved_at": time.time()})
-
-
-class QemuMachine:
-    """A machine restored from a saved state."""
-
-    def __init__(self, process: QemuProcess, facts: Mapping[str, Any]) -> None:
-        self._process = process
-        self._facts = facts
-
-    async def call(
-        self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
-    ) -> Mapping[str, Any]:
-        """See Machine.call."""
-        return await self._process.call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
-
-    def console(self) -> str:
-        """See Machine.console."""
-        return self._process.console()
-
-    def facts(self) -> Mapping[str, Any]:
-        """See Machine.facts."""
-        return self._facts
-
-    def logs(self) -> Mapping[str, str]:
-        """See Machine.logs."""
-        return {}
-
-    async def keep(self, file: Path) -> None:
-        """Stop the machine and write all of it to `file`, for `QemuProvisioner.kept`. Raises GuestLost."""
-        await self._process.execute("stop")
-        with file.open("wb") as saved:
-            await _migrate(self._process, saved.fileno(), "migrate", _SAVE_SECONDS)
-
-    @property
-    def process(self) -> QemuProcess:
-        """The QEMU behind it, for the shell and for tests that kill it."""
-        return self._process
 
 
 class QemuProvisioner:
@@ -151,7 +67,7 @@ class QemuProvisioner:
         self._failed: dict[str, list[GuestLost]] = {}  # boots, by the machine's key
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[QemuMachine]:
+    async def machine(self, spec: ImageMachine) -> AsyncIterator[QemuMachine]:
         """A machine restored from the saved state, which is made first where it is missing, and made again, once,
         where it turns out not to fit.
         """
@@ -165,16 +81,16 @@ class QemuProvisioner:
                 process = await stack.enter_async_context(self._restored(spec))
             yield QemuMachine(process, self._machine_facts(spec))
 
-    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
+    async def prepare(self, spec: ImageMachine, progress: Callable[[str], None]) -> bool:
         """Boot and save, unless a complete saved state is there. Two labs at once wait for each other."""
         key = self.key(spec)
         async with self._preparing.setdefault(key, asyncio.Lock()):
-            state = SavedState(self._folder(key))
+            state = SavedState(state_folder(key))
             if state.complete():
                 return False
             self._refuse_hopeless(key)
             cancelled = threading.Event()
-            deadline = Deadline.after(2 * self._deadlines.boot + _SAVE_SECONDS, "booting the machine", cancelled)
+            deadline = Deadline.after(2 * self._deadlines.boot + SAVE_SECONDS, "booting the machine", cancelled)
             with contextlib.ExitStack() as stack:
                 lock = exclusive(f"state-{key}", deadline, lambda: progress("waiting for another boot"))
                 try:
@@ -199,15 +115,15 @@ class QemuProvisioner:
             raise lost
 
     @contextlib.asynccontextmanager
-    async def kept(self, spec: MachineSpec, file: Path) -> AsyncIterator[QemuMachine]:
+    async def kept(self, spec: ImageMachine, file: Path) -> AsyncIterator[QemuMachine]:
         """A machine that `QemuMachine.keep` wrote, as it was; the file can be used again and again."""
-        with _Descriptors() as files:
-            opened = self._open(files, spec, _initrd_of_size(files, spec), None, True)
+        with Descriptors() as files:
+            opened = self._open(files, spec, files.empty_file("initrd", _initrd_bytes(spec)), None, True)
             async with running(
                 lambda sockets: self._argv(spec, opened, sockets), files.numbers, ConsoleLog()
             ) as process:
                 with file.open("rb") as saved:
-                    await _migrate(process, saved.fileno(), "migrate-incoming", self._deadlines.boot)
+                    await migrate(process, saved.fileno(), "migrate-incoming", self._deadlines.boot)
                 await process.execute("cont")  # it was stopped when it was written
                 yield QemuMachine(process, self._machine_facts(spec))
 
@@ -216,17 +132,17 @@ class QemuProvisioner:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(kept)
 
-    async def prove_boot(self, spec: MachineSpec, seconds: float) -> None:
+    async def prove_boot(self, spec: ImageMachine, seconds: float) -> None:
         """Boot the machine to its agent's first answer and end it; raises GuestLost when it does not get there."""
         states = make_folder(cache_root() / "states")
         deadline = Deadline.after(seconds, "waiting for another trial")
         with exclusive(_TRIAL_LOCK, deadline), scratch(states, _TRIAL_LOCK) as folder:
             memory = folder / "memory"
-            with _memory_file(memory, spec.memory_mb * 2**20):
+            with memory_of_guest(memory, spec.memory_mb * 2**20):
                 async with self._booted(spec, memory, ConsoleLog(), seconds):
                     pass
 
-    def describe(self, spec: MachineSpec) -> tuple[str, ...]:
+    def describe(self, spec: ImageMachine) -> tuple[str, ...]:
         """The command lines of the boot (once) and of the restore (each cell), with file names for descriptors."""
         boot, restore = (self._argv(spec, self._named_files(spec, restore), _NO_SOCKETS) for restore in (False, True))
         return (" ".join(boot), " ".join(restore))
@@ -241,7 +157,7 @@ class QemuProvisioner:
             "state_version": STATE_VERSION,
         }
 
-    def key(self, spec: MachineSpec) -> str:
+    def key(self, spec: ImageMachine) -> str:
         """A digest of everything that shapes the saved state."""
         shape = {
             "version": STATE_VERSION,
@@ -253,17 +169,17 @@ class QemuProvisioner:
         }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
-    async def _boot_and_save(self, spec: MachineSpec, key: str) -> None:
-        folder = self._folder(key)
+    async def _boot_and_save(self, spec: ImageMachine, key: str) -> None:
+        folder = state_folder(key)
         make_folder(folder.parent)
         remove_stale(folder.parent, f"state-{key}")
         require_space(folder.parent, spec.memory_mb * 2**20 + _HEADROOM_BYTES, "the saved memory of a machine")
         with staging(folder, f"state-{key}") as partial:
             state = SavedState(partial)
             console = ConsoleLog()
-            with _memory_file(state.memory, spec.memory_mb * 2**20), state.devices.open("wb") as devices:
+            with memory_of_guest(state.memory, spec.memory_mb * 2**20), state.devices.open("wb") as devices:
                 async with self._booted(spec, state.memory, console, self._deadlines.boot) as process:
-                    await _migrate(process, devices.fileno(), "migrate", _SAVE_SECONDS)
+                    await migrate(process, devices.fileno(), "migrate", SAVE_SECONDS)
             state.console.write_text(console.text())
             (partial / "state.json").write_text(recorded_state(state))
             state.memory.chmod(0o444)
@@ -271,9 +187,9 @@ class QemuProvisioner:
 
     @contextlib.asynccontextmanager
     async def _booted(
-        self, spec: MachineSpec, memory: Path, console: ConsoleLog, seconds: float
+        self, spec: ImageMachine, memory: Path, console: ConsoleLog, seconds: float
     ) -> AsyncIterator[QemuProcess]:
-        with _Descriptors() as files:
+        with Descriptors() as files:
             initrd = files.memory_file("initrd", spec.initrd.read_bytes() + agent_part(agent_zipapp()))
             opened = self._open(files, spec, initrd, files.path(memory, os.O_RDWR), False)
             async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
@@ -284,26 +200,26 @@ class QemuProvisioner:
                 yield process
 
     @contextlib.asynccontextmanager
-    async def _restored(self, spec: MachineSpec) -> AsyncIterator[QemuProcess]:
-        state = SavedState(self._folder(self.key(spec)))
+    async def _restored(self, spec: ImageMachine) -> AsyncIterator[QemuProcess]:
+        state = SavedState(state_folder(self.key(spec)))
         if not state.complete():
             raise GuestLost("the machine's saved state has gone")  # another lab, or another cell, found it unfit
         state.mark_used()
         console = ConsoleLog()
-        with _Descriptors() as files:
+        with Descriptors() as files:
             try:  # another lab may remove it at any moment; what is open stays
                 console.feed(state.console.read_bytes())
                 memory, devices = files.path(state.memory), files.number(state.devices)
             except (OSError, PrerequisiteError) as error:
                 raise GuestLost(f"the machine's saved state has gone: {error}") from error
             # the initrd lies in the saved memory; QEMU only wants to see a file of the same size
-            opened = self._open(files, spec, _initrd_of_size(files, spec), memory, True)
+            opened = self._open(files, spec, files.empty_file("initrd", _initrd_bytes(spec)), memory, True)
             async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
-                await _migrate(process, devices, "migrate-incoming", self._deadlines.restore)
+                await migrate(process, devices, "migrate-incoming", self._deadlines.restore)
                 await process.call("hello", deadline_seconds=self._deadlines.restore)
                 yield process
 
-    def _open(self, files: _Descriptors, spec: MachineSpec, initrd: str, memory: str | None, restores: bool) -> Files:
+    def _open(self, files: Descriptors, spec: ImageMachine, initrd: str, memory: str | None, restores: bool) -> Files:
         return Files(
             kernel=files.path(spec.kernel),
             initrd=initrd,
@@ -313,9 +229,9 @@ class QemuProvisioner:
             restores=restores,
         )
 
-    def _named_files(self, spec: MachineSpec, restore: bool, with_paths: bool = True) -> Files:
+    def _named_files(self, spec: ImageMachine, restore: bool, with_paths: bool = True) -> Files:
         """Files by name: for people with their paths, for the digest (whose contents `spec.digest` covers) without."""
-        folder = self._folder(self.key(spec)) if with_paths else Path("STATE")
+        folder = state_folder(self.key(spec)) if with_paths else Path("STATE")
         return Files(
             kernel=str(spec.kernel) if with_paths else "KERNEL",
             initrd=f"{spec.initrd}+agent" if with_paths else "INITRD",
@@ -325,7 +241,7 @@ class QemuProvisioner:
             restores=restore,
         )
 
-    def _argv(self, spec: MachineSpec, files: Files, sockets: Sockets) -> list[str]:
+    def _argv(self, spec: ImageMachine, files: Files, sockets: Sockets) -> list[str]:
         return command_line(
             self._qemu.path,
             self._accelerator,
@@ -336,7 +252,7 @@ class QemuProvisioner:
             boot_args=spec.boot_args,
         )
 
-    def _machine_facts(self, spec: MachineSpec) -> Mapping[str, Any]:
+    def _machine_facts(self, spec: ImageMachine) -> Mapping[str, Any]:
         return {
             "provisioner": "qemu",
             "accelerator": self._accelerator.name,
@@ -347,70 +263,22 @@ class QemuProvisioner:
             "saved_state": self.key(spec),
         }
 
-    async def _discard(self, spec: MachineSpec) -> None:
-        folder = self._folder(self.key(spec))
+    async def _discard(self, spec: ImageMachine) -> None:
+        folder = state_folder(self.key(spec))
         if folder.exists():
             await asyncio.to_thread(remove_tree, folder)
 
-    def _folder(self, key: str) -> Path:
-        return cache_root() / "states" / key
 
-
-async def boot_with_kvm(qemu: QemuBinary, spec: MachineSpec) -> None:
+async def boot_with_kvm(qemu: QemuBinary, spec: ImageMachine) -> None:
     """Boot the machine with KVM to its agent's first answer, and end it. Raises GuestLost."""
     await QemuProvisioner(qemu, KVM, Deadlines()).prove_boot(spec, _KVM_SECONDS)
 
 
-class _Descriptors:
-    """Files opened for QEMU, closed at the end of the block. QEMU reopens them by /proc/self/fd, so that it needs no
-    right to enter the folders that they lie in.
-    """
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-
-    def __enter__(self) -> _Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number in self.numbers:
-            os.close(number)
-
-    def number(self, path: Path, flags: int = os.O_RDONLY) -> int:
-        """The descriptor of a file; raises PrerequisiteError when it cannot be opened."""
-        try:
-            number = os.open(path, flags | os.O_CLOEXEC)
-            self.numbers.append(number)
-            _let_read(number)
-        except OSError as error:
-            raise PrerequisiteError(
-                f"cannot open {path}: {error.strerror}", hint="lab image build makes it again"
-            ) from error
-        return number
-
-    def path(self, path: Path, flags: int = os.O_RDONLY) -> str:
-        """The name by which QEMU opens a file."""
-        return f"/proc/self/fd/{self.number(path, flags)}"
-
-    def memory_file(self, name: str, content: bytes) -> str:
-        """A file that exists in memory only, with `content`."""
-        number = os.memfd_create(name)
-        self.numbers.append(number)
-        with open(number, "wb", closefd=False) as file:
-            file.write(content)
-        return f"/proc/self/fd/{number}"
-
-
-def _let_read(number: int) -> None:
-    """QEMU opens its files anew by /proc/self/fd, as an unprivileged user where the lab is root: under a umask of 077
-    the cache's files are root's alone.
-    """
-    status = os.fstat(number)
-    if os.geteuid() == 0 and status.st_uid == 0 and not status.st_mode & stat.S_IROTH:
-        os.fchmod(number, stat.S_IMODE(status.st_mode) | stat.S_IROTH)
-
-
 _NO_SOCKETS = Sockets(agent=0, shell=0, console=0, qmp=0)
+
+
+def _initrd_bytes(spec: ImageMachine) -> int:
+    return spec.initrd.stat().st_size + len(agent_part(agent_zipapp()))
 
 
 def _not_booted(lost: GuestLost) -> GuestLost:
@@ -420,58 +288,3 @@ def _not_booted(lost: GuestLost) -> GuestLost:
     silent = GuestLost(f"{lost}; its console is empty; a guest's kernel needs {requirements.in_words()}")
     silent.console = lost.console
     return silent
-
-
-def _initrd_of_size(files: _Descriptors, spec: MachineSpec) -> str:
-    size = spec.initrd.stat().st_size + len(agent_part(agent_zipapp()))
-    number = os.memfd_create("initrd")
-    files.numbers.append(number)
-    os.truncate(number, size)
-    return f"/proc/self/fd/{number}"
-
-
-@contextlib.contextmanager
-def _memory_file(path: Path, size_bytes: int) -> Any:
-    """A sparse file for the guest's memory, which QEMU may write while the block runs and only read afterwards."""
-    with path.open("wb") as file:
-        file.truncate(size_bytes)
-        os.fchown(file.fileno(), *unprivileged_ids())
-        yield
-        if os.geteuid() == 0:
-            os.fchown(file.fileno(), 0, 0)
-
-
-async def _migrate(process: QemuProcess, devices_fd: int, command: str, seconds: float) -> None:
-    """Write (`migrate`) or read (`migrate-incoming`) the devices' state. The memory, in a file of its own, is left out
-    of it (x-ignore-shared). A machine that was saved is stopped; one that was restored runs.
-    """
-    process.qmp.send_fd_scm(devices_fd)
-    uri = f"file:/dev/fdset/{(await process.execute('add-fd'))['fdset-id']}"
-    capabilities = [{"capability": "x-ignore-shared", "state": True}]
-    await process.execute("migrate-set-capabilities", {"capabilities": capabilities})
-    await process.execute(command, {"uri": uri})
-    deadline = time.monotonic() + seconds
-    while (status := (await process.execute("query-migrate")).get("status")) != "completed":
-        if status in ("failed", "cancelled") or time.monotonic() > deadline:
-            raise GuestLost(f"{command} of the machine's state ended as {status}")
-        await asyncio.sleep(0.01)
-
-
-def saved_states() -> list[Path]:
-    """The folders of all saved states, the one used last first."""
-    used: dict[Path, float] = {}
-    for path in (cache_root() / "states").glob("[!.]*"):
-        with contextlib.suppress(FileNotFoundError):  # another lab removes them, too
-            if path.is_dir():
-                used[path] = path.stat().st_mtime
-    return sorted(used, key=lambda path: used[path], reverse=True)
-
-
-def prune_saved_states(keep: int) -> int:
-    """Remove all but the `keep` states used last; how many went. A machine restored from one of them lives on: it has
-    the files open. One that is needed again is made again.
-    """
-    stale = saved_states()[keep:]
-    for folder in stale:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(stale)

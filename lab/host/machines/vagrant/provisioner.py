@@ -12,16 +12,15 @@ import json
 import os
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.core.errors import GuestLost, LabError
 from lab.host.machines.channel import MAX_LINE_BYTES, AgentChannel
-from lab.host.machines.leftovers import KeptMachineGone, destroy, kept_folder
-from lab.host.machines.machine import Deadlines, MachineSpec, OnEvent, Unsuitable, last_lines
+from lab.host.machines.machine import Unsuitable, last_lines
 from lab.host.machines.ssh_channel import Ssh, agent_over, boot_command, connected, socket_path
 from lab.host.machines.vagrant import libvirt
 from lab.host.machines.vagrant.boxes import Box, added, remove_unused
@@ -35,6 +34,9 @@ from lab.host.machines.vagrant.commands import (
     release,
     vagrant_version,
 )
+from lab.host.machines.vagrant.leftovers import KeptMachineGone, destroy, kept_folder
+from lab.host.machines.vagrant.machine import BoxMachine, VagrantMachine
+from lab.host.options import Deadlines
 from lab.host.threads import in_thread, uncancelled
 
 if TYPE_CHECKING:
@@ -44,55 +46,6 @@ _SNAPSHOT = "lab-ready"
 _SNAPSHOT_SECONDS = 300.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoxMachine(MachineSpec):
-    """The machine that a cell asks for, from a box."""
-
-    box: Box
-
-
-class VagrantMachine:
-    """A machine of a box, with its agent."""
-
-    def __init__(self, folder: Folder, channel: AgentChannel, facts: Mapping[str, Any], ssh: Ssh | None) -> None:
-        self.folder = folder
-        self.channel = channel
-        self.ssh = ssh  # the connection that control goes over; None with a virtio-serial port
-        self.kept = False
-        self._facts = facts
-
-    async def call(
-        self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
-    ) -> Mapping[str, Any]:
-        """See Machine.call; a loss is told with the console's last lines."""
-        try:
-            return await self.channel.call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
-        except GuestLost as lost:
-            console = self.console()
-            said = last_lines(console)
-            told = type(lost)(f"{lost}" + (f"; last on the console:\n{said}" if said else ""))
-            told.console = console
-            raise told from None
-
-    async def keep(self, file: Path) -> None:
-        """See Machine.keep: the machine stays as it is, running, and `file` tells where."""
-        self.kept = True
-        description = {"provisioner": "vagrant", "folder": str(self.folder.path)}
-        await asyncio.to_thread(file.write_text, json.dumps(description) + "\n")
-
-    def console(self) -> str:
-        """See Machine.console."""
-        return self.folder.console_text()
-
-    def facts(self) -> Mapping[str, Any]:
-        """See Machine.facts."""
-        return self._facts
-
-    def logs(self) -> Mapping[str, str]:
-        """See Machine.logs."""
-        return {LOG: self.folder.log}
 
 
 class VagrantProvisioner:
@@ -131,12 +84,12 @@ class VagrantProvisioner:
         """Destroy shared machines, and take away the boxes that were added."""
         await self._ends.aclose()
 
-    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
+    async def prepare(self, spec: BoxMachine, progress: Callable[[str], None]) -> bool:
         """See Provisioner.prepare: adds the box; with a shared machine, starts it and takes its snapshot."""
         if spec.boot_args:
             raise Unsuitable(f"a box boots with its own arguments, and this needs {' '.join(spec.boot_args)}")
         async with self._adding:
-            await self._add(_box(spec), progress)
+            await self._add(spec.box, progress)
             if not self._share or self.key(spec) in self._shared:
                 return False
             progress("vagrant up")
@@ -153,7 +106,7 @@ class VagrantProvisioner:
         await in_thread(lambda cancelled: in_use.enter_context(added(box, self._provider, cancelled)))
         self._added.add(box)
 
-    async def _start_shared(self, spec: MachineSpec) -> None:
+    async def _start_shared(self, spec: BoxMachine) -> None:
         """A machine of which each cell gets the snapshot."""
         folder = await self._new_folder(spec)
         try:
@@ -169,7 +122,7 @@ class VagrantProvisioner:
         self._shared[self.key(spec)] = (folder, asyncio.Lock())
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[VagrantMachine]:
+    async def machine(self, spec: BoxMachine) -> AsyncIterator[VagrantMachine]:
         """See Provisioner.machine."""
         await self.prepare(spec, lambda line: None)
         given = self._returned(spec) if self._share else self._fresh(spec)
@@ -177,7 +130,7 @@ class VagrantProvisioner:
             yield machine
 
     @contextlib.asynccontextmanager
-    async def _returned(self, spec: MachineSpec) -> AsyncIterator[VagrantMachine]:
+    async def _returned(self, spec: BoxMachine) -> AsyncIterator[VagrantMachine]:
         folder, lock = self._shared[self.key(spec)]
         async with lock:
             commands = folder.commands(_SNAPSHOT_SECONDS, "vagrant snapshot restore")
@@ -186,7 +139,7 @@ class VagrantProvisioner:
                 yield machine
 
     @contextlib.asynccontextmanager
-    async def _fresh(self, spec: MachineSpec) -> AsyncIterator[VagrantMachine]:
+    async def _fresh(self, spec: BoxMachine) -> AsyncIterator[VagrantMachine]:
         folder = await self._new_folder(spec)
         machine: VagrantMachine | None = None
         orderly = False
@@ -225,7 +178,7 @@ class VagrantProvisioner:
             async with agent_over(argv, folder.console) as channel:
                 yield VagrantMachine(folder, channel, spec_facts, ssh)
 
-    def describe(self, spec: MachineSpec) -> tuple[str, ...]:
+    def describe(self, spec: BoxMachine) -> tuple[str, ...]:
         """See Provisioner.describe."""
         words = [f"{name}={value}" for name, value in sorted(self._environment(spec, "lab-ID").items())]
         return (" ".join([*words, "vagrant up", f"--provider={self._provider}"]), "vagrant destroy --force")
@@ -235,17 +188,17 @@ class VagrantProvisioner:
         version = vagrant_version()
         return {"name": "vagrant", "provider": self._provider, "vagrant_version": version, "shared": self._share}
 
-    def key(self, spec: MachineSpec) -> str:
+    def key(self, spec: BoxMachine) -> str:
         """What two cells must have in common to share a machine."""
-        return json.dumps([_box(spec).name, spec.digest, spec.memory_mb, spec.vcpus])
+        return json.dumps([spec.box.name, spec.digest, spec.memory_mb, spec.vcpus])
 
-    async def _new_folder(self, spec: MachineSpec) -> Folder:
+    async def _new_folder(self, spec: BoxMachine) -> Folder:
         name = new_name()
         network = self._provider == "libvirt" and not await asyncio.to_thread(libvirt.has_network)
         return new_folder(name, self._provider, self._environment(spec, name), network)
 
-    def _environment(self, spec: MachineSpec, name: str) -> dict[str, str]:
-        box = _box(spec)
+    def _environment(self, spec: BoxMachine, name: str) -> dict[str, str]:
+        box = spec.box
         environment = {
             "LAB_BOX": box.name,
             "LAB_PROVIDER": self._provider,
@@ -281,7 +234,7 @@ class VagrantProvisioner:
             raise lost from None
 
     @contextlib.asynccontextmanager
-    async def _controlled(self, folder: Folder, spec: MachineSpec, fresh: bool) -> AsyncIterator[VagrantMachine]:
+    async def _controlled(self, folder: Folder, spec: BoxMachine, fresh: bool) -> AsyncIterator[VagrantMachine]:
         """The machine with an agent that answers: on its virtio-serial port, else over one SSH connection."""
         facts = {"provisioner": "vagrant", "provider": self._provider, "memory_mb": spec.memory_mb, "vcpus": spec.vcpus}
         async with contextlib.AsyncExitStack() as stack:
@@ -329,12 +282,6 @@ async def _connected_port(path: Path) -> AgentChannel:
 async def uncancelled_call(work: Callable[[], None]) -> None:
     """Blocking work that cleans up: it ends also while the lab is being interrupted."""
     await uncancelled(asyncio.to_thread(work))
-
-
-def _box(spec: MachineSpec) -> Box:
-    if not isinstance(spec, BoxMachine):
-        raise TypeError("a machine of Vagrant needs a box")
-    return spec.box
 
 
 def _without_trace(log: str) -> str:

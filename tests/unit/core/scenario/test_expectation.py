@@ -55,19 +55,19 @@ def scenario() -> Scenario:
 def test_the_first_that_matches_speaks(
     scenario: Scenario, iptables: str, size: int, kernel: str, target: str, finding: str | None
 ) -> None:
-    expected = expected_for(scenario, {"iptables": iptables, "size": size}, Facts(target, kernel))
+    expected = expected_for(scenario.expectations, {"iptables": iptables, "size": size}, Facts(target, kernel))
     assert (expected and expected.finding) == finding
 
 
 def test_an_expectation_carries_its_reason(scenario: Scenario) -> None:
-    expected = expected_for(scenario, {"iptables": "legacy", "size": 64}, Facts("debian12", "4.10.17"))
+    expected = expected_for(scenario.expectations, {"iptables": "legacy", "size": 64}, Facts("debian12", "4.10.17"))
     assert expected is not None
     assert expected.because == "the hooks stay"
 
 
 def test_a_release_that_is_none_is_an_error_only_where_a_kernel_is_asked_for(scenario: Scenario) -> None:
     with pytest.raises(ValueError, match="not a kernel release"):
-        expected_for(scenario, {"iptables": "legacy", "size": 64}, Facts("debian12", "garbage"))
+        expected_for(scenario.expectations, {"iptables": "legacy", "size": 64}, Facts("debian12", "garbage"))
     assert Expectation("untracked").covers({}, Facts("debian12", "garbage"))
 
 

@@ -13,8 +13,8 @@ from lab.core.render.tables import human_table
 from lab.core.scenario import parse_scenario
 from lab.core.scenario.filling import cannot_fill
 from lab.host.cli.main import command_line
-from lab.host.cli.options import run_options
-from lab.host.run.commands import PlannedRun, plan_run, too_small
+from lab.host.options import read_options
+from lab.host.run.planned import PlannedRun, plan_run, too_small
 from lab.host.run.runner import judge_run
 from tests.unit.host.run.test_runner import PRESENT, RUN
 
@@ -69,7 +69,7 @@ def test_it_is_said_before_the_run() -> None:
 
 def planned(connections: int) -> PlannedRun:
     options = command_line().parse_args(["run", "nat-*", "--connections", str(connections)])
-    return plan_run(run_options(options))
+    return plan_run(read_options(options))
 
 
 def test_a_refused_cell_that_nobody_judges_is_told() -> None:

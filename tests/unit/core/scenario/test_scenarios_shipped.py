@@ -131,7 +131,7 @@ def outcome(variant: Variant, facts: Facts) -> str | None:
     """What is to come of a variant on a machine; None where nothing is expected."""
     if requirement(variant).unmet(facts):
         return "skipped"
-    expected = expected_for(variant.scenario, variant.axes, facts)
+    expected = expected_for(variant.scenario.expectations, variant.axes, facts)
     return None if expected is None else expected.finding
 
 
@@ -141,7 +141,7 @@ def cases(scenario: Scenario) -> Iterator[tuple[Variant, Facts, Expectation]]:
         for kernel in KERNELS:
             for iptables in ("1.8.9", "1.8.7"):
                 facts = machine(kernel, iptables)
-                expected = expected_for(scenario, variant.axes, facts)
+                expected = expected_for(scenario.expectations, variant.axes, facts)
                 if expected is not None and not requirement(variant).unmet(facts):
                     yield variant, facts, expected
 
@@ -149,7 +149,7 @@ def cases(scenario: Scenario) -> Iterator[tuple[Variant, Facts, Expectation]]:
 def result(variant: Variant, facts: Facts, finding: str) -> dict[str, Any]:
     """A cell's result, had this been found."""
     plan = plan_cell(Cell(variant, facts.target)).to_json()
-    expected = expected_for(variant.scenario, variant.axes, facts)
+    expected = expected_for(variant.scenario.expectations, variant.axes, facts)
     return cell_result(plan, Finding(finding, "It was found."), None, expected, facts, ())
 
 
@@ -198,7 +198,7 @@ def test_nothing_is_skipped_on_a_machine_that_told_nothing(name: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_every_kernel_has_an_expectation_with_a_reason(variant: Variant) -> None:
     for kernel in KERNELS:
-        expected = expected_for(variant.scenario, variant.axes, machine(kernel))
+        expected = expected_for(variant.scenario.expectations, variant.axes, machine(kernel))
         assert expected is not None, kernel
         assert expected.because, kernel
 

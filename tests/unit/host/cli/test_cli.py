@@ -19,14 +19,17 @@ from lab.host import images
 from lab.host.cli import ending
 from lab.host.cli import main as cli
 from lab.host.cli.main import command_line
-from lab.host.cli.options import run_options
 from lab.host.images import Image
+from lab.host.images.targets import TARGETS, Target
+from lab.host.machines.machine import Ready
+from lab.host.machines.qemu import kind as qemu_kind
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
 from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.machines.targets import TARGETS, Target
-from lab.host.run import commands
+from lab.host.options import Deadlines, read_options
 from lab.host.run import runner as run
+from lab.host.run.manifest import manifest_of
+from lab.host.run.planned import plan_run
 from tests.recordings import GOLDEN
 from tests.unit.host.publish.test_schemas import errors
 from tests.unit.pseudo_terminal import PseudoTerminal
@@ -60,7 +63,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, project_root: Path, cap
 
 @pytest.fixture
 def with_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "find_qemu", lambda: QEMU)
+    monkeypatch.setattr(qemu_kind, "find_qemu", lambda: QEMU)
 
 
 def write_scenario(folder: Path, text: str, name: str = "mine") -> str:
@@ -251,9 +254,9 @@ def test_a_dry_run_shows_every_step_and_qemus_command_line_without_an_image(
 
 def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
-        options = run_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
-        provisioner = QemuProvisioner(QEMU, TCG, options.deadlines)
-        manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
+        options = read_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
+        ready = Ready(QemuProvisioner(QEMU, TCG, Deadlines()), {})
+        manifest = manifest_of(plan_run(options), options, ready)
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
         recorded = json.loads((GOLDEN / "results" / "manifest.json").read_text())
         assert errors({**manifest, "targets": recorded["targets"]}, "manifest") == []
@@ -369,9 +372,9 @@ def test_how_much_of_a_build_is_told(
 ) -> None:
     made = Image("debian12", "0" * 64, tmp_path, "6.1", {}, "")
 
-    def build(target: Target, *, progress: Say, detail: Say, **rest: Any) -> Image:
-        progress("starting")
-        detail("I: a line")
+    def build(target: Target, options: images.BuildOptions) -> Image:
+        options.progress("starting")
+        options.detail("I: a line")
         return made
 
     monkeypatch.setattr(images, "build", build)

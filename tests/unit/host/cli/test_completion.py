@@ -21,7 +21,7 @@ from lab.host.cli import main as cli
 from lab.host.cli.main import command_line
 from lab.host.images import boxes
 from lab.host.images.boxes import BuiltBox
-from lab.host.machines.targets import TARGETS
+from lab.host.images.targets import TARGETS
 from tests import ROOT
 from tests.unit.pseudo_terminal import converse
 
@@ -104,6 +104,9 @@ def ask(monkeypatch: pytest.MonkeyPatch, place: Path) -> Ask:
         ("lab run mine --target debian12+kernel:m", {"debian12+kernel:mine.box"}),
         ("lab run mine --target vagrant:./m", {"vagrant:./mine.box"}),
         ("lab run mine --kernel m", {"mine.box"}),
+        ("lab run mine --kernel new=m", {"new=mine.box"}),
+        ("lab run mine --kernel new=apt:bookworm-s", {"new=apt:bookworm-security"}),
+        ("lab run mine --kernel apt:bookworm-s", {"apt:bookworm-security"}),
         ("lab run mine --set ", {"way=left", "way=2"}),
         ("lab run mine --set way=l", {"way=left"}),
         ("lab run nat-present --set ", {"iptables=legacy", "iptables=nft"}),

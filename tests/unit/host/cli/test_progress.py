@@ -16,8 +16,8 @@ import pytest
 from lab.core.plan import CellPlan, describe_outcome
 from lab.host.cli import progress
 from lab.host.cli.progress import Loudness, Reporter, describe, wants_rows
-from lab.host.machines.machine import Deadlines
 from lab.host.machines.playback import ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
@@ -158,7 +158,7 @@ def test_without_rich_a_terminal_has_plain_lines(
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.delitem(sys.modules, "lab.host.cli.live", raising=False)
     reporter = report(1)
-    assert not reporter.live
+    assert reporter._rows is None
     tell(reporter, plan)
     assert_plain(terminal)
 

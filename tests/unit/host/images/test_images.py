@@ -20,7 +20,8 @@ from lab.core.errors import LabError, PrerequisiteError, ScenarioError
 from lab.host import cache, images
 from lab.host.cache import Cancelled, Deadline
 from lab.host.images import mirror
-from lab.host.machines.targets import TARGETS, expand_targets, parse_target
+from lab.host.images.targets import TARGETS
+from lab.host.machines.kinds import expand_targets, parse_target
 from lab.host.programs import Program, require_programs, run_program
 
 DEBIAN12 = TARGETS["debian12"]
@@ -229,13 +230,13 @@ class TestStore:
 
     def test_an_image_that_exists_is_not_built_again(self) -> None:
         made = make_image()
-        assert images.build(DEBIAN12, progress=lambda line: None) == made
+        assert images.build(DEBIAN12, images.BuildOptions(lambda line: None)) == made
 
     def test_no_space_says_how_much_and_where(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("lab.host.images.building.require_programs", lambda needed: None)
         monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 5 * 10**6))
         with pytest.raises(PrerequisiteError, match=r"needs 1000 MB in .*images, which has 5 MB free") as caught:
-            images.build(DEBIAN12, progress=lambda line: None)
+            images.build(DEBIAN12, images.BuildOptions(lambda line: None))
         assert "XDG_CACHE_HOME" in caught.value.hint
 
     def test_missing_programs_are_named_with_their_packages(self) -> None:

@@ -18,8 +18,9 @@ from lab.core.scenario import FileStep
 from lab.guest.channel import MAX_REQUEST_BYTES
 from lab.host.machines import channel as channel_module
 from lab.host.machines.channel import MAX_DEPTH, MAX_LINE_BYTES, AgentChannel, parse_message
-from lab.host.machines.machine import AgentError, Deadlines, Event
+from lab.host.machines.machine import AgentError, Event
 from lab.host.machines.playback import ReplayMachine, recorded_plan
+from lab.host.options import Deadlines
 from lab.host.run.recording import Recording, record
 from tests.recordings import GOLDEN
 

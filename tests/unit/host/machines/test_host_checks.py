@@ -87,6 +87,12 @@ def test_what_building_images_needs(monkeypatch: pytest.MonkeyPatch, function: s
     assert checks()[name] == Check(name, False, "it is not there", "install it")
 
 
+def test_what_other_kernels_need_is_not_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.host.programs.require_programs", missing)
+    expected = Check("programs for other kernels", False, "it is not there", "install it", required=False)
+    assert checks()["programs for other kernels"] == expected
+
+
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import GuestLost
-from lab.host.machines.machine import Deadlines, MachineSpec
 from lab.host.machines.qemu import provisioner as qemu
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.qemu.provisioner import BOOT_TRIES, QemuProvisioner
+from lab.host.options import Deadlines
 
 QEMU = QemuBinary("/usr/bin/qemu", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
 
@@ -22,16 +23,18 @@ class Silent(QemuProvisioner):
 
     boots = 0
 
-    async def _boot_and_save(self, spec: MachineSpec, key: str) -> None:
+    async def _boot_and_save(self, spec: ImageMachine, key: str) -> None:
         self.boots += 1
         raise qemu._not_booted(GuestLost("no answer to `hello` within 120 s"))
 
 
-def spec(tmp_path: Path, digest: str) -> MachineSpec:
-    return MachineSpec(tmp_path / "root", tmp_path / "kernel", tmp_path / "initrd", digest, memory_mb=512, vcpus=2)
+def spec(tmp_path: Path, digest: str) -> ImageMachine:
+    return ImageMachine(
+        digest, 512, 2, root_disk=tmp_path / "root", kernel=tmp_path / "kernel", initrd=tmp_path / "initrd"
+    )
 
 
-def lost(provisioner: Silent, machine: MachineSpec) -> str:
+def lost(provisioner: Silent, machine: ImageMachine) -> str:
     with pytest.raises(GuestLost) as caught:
         asyncio.run(provisioner.prepare(machine, lambda line: None))
     return str(caught.value)

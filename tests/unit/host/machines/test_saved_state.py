@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import GuestLost
-from lab.host.machines.machine import Deadlines, MachineSpec
-from lab.host.machines.qemu import provisioner as qemu
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
-from lab.host.machines.qemu.provisioner import QemuProvisioner, SavedState, recorded_state, saved_states
+from lab.host.machines.qemu.files import Descriptors
+from lab.host.machines.qemu.machine import ImageMachine
+from lab.host.machines.qemu.provisioner import QemuProvisioner
+from lab.host.machines.qemu.saved_state import SavedState, recorded_state, saved_states
+from lab.host.options import Deadlines
 
 
 @pytest.fixture
@@ -50,14 +52,14 @@ def test_a_state_that_another_lab_removes_is_a_lost_machine(tmp_path: Path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     file = tmp_path / "file"
     file.write_bytes(b"x")
-    spec = MachineSpec(file, file, file, digest="d", memory_mb=256, vcpus=1)
+    spec = ImageMachine("d", 256, 1, root_disk=file, kernel=file, initrd=file)
     provisioner = QemuProvisioner(QemuBinary("/bin/false", "8.2", (8, 2, 0), "cpu"), TCG, Deadlines())
     monkeypatch.setattr(SavedState, "complete", lambda saved: True)
     with pytest.raises(GuestLost, match="saved state has gone"):
         asyncio.run(_enter(provisioner, spec))
 
 
-async def _enter(provisioner: QemuProvisioner, spec: MachineSpec) -> None:
+async def _enter(provisioner: QemuProvisioner, spec: ImageMachine) -> None:
     async with provisioner._restored(spec):
         pass
 
@@ -84,6 +86,6 @@ def test_files_that_are_roots_alone_are_opened_to_the_unprivileged(tmp_path: Pat
     path = tmp_path / "root.ext4"
     path.write_bytes(b"x")
     path.chmod(0o600)
-    with qemu._Descriptors() as files:
+    with Descriptors() as files:
         files.number(path)
     assert path.stat().st_mode & 0o777 == 0o604

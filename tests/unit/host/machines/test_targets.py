@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import ScenarioError
-from lab.host.machines.targets import expand_targets, kernel_label, labelled, parse_target, split_kernel
+from lab.host.machines.kinds import expand_targets, parse_target
+from lab.host.machines.qemu.targets import kernel_label, labelled, split_kernel
 
 
 @pytest.mark.parametrize(

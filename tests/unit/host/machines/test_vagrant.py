@@ -12,16 +12,17 @@ import pytest
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
 from lab.core.scenario import MachineSpec as MachineWish
 from lab.host.cli.main import main
-from lab.host.images import boxes
-from lab.host.machines import foreign, leftovers, ssh_channel
-from lab.host.machines import this_host as host
-from lab.host.machines.machine import ConsoleLog, Deadlines, Unsuitable
-from lab.host.machines.targets import TARGETS, expand_targets, parse_target
+from lab.host.images import BuildOptions, boxes
+from lab.host.images.targets import TARGETS
+from lab.host.machines import ssh_channel
+from lab.host.machines.kinds import expand_targets, kind_of, parse_target
+from lab.host.machines.machine import ConsoleLog, Unsuitable
+from lab.host.machines.this_host import provisioner as host
 from lab.host.machines.vagrant import boxes as vagrant_boxes
 from lab.host.machines.vagrant import commands as vagrant
-from lab.host.machines.vagrant import libvirt
+from lab.host.machines.vagrant import leftovers, libvirt, preparing
 from lab.host.machines.vagrant.provisioner import VagrantProvisioner
-from lab.host.run.commands import chosen_provisioner
+from lab.host.options import Deadlines
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_folder_whose_lab_lives_is_no_leftover(tmp_path: Path, monkeypatch: py
 class TestTargets:
     def test_boxes_and_the_host_are_targets(self) -> None:
         specs = expand_targets(["vagrant:debian12", "vagrant:/srv/a*.box", "debian1[23]", "host"])
-        made = [(spec.name, spec.provisioner) for spec in specs]
+        made = [(spec.name, spec.kind) for spec in specs]
         assert made == [
             ("vagrant:debian12", "vagrant"),
             ("vagrant:/srv/a*.box", "vagrant"),
@@ -107,22 +108,22 @@ class TestTargets:
             parse_target("vagrant:")
 
     def test_a_run_has_one_provisioner(self) -> None:
-        assert chosen_provisioner(None, expand_targets(["vagrant:debian12"])) == "vagrant"
+        assert kind_of(expand_targets(["vagrant:debian12"])).name == "vagrant"
         with pytest.raises(ScenarioError, match="cannot have machines of qemu and vagrant"):
-            chosen_provisioner(None, expand_targets(["debian12", "vagrant:debian12"]))
+            kind_of(expand_targets(["debian12", "vagrant:debian12"]))
         with pytest.raises(ScenarioError, match="--provisioner vagrant: cannot make debian12"):
-            chosen_provisioner("vagrant", expand_targets(["debian12"]))
+            kind_of(expand_targets(["debian12"]), "vagrant")
 
 
 class TestFindingABox:
     @pytest.fixture(autouse=True)
     def no_vagrant(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        monkeypatch.setattr(foreign, "vagrant_version", lambda: "2")
-        monkeypatch.setattr(foreign, "added_boxes", lambda: frozenset({"generic/rocky9"}))
+        monkeypatch.setattr(preparing, "vagrant_version", lambda: "2")
+        monkeypatch.setattr(preparing, "added_boxes", lambda: frozenset({"generic/rocky9"}))
 
-    def find(self, text: str) -> foreign.PreparedBox:
-        return foreign.find_box(parse_target(f"vagrant:{text}"), None, 1.0, print, threading.Event())
+    def find(self, text: str) -> preparing.PreparedBox:
+        return preparing.find_box(parse_target(f"vagrant:{text}"), BuildOptions(print, deadline_seconds=1.0))
 
     def test_by_path_its_checksum_is_taken(self, tmp_path: Path) -> None:
         (tmp_path / "a.box").write_bytes(b"box")
@@ -326,7 +327,7 @@ def test_a_machine_without_python_is_told_so(tmp_path: Path, monkeypatch: pytest
 def test_the_lab_and_the_user_see_the_same_variables() -> None:
     """Each variable that the lab sets is one that the Vagrantfile's head explains."""
     provisioner = VagrantProvisioner("libvirt", Deadlines(), driver="qemu")
-    spec = foreign.planned_box(parse_target("vagrant:debian12"), MachineWish((), 1536, 2))
+    spec = preparing.planned_box(parse_target("vagrant:debian12"), MachineWish((), 1536, 2))
     up, destroy = provisioner.describe(spec)
     names = {word.partition("=")[0] for word in up.split() if word.startswith("LAB_")}
     head = vagrant.vagrantfile().read_text().split("\n\n")[0]
@@ -338,7 +339,7 @@ def test_the_lab_and_the_user_see_the_same_variables() -> None:
 def test_a_box_with_boot_arguments_is_refused_before_anything_starts() -> None:
     async def start() -> None:
         async with VagrantProvisioner("libvirt", Deadlines(), share=True) as provisioner:
-            spec = foreign.planned_box(parse_target("vagrant:debian12"), MachineWish(("panic=1",), 1536, 2))
+            spec = preparing.planned_box(parse_target("vagrant:debian12"), MachineWish(("panic=1",), 1536, 2))
             await provisioner.prepare(spec, lambda line: None)
 
     with pytest.raises(Unsuitable, match="boots with its own arguments"):

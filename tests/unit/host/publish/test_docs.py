@@ -17,8 +17,8 @@ import pytest
 from lab.core.errors import ScenarioError
 from lab.host.cli import main as cli
 from lab.host.cli.main import command_line
-from lab.host.cli.options import run_options
-from lab.host.run.commands import plan_run
+from lab.host.options import read_options
+from lab.host.run.planned import plan_run
 from tests import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -72,9 +72,9 @@ def test_a_command_line_is_one(argv: list[str], in_example: None, capsys: pytest
     if options.command in _QUICK:
         assert cli.main(argv) == 0
         assert capsys.readouterr().out
-    elif options.command == "run" or (options.command == "shell" and options.scenarios):
+    elif options.command == "run" or (options.command == "shell" and "scenarios" in options):
         try:
-            planned = plan_run(run_options(options))
+            planned = plan_run(read_options(options))
         except ScenarioError as error:
             assert "mine.toml" in str(error), error  # a file that only the reader has
         else:

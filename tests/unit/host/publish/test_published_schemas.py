@@ -16,7 +16,7 @@ from lab.core.result import RESULT_VERSION
 from lab.core.scenario import parse_scenario
 from lab.host.cli import main as cli
 from lab.host.publish.schemas import SCHEMAS, schema_text
-from lab.host.run.commands import MANIFEST_VERSION
+from lab.host.run.manifest import MANIFEST_VERSION
 from lab.host.scenario_files import load_scenario
 from tests import ROOT
 from tests.recordings import GOLDEN

@@ -23,12 +23,12 @@ from lab.core.result import Try, cell_result, results_document
 from lab.core.scenario import parse_scenario
 from lab.core.scenario.expectation import FINDING_EVIDENCE, FINDINGS, Expectation
 from lab.host.images import Image
-from lab.host.machines.machine import Deadlines
-from lab.host.machines.preparing import PreparedTarget
+from lab.host.machines.kinds import parse_target
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import KVM, TCG
+from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.machines.targets import parse_target
+from lab.host.options import Deadlines
 from tests import ROOT, recordings
 
 GOLDEN = recordings.GOLDEN / "results"
@@ -151,7 +151,7 @@ def test_what_a_provisioner_says_of_itself_is_valid(accelerator: Any) -> None:
 
 def test_what_a_target_says_of_itself_is_valid() -> None:
     image = Image("debian12", "0" * 64, Path("image"), "6.1.0", {"root.ext4": "1" * 64}, "2026-01-01T00:00:00+00:00")
-    assert errors(PreparedTarget(parse_target("debian12"), image, None).manifest(), "manifest", "target") == []
+    assert errors(PreparedImage(parse_target("debian12"), image, None).manifest(), "manifest", "target") == []
 
 
 def test_the_deadlines_of_the_code_are_those_of_the_schema() -> None:

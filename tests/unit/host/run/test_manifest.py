@@ -10,14 +10,16 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from lab.host.cli.main import command_line
-from lab.host.cli.options import run_options
 from lab.host.images import Image
-from lab.host.machines.preparing import PreparedTarget, package_versions
+from lab.host.machines.kinds import parse_target
+from lab.host.machines.machine import Ready
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.preparing import PreparedImage, package_versions
 from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.machines.targets import parse_target
-from lab.host.run import commands
+from lab.host.options import Deadlines, read_options
+from lab.host.run.manifest import manifest_of
+from lab.host.run.planned import plan_run
 from tests import ROOT
 
 SCHEMA = json.loads((ROOT / "lab" / "schemas" / "manifest.schema.json").read_text())
@@ -45,9 +47,9 @@ TOLD = {
 }
 
 
-def prepared(folder: Path) -> PreparedTarget:
+def prepared(folder: Path) -> PreparedImage:
     image = Image("debian12", "0" * 64, folder, RELEASE, {"root.ext4": "1" * 64}, "2026-01-01T00:00:00+00:00")
-    return PreparedTarget(parse_target("debian12"), image, None)
+    return PreparedImage(parse_target("debian12"), image, None)
 
 
 def errors(document: object) -> list[str]:
@@ -85,8 +87,8 @@ def test_the_command_does_not_tell_where_the_program_is(
 ) -> None:
     monkeypatch.chdir(project_root)
     monkeypatch.setattr(sys, "argv", [program, "run", "pristine", "--kernel", "/srv/own/vmlinuz"])
-    options = run_options(command_line().parse_args(sys.argv[1:]))
+    options = read_options(command_line().parse_args(sys.argv[1:]), sys.argv)
     qemu = QemuBinary("/usr/bin/qemu-system-x86_64", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
-    provisioner = QemuProvisioner(qemu, TCG, options.deadlines)
-    manifest = commands._manifest(commands.plan_run(options), options, provisioner, {})
+    ready = Ready(QemuProvisioner(qemu, TCG, Deadlines()), {})
+    manifest = manifest_of(plan_run(options), options, ready)
     assert manifest["command"] == ["lab", "run", "pristine", "--kernel", "/srv/own/vmlinuz"]

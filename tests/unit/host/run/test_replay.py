@@ -20,18 +20,21 @@ from lab.core.plan.repeating import plan_changes, recipe
 from lab.host import images, kernels
 from lab.host.cli import main as cli
 from lab.host.machines import accelerator
-from lab.host.machines import preparing as machines
 from lab.host.machines.agent_package import agent_zipapp
-from lab.host.machines.machine import Deadlines
+from lab.host.machines.kinds import parse_target
+from lab.host.machines.machine import Preparation, Ready
 from lab.host.machines.playback import ReplayProvisioner, recorded_machine
-from lab.host.machines.preparing import Pinned, PreparedTarget
+from lab.host.machines.qemu import preparing as machines
+from lab.host.machines.qemu import replaying
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
+from lab.host.machines.qemu.preparing import Pinned, PreparedImage
 from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.machines.targets import parse_target
+from lab.host.machines.vagrant import kind as vagrant_kind
+from lab.host.options import Deadlines, RunOptions
 from lab.host.publish.schemas import schema_text
-from lab.host.run import commands, replay
-from lab.host.run.commands import PlannedRun, RunOptions
+from lab.host.run import commands
+from lab.host.run.planned import PlannedRun
 from lab.host.run.replay import Replay, prepare
 from lab.host.run.runner import Job
 from tests import ROOT, recordings
@@ -65,19 +68,8 @@ QEMU = QemuBinary(
 )
 
 
-def wish(output: Path, **changes: Any) -> RunOptions:
-    values: dict[str, Any] = {
-        **dict.fromkeys(("kernel", "modules", "mirror", "connections", "max", "parallel")),
-        **dict.fromkeys(("scenarios", "targets", "chosen"), ()),
-        **dict.fromkeys(("keep_failed", "mitigate"), False),
-        "accelerator": "auto",
-        "repeat": 1,
-        "output": output,
-        "deadlines": Deadlines(),
-        "command": ("lab", "replay", "x"),
-        **changes,
-    }
-    return RunOptions(**values)
+def asked(output: Path, **changes: Any) -> RunOptions:
+    return RunOptions(output=output, command=("lab", "replay", "x"), **changes)
 
 
 def put_image(cache: Path, sha256s: Mapping[str, str], name: str = "debian12-000000000000") -> Path:
@@ -106,7 +98,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.chdir(ROOT)
     put_image(cache, MANIFEST["targets"]["debian12"]["image_sha256s"])
-    monkeypatch.setattr(replay, "find_qemu", lambda: QEMU)
+    monkeypatch.setattr(replaying, "find_qemu", lambda: QEMU)
     monkeypatch.setattr(lab, "__version__", MANIFEST["tool_version"])
     return cache
 
@@ -124,7 +116,7 @@ def _agent() -> str:
 
 
 def prepared(run: Path, **changes: Any) -> Replay:
-    return prepare(run, wish(run.parent / "results", **changes), lambda text: None)
+    return prepare(run, asked(run.parent / "results", **changes), lambda text: None)
 
 
 def told(run: Path, needed: bool | None = None, **changes: Any) -> list[str]:
@@ -144,7 +136,7 @@ def test_where_everything_is_as_it_was_nothing_is_told_and_all_is_the_same(run: 
     options = again.options
     assert (options.connections, options.max, options.chosen) == (300, None, ("iptables=nft",))
     assert (options.parallel, options.accelerator, options.repeat) == (1, "tcg", 1)
-    assert vars(options.deadlines) == MANIFEST["deadlines_seconds"]
+    assert vars(again.planned.kind.deadlines_with(options)) == MANIFEST["deadlines_seconds"]
     image = again.planned.pinned["debian12"].image
     assert image is not None
     assert image.sha256s == MANIFEST["targets"]["debian12"]["image_sha256s"]
@@ -320,7 +312,7 @@ def test_without_qemu_nothing_can_be_run(run: Path, monkeypatch: pytest.MonkeyPa
     def missing() -> QemuBinary:
         raise PrerequisiteError("QEMU is not installed", hint="install it")
 
-    monkeypatch.setattr(replay, "find_qemu", missing)
+    monkeypatch.setattr(replaying, "find_qemu", missing)
     again = prepared(run)
     assert [one.what for one in again.lacking] == ["qemu: QEMU is not installed (install it)"]
     assert again.planned.plans == ()
@@ -419,13 +411,13 @@ def as_box(run: Path, name: str, sha256: str | None) -> None:
 def test_a_box_that_may_be_another_one_is_told(
     run: Path, monkeypatch: pytest.MonkeyPatch, name: str, sha256: str | None, words: str, needed: bool
 ) -> None:
-    monkeypatch.setattr(replay, "vagrant_version", lambda: "2.3.4")
+    monkeypatch.setattr(vagrant_kind, "vagrant_version", lambda: "2.3.4")
     as_box(run, name, sha256)
     assert any(words in what for what in told(run, needed=needed))
 
 
 def test_a_box_with_its_digest_is_the_same(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(replay, "vagrant_version", lambda: "2.4.0")
+    monkeypatch.setattr(vagrant_kind, "vagrant_version", lambda: "2.4.0")
     box = tmp_path / "x.box"
     box.write_text("box")
     as_box(run, str(box), hashlib.sha256(b"box").hexdigest())
@@ -508,19 +500,19 @@ def test_a_lab_that_plans_another_thing_is_told(run: Path) -> None:
 def played(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guests of a replay are those that were recorded, played back."""
 
-    class Target(PreparedTarget):
+    class Target(PreparedImage):
         def kernel_config(self) -> str | None:
             return None
 
     @contextlib.asynccontextmanager
-    async def recorded(planned: PlannedRun, options: RunOptions, say: Any) -> AsyncIterator[Any]:
+    async def recorded(planned: PlannedRun, options: RunOptions, services: Any) -> AsyncIterator[Any]:
         pinned = planned.pinned["debian12"]
         assert pinned.image is not None
         target = Target(planned.targets[0], pinned.image, None)
         played = ReplayProvisioner()
-        told = QemuProvisioner(QEMU, TCG, options.deadlines).manifest
+        told = QemuProvisioner(QEMU, TCG, Deadlines()).manifest
         monkeypatch.setattr(played, "manifest", told, raising=False)
-        yield played, {"debian12": target}
+        yield Ready(played, {"debian12": target})
 
     monkeypatch.setattr(commands, "_prepared", recorded)
     monkeypatch.setattr(
@@ -614,12 +606,7 @@ async def test_the_pinned_image_is_what_is_prepared(host: Path, monkeypatch: pyt
     image = images.read_image(folder)
     spec = parse_target("debian12")
     targets = await machines.prepare_targets(
-        [spec],
-        modules=None,
-        mirror=None,
-        build_seconds=1.0,
-        say=lambda text: None,
-        pinned={"debian12": Pinned(image)},
+        Preparation([spec], (), RunOptions(), Deadlines(), lambda text: None, pinned={"debian12": Pinned(image)})
     )
     assert targets["debian12"].image.directory == folder
     assert verified == [folder]

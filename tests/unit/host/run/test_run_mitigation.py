@@ -16,8 +16,8 @@ import pytest
 from lab.core.plan import CellPlan
 from lab.core.result import exit_status
 from lab.core.sums import SUMS
-from lab.host.machines.machine import Deadlines, MachineSpec
-from lab.host.machines.playback import ReplayMachine, ReplayProvisioner
+from lab.host.machines.playback import RecordedMachine, ReplayMachine, ReplayProvisioner
+from lab.host.options import Deadlines
 from lab.host.results.store import create_run, read_evidence
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Runner, judge_run
@@ -42,11 +42,11 @@ class InTurn(ReplayProvisioner):
         self.endless_given = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
         number = self.given
         folder = self._folders[min(number, len(self._folders) - 1)]
         self.losses = number + 1 if number in self._lost else 0
-        async with super().machine(replace(spec, root_disk=folder)) as machine:
+        async with super().machine(replace(spec, cell=folder)) as machine:
             if number in self._endless:
                 self.endless_given.set()
                 yield Endless(folder)

@@ -14,8 +14,15 @@ import pytest
 
 from lab.core.errors import GuestLost, ScenarioError
 from lab.core.plan import CellPlan
-from lab.host.machines.machine import Deadlines, MachineSpec, OnEvent
-from lab.host.machines.playback import ReplayMachine, ReplayProvisioner, recorded_machine, recorded_plan
+from lab.host.machines.machine import OnEvent
+from lab.host.machines.playback import (
+    RecordedMachine,
+    ReplayMachine,
+    ReplayProvisioner,
+    recorded_machine,
+    recorded_plan,
+)
+from lab.host.options import Deadlines
 from lab.host.results.store import RunFolder, cell_folders, create_run, read_evidence
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner, judge_run
@@ -202,7 +209,7 @@ class Stuck(ReplayProvisioner):
     """Machines that do not go away."""
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
         async with super().machine(spec) as machine:
             yield machine
             await asyncio.sleep(3600)
@@ -216,7 +223,7 @@ async def test_a_machine_that_does_not_go_away_in_time_is_lost(tmp_path: Path) -
 class Unbootable(ReplayProvisioner):
     """No machine ever comes up."""
 
-    async def prepare(self, spec: MachineSpec, progress: Callable[[str], None]) -> bool:
+    async def prepare(self, spec: RecordedMachine, progress: Callable[[str], None]) -> bool:
         progress("boot")
         lost = GuestLost("no root disk")
         lost.console = "VFS: Unable to mount root fs"
@@ -242,7 +249,7 @@ class Meeting(ReplayProvisioner):
         self._barrier = asyncio.Barrier(together)
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
         async with super().machine(spec) as machine:
             self.most = max(self.most, self.alive)
             async with asyncio.timeout(10):
@@ -276,9 +283,9 @@ class Waiting(ReplayProvisioner):
         self._patience = patience
 
     @contextlib.asynccontextmanager
-    async def machine(self, spec: MachineSpec) -> AsyncIterator[ReplayMachine]:
+    async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
         async with super().machine(spec) as machine:
-            yield machine if self.given <= self._patience else Endless(spec.root_disk)
+            yield machine if self.given <= self._patience else Endless(spec.cell)
 
 
 class Endless(ReplayMachine):

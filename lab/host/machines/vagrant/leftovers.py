@@ -83,13 +83,13 @@ def clean(say: Callable[[str], None]) -> int:
     Raises LabError for those that stay, after all others are gone.
     """
     gone, failed = 0, []
-    for one in leftovers():
+    for left in leftovers():
         try:
-            destroy(one.folder, one.provider, _DESTROY_SECONDS, orderly=one.provider != "libvirt")
+            destroy(left.folder, left.provider, _DESTROY_SECONDS, orderly=left.provider != "libvirt")
         except GuestLost as lost:
-            failed.append(f"{one.folder.domain}: {lost}")
+            failed.append(f"{left.folder.domain}: {lost}")
             continue
-        say(f"removed the machine {one.folder.domain}")
+        say(f"removed the machine {left.folder.domain}")
         gone += 1
     remove_unused()
     if failed:

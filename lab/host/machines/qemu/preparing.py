@@ -1,11 +1,11 @@
-"""From targets to machines: finds or builds each target's image and kernel, and checks that they are undamaged."""
+"""Targets of QEMU made ready: each one's image and kernel found or built, and checked to be undamaged."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,16 @@ from typing import Any
 from lab.core.errors import ScenarioError
 from lab.core.facts import relevant_config
 from lab.core.plan import CellPlan
-from lab.core.scenario import MachineSpec as WantedMachine
+from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.guest.machine import ABOUT_OPTIONS
 from lab.host import images, kernels
-from lab.host.machines.machine import MachineSpec
+from lab.host.machines.machine import Preparation
+from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.targets import TargetSpec
 from lab.host.threads import in_thread
 
-Say = Callable[[str], None]
-
 # packages that decide what rules a machine can have and what is read of it; a library's name ends with its ABI
-_TOLD_PACKAGE = re.compile(r"iptables|nftables|libnftnl\d+|libxtables\d+|conntrack|kmod|iproute2|python3|libc6")
+_NOTED_PACKAGE = re.compile(r"iptables|nftables|libnftnl\d+|libxtables\d+|conntrack|kmod|iproute2|python3|libc6")
 
 
 @dataclass(frozen=True)
@@ -36,25 +35,25 @@ class Pinned:
 
 
 @dataclass(frozen=True)
-class PreparedTarget:
+class PreparedImage:
     """A target whose image, and foreign kernel if it has one, are in the cache and verified."""
 
     spec: TargetSpec
     image: images.Image
     kernel: kernels.KernelBundle | None
 
-    def machine(self, wanted: WantedMachine) -> MachineSpec:
+    def machine(self, shape: ScenarioMachine) -> ImageMachine:
         """The machine that a plan asks for, on this target."""
         foreign = self.kernel
-        return MachineSpec(
+        return ImageMachine(
             root_disk=self.image.root_disk,
             kernel=foreign.vmlinuz if foreign else self.image.kernel,
             initrd=foreign.initrd if foreign else self.image.initrd,
             modules_disk=foreign.modules_disk if foreign else None,
             digest=self._digest(),
-            memory_mb=wanted.memory_mb,
-            vcpus=wanted.vcpus,
-            boot_args=wanted.boot_args,
+            memory_mb=shape.memory_mb,
+            vcpus=shape.vcpus,
+            boot_args=shape.boot_args,
         )
 
     def manifest(self) -> dict[str, Any]:
@@ -97,48 +96,32 @@ def package_versions(text: str, kernel_release: str | None) -> Mapping[str, str]
     """The versions of the packages that matter, of lines "name version architecture"; the kernel's comes first."""
     packages = {fields[0]: fields[1] for line in text.splitlines() if len(fields := line.split()) >= 2}
     kernels = [name for name in packages if kernel_release and name == f"linux-image-{kernel_release}"]
-    return {name: packages[name] for name in (*kernels, *filter(_TOLD_PACKAGE.fullmatch, packages))}
+    return {name: packages[name] for name in (*kernels, *filter(_NOTED_PACKAGE.fullmatch, packages))}
 
 
-async def prepare_targets(
-    specs: Sequence[TargetSpec],
-    *,
-    modules: Path | None,
-    mirror: str | None,
-    build_seconds: float,
-    say: Say,
-    detail: Say = lambda text: None,
-    pinned: Mapping[str, Pinned] | None = None,
-) -> Mapping[str, PreparedTarget]:
-    """Every target by name, its image built if it is missing. Raises PrerequisiteError and ScenarioError.
+async def prepare_targets(preparation: Preparation) -> Mapping[str, PreparedImage]:
+    """Every target by name, its image built if it is missing; those with a `Pinned` are had as that says.
 
-    `detail` is told every line that a build's programs print. `pinned` are the targets, by name, that are not to be had
-    as they are today.
+    Raises PrerequisiteError and ScenarioError.
     """
-    prepared = {}
-    for spec in specs:
-        pins = (pinned or {}).get(spec.name, Pinned())
-        prepared[spec.name] = await in_thread(
-            partial(_prepare, spec, pins, modules, mirror, build_seconds, say, detail)
-        )
-    return prepared
+    return {spec.name: await in_thread(partial(_prepare, spec, preparation)) for spec in preparation.specs}
 
 
-def planned_machine(spec: TargetSpec, wanted: WantedMachine) -> MachineSpec:
+def planned_machine(spec: TargetSpec, shape: ScenarioMachine) -> ImageMachine:
     """The machine of a target that need not be built yet, to show its command line."""
     folder = images.final_folder(spec.target)
-    return MachineSpec(
-        root_disk=folder / "root.ext4",
-        kernel=Path(spec.kernel) if spec.kernel else folder / "vmlinuz",
-        initrd=folder / "initrd.cpio",
+    return ImageMachine(
+        root_disk=folder / images.FILES["root_disk"],
+        kernel=Path(spec.kernel) if spec.kernel else folder / images.FILES["kernel"],
+        initrd=folder / images.FILES["initrd"],
         digest="",
-        memory_mb=wanted.memory_mb,
-        vcpus=wanted.vcpus,
-        boot_args=wanted.boot_args,
+        memory_mb=shape.memory_mb,
+        vcpus=shape.vcpus,
+        boot_args=shape.boot_args,
     )
 
 
-def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedTarget]) -> None:
+def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedImage]) -> None:
     """Raises ScenarioError for a step that names a program which the target's image lacks."""
     known = {name: target.image.programs() for name, target in targets.items()}
     for plan in plans:
@@ -151,36 +134,21 @@ def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedTarg
                 )
 
 
-def _prepare(
-    spec: TargetSpec,
-    pinned: Pinned,
-    modules: Path | None,
-    mirror: str | None,
-    build_seconds: float,
-    say: Say,
-    detail: Say,
-    cancelled: threading.Event,
-) -> PreparedTarget:
-    image = pinned.image or images.load(spec.target)
-    if image is None:
-        image = images.build(
-            spec.target,
-            mirror=mirror,
-            progress=say,
-            detail=detail,
-            deadline_seconds=build_seconds,
-            cancelled=cancelled,
-        )
+def _prepare(spec: TargetSpec, preparation: Preparation, cancelled: threading.Event) -> PreparedImage:
+    options, seconds = preparation.options, preparation.deadlines.build
+    pinned = preparation.pinned.get(spec.name) or Pinned()
+    build = images.BuildOptions(preparation.say, options.mirror, preparation.detail, seconds, cancelled)
+    image = pinned.image or images.load(spec.target) or images.build(spec.target, build)
     images.verify(image)
     if spec.kernel is None:
-        return PreparedTarget(spec, image, None)
+        return PreparedImage(spec, image, None)
     bundle = pinned.kernel or kernels.prepare(
         spec.kernel,
         busybox=image.busybox,
-        modules=modules,
-        progress=say,
-        deadline_seconds=build_seconds,
+        modules=options.modules,
+        progress=preparation.say,
+        deadline_seconds=seconds,
         cancelled=cancelled,
     )
     kernels.verify(bundle)
-    return PreparedTarget(spec, image, bundle)
+    return PreparedImage(spec, image, bundle)

@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.core.errors import PrerequisiteError
+from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.guest.machine import LIMITS
 from lab.host.machines.channel import AgentChannel
-from lab.host.machines.machine import ConsoleLog, Deadlines, MachineSpec, OnEvent, Unsuitable
+from lab.host.machines.machine import ConsoleLog, MachineSpec, OnEvent, Unsuitable
 from lab.host.machines.ssh_channel import agent_over, boot_command
+from lab.host.options import Deadlines
 
 CHANGES = "host-changes.txt"
 _COMMANDS = {
@@ -53,6 +54,10 @@ class HostMachine:
 
     async def keep(self, file: Path) -> None:
         """See Machine.keep: it stays anyway."""
+
+    async def shell(self) -> int:
+        """See Machine.shell. Raises ScenarioError."""
+        raise ScenarioError("there is no shell to open: the machine is this one", hint="use the shell that you are in")
 
     def console(self) -> str:
         """What the agent complained of; this machine's console is not the lab's to read."""

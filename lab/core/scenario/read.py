@@ -1,0 +1,154 @@
+"""Scenario files: the text of one, checked, as a value.
+
+Every problem of a file is found in one go; each names its key (`state[2].run`, counted from 0) and a hint.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+
+from lab.core.scenario.model import (
+    CLOSES,
+    DEFAULT_CONNECTIONS,
+    DEFAULT_MEMORY_MB,
+    DEFAULT_VCPUS,
+    LOAD_KINDS,
+    MAX_HOLD_SECONDS,
+    SCENARIO_VERSION,
+    TIMEOUT_SYSCTLS,
+    TOPOLOGIES,
+    ConntrackSpec,
+    LoadSpec,
+    MachineSpec,
+    Matrix,
+    Scenario,
+)
+from lab.core.scenario.read_conditions import read_expectations, read_requires
+from lab.core.scenario.read_matrix import placeholder_names, read_matrix
+from lab.core.scenario.read_steps import Given, ReadSource, check_template, read_sources, read_step
+from lab.core.scenario.table import Problem, Table, problems_error, quoted, said
+from lab.core.scenario.toml_text import parse_toml
+
+MAX_SCENARIO_BYTES = 256 * 1024
+
+# Kinds of load that a topology lacks: these floods are raw packets between two ends of one loopback device.
+_LOADS_LACKING: Mapping[str, tuple[str, ...]] = {"netns": ("half-open", "udp")}
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+
+def parse_scenario(text: str, path: str, read_source: ReadSource | None = None) -> Scenario:
+    """The scenario that the text of a file states; `path` is for messages, and its stem must be the scenario's name.
+
+    `read_source` reads a file beside the scenario, and raises ScenarioError; what `with_sources` made needs none.
+    Raises ScenarioError with a line for each problem.
+    """
+    problems: list[Problem] = []
+    root = Table(parse_toml(text, path), "", problems)
+    version = _read_version(root)
+    if version > SCENARIO_VERSION:  # other keys may mean anything there
+        raise problems_error(path, problems)
+    matrix = read_matrix(root.table("matrix"))
+    own_sources = read_sources(root.table("sources"))
+    given = Given(placeholder_names(matrix), own_sources if "sources" in root else read_source)
+    scenario = Scenario(
+        path=path,
+        name=_read_name(root, PurePath(path).stem),
+        summary=root.line("summary", required=True),
+        version=version,
+        matrix=matrix,
+        state=tuple(step for table in root.tables("state") if (step := read_step(table, matrix, given)) is not None),
+        requires=read_requires(root.table("requires")),
+        machine=_read_machine(root.table("machine"), matrix),
+        conntrack=_read_conntrack(root.table("conntrack")),
+        load=_read_load(root.table("load")),
+        expectations=read_expectations(root.tables("expect"), matrix),
+    )
+    _check_load_fits(root, scenario)
+    root.finish()
+    if problems:
+        raise problems_error(path, problems)
+    return scenario
+
+
+def _read_version(root: Table) -> int:
+    if "version" not in root:
+        root.problem("version", "is missing", f"add: version = {SCENARIO_VERSION}")
+    version = root.number("version", SCENARIO_VERSION)
+    if version > SCENARIO_VERSION:
+        root.problem("version", f"is {version}, this lab knows up to {SCENARIO_VERSION}", "use a newer lab")
+    return version
+
+
+def _read_name(root: Table, stem: str) -> str:
+    name = root.text("name", required=True)
+    if not name:
+        return name
+    if not _NAME.fullmatch(name):
+        root.problem(
+            "name",
+            f"is {said(name)}, but names become folder names",
+            "use up to 64 small letters, digits and '-', not '-' first",
+        )
+    elif name != stem:
+        root.problem("name", f"is {name!r}, but the file is called {stem!r}", "give both the same name")
+    return name
+
+
+def _read_machine(table: Table, matrix: Matrix) -> MachineSpec:
+    boot_args = table.texts("boot_args") or ()
+    for index, argument in enumerate(boot_args):
+        check_template(table, f"boot_args[{index}]", argument, placeholder_names(matrix))
+        if not argument.isprintable() or not argument or " " in argument:
+            table.problem(f"boot_args[{index}]", f"is {said(argument)}", "write each argument as a text of its own")
+    machine = MachineSpec(
+        boot_args=boot_args,
+        memory_mb=table.number("memory_mb", DEFAULT_MEMORY_MB, high=1024 * 1024),
+        vcpus=table.number("vcpus", DEFAULT_VCPUS, high=64),
+        topology=table.choice("topology", TOPOLOGIES),
+    )
+    table.finish()
+    return machine
+
+
+def _read_conntrack(table: Table) -> ConntrackSpec:
+    timeouts = table.table("timeouts")
+    conntrack = ConntrackSpec(
+        max=table.number("max", 0) or None,
+        buckets=table.number("buckets", 0) or None,
+        timeouts={name: timeouts.number(name, 0) for name in timeouts.names() if name in TIMEOUT_SYSCTLS},
+    )
+    timeouts.finish(also=TIMEOUT_SYSCTLS, what="timeout")
+    table.finish()
+    return conntrack
+
+
+def _read_load(table: Table) -> LoadSpec:
+    kind = table.choice("kind", LOAD_KINDS) or "hold"
+    load = LoadSpec(
+        kind=kind,
+        connections=table.number("connections", DEFAULT_CONNECTIONS),
+        rate_per_second=table.number("rate_per_second", 0) or None,
+        hold_seconds=table.seconds("hold_seconds", MAX_HOLD_SECONDS),
+        close=table.choice("close", CLOSES),
+        newcomers=table.number("newcomers", 0) or None,
+    )
+    for name in ("rate_per_second", "hold_seconds", "close", "newcomers"):
+        if name in table and name not in LOAD_KINDS[kind]:
+            kinds = [known for known, names in LOAD_KINDS.items() if name in names]
+            table.problem(name, f"means nothing to a load of the kind {kind!r}", f"use it with {quoted(kinds)}")
+    table.finish()
+    return load
+
+
+def _check_load_fits(root: Table, scenario: Scenario) -> None:
+    """Note a load that the machine's topology lacks: in a guest it would be refused only after the boot."""
+    topology, kind = scenario.machine.topology, scenario.load.kind
+    lacking = _LOADS_LACKING.get(topology or "", ())
+    if kind in lacking:
+        kinds = quoted(known for known in LOAD_KINDS if known not in lacking)
+        what = f"is the text {json.dumps(kind)}, and machine.topology is {topology!r}, over which no such load runs"
+        root.table("load").problem("kind", what, f"use one of {kinds}, or leave machine.topology out")

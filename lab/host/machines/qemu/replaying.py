@@ -1,0 +1,83 @@
+"""What is not as it was with QEMU, images and kernels, for a stored run that is to be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from lab.core.errors import LabError
+from lab.core.plan.repeating import Change
+from lab.host import images, kernels
+from lab.host.machines import accelerator
+from lab.host.machines.qemu.binary import find_qemu
+from lab.host.machines.qemu.preparing import Pinned
+from lab.host.machines.targets import TargetSpec
+from lab.host.options import RunOptions
+
+Json = Mapping[str, Any]
+Say = Callable[[str], None]
+
+
+def changes(recorded: Json, targets: Mapping[str, Json], options: RunOptions) -> Iterator[Change]:
+    """See MachineKind.changes."""
+    qemu = find_qemu()
+    if recorded.get("qemu_version") != qemu.version:
+        yield Change(f"QEMU is {qemu.version}, the run had {recorded.get('qemu_version')}")
+    used, asked = recorded.get("accelerator"), options.accelerator
+    known = accelerator.remembered(qemu)
+    if asked == "auto" and used == "kvm" and not (known is not None and known.works):
+        why = "is not known yet" if known is None else f"is known: it does not ({known.seen})"
+        yield Change(f"the run had KVM; whether a guest boots with it here {why}")
+    elif asked not in ("auto", used):
+        yield Change(f"the accelerator is {asked}, the run had {used}")
+    if used == "kvm" and recorded.get("host_cpu") != qemu.host_cpu:
+        yield Change(f"the processor is {qemu.host_cpu}, the run had {recorded.get('host_cpu')}")
+
+
+def target_changes(spec: TargetSpec, recorded: Json, options: RunOptions, say: Say) -> tuple[list[Change], Pinned]:
+    """See MachineKind.target_changes: the image with the digests that were recorded, of whatever recipe; and the kernel
+    of one's own, where it is.
+    """
+    found: list[Change] = []
+    sha256s = recorded.get("image_sha256s")
+    image = images.with_files(sha256s) if isinstance(sha256s, dict) else None
+    todays = _todays_image(spec)
+    if image is None:
+        is_there = "another build of it is in the cache" if todays else "none is in the cache; one of today is built"
+        gone = f"the image that was used, built {recorded.get('image_built')}, is gone; {is_there}"
+        found.append(Change(f"{spec.name}: {gone}", True))
+    kernel = None
+    if spec.kernel is not None:
+        kernel_changes, kernel = _kernel(spec, recorded, image or todays, options, say)
+        found += kernel_changes
+    return found, Pinned(image, kernel)
+
+
+def _todays_image(spec: TargetSpec) -> images.Image | None:
+    try:
+        return images.load(spec.target)
+    except LabError:
+        return None
+
+
+def _kernel(
+    spec: TargetSpec, recorded: Json, image: images.Image | None, options: RunOptions, say: Say
+) -> tuple[list[Change], kernels.KernelBundle | None]:
+    """What became of a kernel of one's own, and its prepared copy where that has the digest that was recorded."""
+    source, digest = str(spec.kernel), str(recorded.get("kernel_digest"))
+    bundle = next(kernels.bundles_of(digest), None)
+    path = kernels.local_path(source)
+    if path is not None and not path.exists():
+        if bundle is not None:
+            return [Change(f"{path}: the kernel's file is gone; its copy in the cache is used")], bundle
+        return [Change(f"{path}: the kernel is gone", True, frozenset({spec.name}))], None
+    if bundle is None and image is None:
+        return [Change(f"{source}: without an image nobody can tell whether the kernel is the run's", True)], None
+    if bundle is None and image is not None:
+        try:
+            bundle = kernels.prepare(source, busybox=image.busybox, modules=options.modules, progress=say)
+        except LabError as error:
+            return [Change(f"{source}: {error}", True, frozenset({spec.name}))], None
+    if bundle is not None and bundle.digest == digest:
+        return [], bundle
+    return [Change(f"{source}: the kernel is another one than the run's, {digest[:12]}", True)], None

@@ -1,0 +1,58 @@
+"""A run's manifest: what shaped it, and all by which `lab replay` runs the same again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+import lab
+from lab.core.scenario import scenario_digest
+from lab.host.machines.agent_package import agent_zipapp
+from lab.host.machines.machine import Ready
+from lab.host.options import RunOptions, stored_options
+from lab.host.run.planned import PlannedRun
+
+MANIFEST_VERSION = 1
+
+
+def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> dict[str, Any]:
+    """The manifest of a run that begins now."""
+    return {
+        "schema_version": MANIFEST_VERSION,
+        "tool_version": lab.__version__,
+        "command": ["lab", *options.command[1:]],  # by whatever path it was called
+        "started_at": now(),
+        "ended_at": None,
+        "complete": False,
+        "host": _host(),
+        "provisioner": ready.provisioner.manifest(),
+        "agent_sha256": hashlib.sha256(agent_zipapp()).hexdigest(),
+        "deadlines_seconds": vars(planned.kind.deadlines_with(options)),
+        **stored_options(options),
+        "targets": {name: target.manifest() for name, target in ready.targets.items()},
+        "scenarios": {scenario.name: scenario_digest(scenario) for scenario in planned.scenarios},
+        "cells": [plan.cell for plan in planned.plans],
+        "scenario_files": {
+            scenario.name: {"path": scenario.path, "text": planned.texts[scenario.name]}
+            for scenario in planned.scenarios
+        },
+        "replay_of": planned.replay_of,
+    }
+
+
+def now() -> str:
+    """The time as it is written in a manifest."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _host() -> dict[str, Any]:
+    uname = os.uname()
+    return {
+        "kernel_release": uname.release,
+        "architecture": uname.machine,
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+    }
