@@ -19,11 +19,11 @@ from lab.core.bisecting.points import Point
 from lab.core.errors import LabError, ScenarioError
 from lab.core.result import exit_status
 from lab.core.scenario import scenario_digest
-from lab.host import images, kernels
+from lab.host.bisecting.kernel import image_of, prepare
 from lab.host.cache import Cancelled
 from lab.host.kernels.bundle import KernelBundle
 from lab.host.machines.agent_package import agent_zipapp
-from lab.host.machines.kinds import expand_targets, kind_of
+from lab.host.machines.kinds import expand_targets
 from lab.host.machines.qemu.preparing import Pinned
 from lab.host.machines.qemu.targets import KIND, debian
 from lab.host.machines.targets import TargetSpec
@@ -95,8 +95,7 @@ class Looks:
         """Check what is asked for, and read the runs of earlier times. Raises LabError."""
         self.target = single_target(self.options)
         self.planned = plan_on(self.options, (self.target,))
-        build = images.BuildOptions(self.say, self.options.mirror)
-        self.image = images.load(self.target.target) or images.build(self.target.target, build)
+        self.image = image_of(self.target, self.options, self.say)
         self.question = Question(
             frozenset(map(scenario_digest, self.planned.scenarios)),
             dict(self.image.sha256s),
@@ -153,12 +152,7 @@ class Looks:
             point = self.points[place]
             try:
                 self.sources[place] = self.source_of(point)
-                self.bundles[place] = kernels.prepare(
-                    self.sources[place],
-                    busybox=self.image.busybox,
-                    progress=self.say,
-                    deadline_seconds=kind_of((self.target,)).deadlines_with(self.options).build,
-                )
+                self.bundles[place] = prepare(self.sources[place], self.target, self.options, self.say)
             except Cancelled:
                 raise
             except LabError as error:

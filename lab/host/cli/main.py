@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line()
     if completion.asked():
         completion.answer(parser)
-    return ending.status_of(lambda: _run_command(parser, argv), say)
+    words = sys.argv[1:] if argv is None else argv
+    # also where the words cannot be parsed
+    ended = ending.status_for_git if "--bisect" in words else ending.status_of
+    return ended(lambda: _run_command(parser, argv), say)
 
 
 def command_line() -> argparse.ArgumentParser:
