@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -66,13 +66,12 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """Look at these kernels next, each `times` times. `kernels_left` is how many more will be needed at most, these
-    included; None where chance decides.
+    """Look at these kernels next, until each was looked at so many times. `kernels_left` is how many more will be
+    needed at most, these included; None where chance decides.
     """
 
-    kernels: tuple[int, ...]
+    totals: Mapping[int, int]
     phase: Phase
-    times: int = 1
     kernels_left: int | None = None
     confidence: float | None = None
 
@@ -133,11 +132,10 @@ def _ends(seen: Sequence[Seen], limits: Limits) -> Look | Answer | _Ends:
             return Answer(Verdict.NO_END, suspects=(end,))
     between = len(seen) - 2
     for looks in (1, limits.looks):  # once each first: an end that tells nothing is known sooner
-        lacking = tuple(end for end in both if seen[end].looks < looks)
+        lacking = {end: looks for end in both if seen[end].looks < looks}
         if lacking:
-            times = max(looks - seen[end].looks for end in lacking)
             left = len({end for end in both if not seen[end].tells}) + halvings(between)
-            return Look(lacking, Phase.ENDS, times, left)
+            return Look(lacking, Phase.ENDS, left)
     shares = {
         finding: _share(seen[0], finding) - _share(seen[-1], finding) for end in both for finding in seen[end].findings
     }
@@ -156,7 +154,7 @@ def _halve(seen: Sequence[Seen], usable: Sequence[int], ends: _Ends, limits: Lim
     if untold:
         count = min(limits.at_once, len(untold))
         chosen = {untold[len(untold) * (part + 1) // (count + 1)] for part in range(count)}
-        return Look(tuple(sorted(chosen)), Phase.HALVING, kernels_left=halvings(len(untold)))
+        return Look(dict.fromkeys(sorted(chosen), 1), Phase.HALVING, halvings(len(untold)))
     return _confirm(seen, before, after, limits) or _answer(seen, ends, before, after, None)
 
 
@@ -176,16 +174,19 @@ def _weigh(seen: Sequence[Seen], usable: Sequence[int], ends: _Ends, limits: Lim
     if sum(one.looks for one in seen) >= limits.most_looks:
         return _unsure(ends, usable, known, limits)
     chosen = most_telling(tallies, known, limits.at_once)
-    return Look(tuple(usable[place] for place in chosen), Phase.WEIGHING, confidence=confidence)
+    totals = {usable[place]: seen[usable[place]].looks + 1 for place in chosen}
+    return Look(totals, Phase.WEIGHING, confidence=confidence)
 
 
 def _confirm(
     seen: Sequence[Seen], before: int, after: int, limits: Limits, confidence: float | None = None
 ) -> Look | None:
     """Both sides of the change in turn, until each was looked at often enough."""
-    if min(seen[place].looks for place in (before, after)) >= limits.looks:
+    looks = min(seen[place].looks for place in (before, after))
+    if looks >= limits.looks:
         return None
-    return Look((before, after), Phase.CONFIRMING, kernels_left=0, confidence=confidence)
+    lacking = {place: looks + 1 for place in (before, after) if seen[place].looks <= looks}
+    return Look(lacking, Phase.CONFIRMING, 0, confidence)
 
 
 def _answer(seen: Sequence[Seen], ends: _Ends, before: int, after: int, confidence: float | None) -> Answer:

@@ -101,7 +101,7 @@ def bisection_text(bisection: Bisection) -> str:
 
 def next_look(step: Look, points: Sequence[Point]) -> str:
     """A line about what is done next."""
-    names = ", ".join(points[place].name for place in step.kernels)
+    names = ", ".join(points[place].name for place in step.totals)
     parts = [f"{step.phase.value}: {names}"]
     if step.phase in (Phase.ENDS, Phase.HALVING) and step.kernels_left:
         parts.append(f"at most {plural(step.kernels_left, 'kernel')} left to boot")

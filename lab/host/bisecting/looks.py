@@ -125,12 +125,11 @@ class Looks:
             return []
         return [cell for cell in self.cells if cell.kernel_digest == self.bundles[place].digest]
 
-    def look(self, places: Iterable[int], times: int = 1) -> None:
-        """Look at kernels so many more times, each; at one that stored runs know better than was known, not again."""
+    def look(self, totals: Mapping[int, int]) -> None:
+        """Look at kernels until each was looked at so often, what stored runs say of them included."""
         lacking: dict[int, list[int]] = {}
-        for place in places:
-            asked = times + self._least_looks(place)
-            if self._prepare(place) and (missing := asked - self._least_looks(place)) > 0:
+        for place, total in totals.items():
+            if self._prepare(place) and (missing := total - self._looks(place)) > 0:
                 lacking.setdefault(missing, []).append(place)
         for missing, group in lacking.items():
             distinct = {self.bundles[place].digest: place for place in reversed(group)}
@@ -142,7 +141,7 @@ class Looks:
         told: list[Json] = [{"finding": cell.finding, "as_expected": cell.as_expected} for cell in cells]
         return exit_status([*told, *({"finding": "inconclusive", "as_expected": None} for _ in self.skipped)])
 
-    def _least_looks(self, place: int) -> int:
+    def _looks(self, place: int) -> int:
         counts = Counter(cell.variant for cell in self.of(place))
         return min(counts[variant] for variant in self.variants)
 

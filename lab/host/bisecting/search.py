@@ -16,7 +16,7 @@ from lab.host.bisecting.looks import Looks, Say
 
 def scan(looks: Looks, repeat: int) -> Scan:
     """The same cells on every kernel, those of earlier runs among them."""
-    looks.look(range(len(looks.points)), repeat)
+    looks.look(dict.fromkeys(range(len(looks.points)), repeat))
     places = range(len(looks.points))
     return Scan(looks.points, {variant: [looks.seen(place, variant) for place in places] for variant in looks.variants})
 
@@ -43,7 +43,7 @@ def bisect(
             notes = (*notes, *_comparison(looks, step))
             return Bisection(variant, looks.points, seen, step, work, reasons, runs, notes)
         say(next_look(step, looks.points))
-        looks.look(step.kernels, step.times)
+        looks.look(step.totals)
     raise LabError(f"{variant}: no end after {limits.most_looks} looks", hint="the same command goes on from here")
 
 

@@ -81,11 +81,11 @@ class AptSuite:
         """The packages of kernels that can be named, metapackages first, by name."""
         names = self._run(("apt-cache", "pkgnames", "linux-image-"), deadline)
         found = self.packages(sorted(name for name in names if not _OTHER.search(name)), deadline)
-        parts = {part for package in found.values() for part in filter(_PART.fullmatch, package.depends)}
-        there = {*found, *self.packages(sorted(parts - found.keys()), deadline)}
-        marked = (
-            replace(package, lacks=tuple(sorted(parts & {*package.depends} - there))) for package in found.values()
-        )
+        # an older kernel may have lost its modules, which are in a package of their own
+        modules = {name: name.replace("linux-image-", "linux-modules-", 1) for name in found}
+        needed = {modules[name] for name, package in found.items() if modules[name] in package.depends}
+        gone = needed - self.packages(sorted(needed), deadline).keys()
+        marked = (replace(one, lacks=tuple(sorted(gone & {modules[one.name]}))) for one in found.values())
         return sorted(marked, key=lambda package: (any(map(str.isdigit, package.name[:14])), package.name))
 
     def kernel(self, name: str | None, deadline: Deadline) -> list[AptPackage]:
