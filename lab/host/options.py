@@ -97,12 +97,7 @@ class RunOptions:
     provisioner: str | None = _option(_WHERE, "--provisioner", None, "what runs the machines")  # None: by the targets
     accelerator: str = _option(_WHERE, "--accelerator", "auto", stored="options", choices=("auto", "kvm", "tcg"))
     provider: str = _option(
-        _WHERE,
-        "--provider",
-        "libvirt",
-        "of Vagrant (libvirt)",
-        stored="options",
-        choices=("libvirt", "virtualbox"),
+        _WHERE, "--provider", "libvirt", "of Vagrant (libvirt)", stored="options", choices=("libvirt", "virtualbox")
     )
     control: str = _option(
         _WHERE,
@@ -120,18 +115,10 @@ class RunOptions:
     )
     parallel: int | None = _option(_WHERE, "-j", None, "cells at once", stored="options", type=_positive, metavar="N")
     share_machine: bool = _option(
-        _WHERE,
-        "--share-machine",
-        False,
-        "one box machine for all cells, reset each time",
-        stored="options",
+        _WHERE, "--share-machine", False, "one box machine for all cells, reset each time", stored="options"
     )
     keep_failed: bool = _option(
-        _WHERE,
-        "--keep-failed",
-        False,
-        "keep the machine of a cell that is not as expected",
-        stored="options",
+        _WHERE, "--keep-failed", False, "keep the machine of a cell that is not as expected", stored="options"
     )
     connections: int | None = _option(
         _LOAD, "--connections", None, "connections that the load opens", stored="overrides", **_NUMBER

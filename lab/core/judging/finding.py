@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lab.core.evidence import Evidence
-from lab.core.judging.losses import Loss, losses
-from lab.core.judging.measured import Measured, Memory, measure
+from lab.core.judging.losses import losses
+from lab.core.judging.measured import Measured, measure
 from lab.core.judging.rules import RULES
+from lab.core.result import Loss, Memory
 
 NOTHING_MEASURED = Measured()
 

@@ -16,6 +16,7 @@ from lab.core.judging.measured import Measured, errors_of
 from lab.core.judging.rule_counters import RuleRise, rule_rises
 from lab.core.judging.traffic import traffic_of
 from lab.core.kernel.conntrack import mib
+from lab.core.result import Loss
 
 FULL_TABLE = "full table"
 UNDER_WAY = "still under way"
@@ -46,15 +47,6 @@ _CHANCE = 1e-6  # less is none
 _MAX_PORTS = 8  # in a sentence
 _LATE_SECONDS = 1.0  # before a handshake's last packet would be asked for again (TCP_TIMEOUT_INIT, include/net/tcp.h)
 _QUEUE_DROPS = ("TcpExt.ListenOverflows", "TcpExt.ListenDrops", "TcpExt.TCPReqQFullDrop")
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Connections that were lost to one cause, and the numbers that show it."""
-
-    cause: str
-    connections: int
-    detail: str
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,13 @@ from lab.core.judging.rises import Step, resets, steps, total
 from lab.core.judging.rule_counters import changes_addresses
 from lab.core.judging.traffic import traffic_of
 from lab.core.kernel.conntrack import Slab, integer, modules, slab
+from lab.core.result import Memory
 
 MAX_SETTING = "net.netfilter.nf_conntrack_max"
 _CORE_MODULES = ("nf_conntrack", "ip_conntrack")
 _BUCKETS_LINE = "/proc/sys/net/netfilter/nf_conntrack_buckets: "
 _BUCKET_BYTES = 8  # an hlist_nulls_head, on 64 bit (include/linux/list_nulls.h)
 _PROGRESS = ("attempted", "held", "failed", "lost", "accepted")
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the table costs; None is unknown. Extensions of entries are allocated apart, and are not in it."""
-
-    entry_bytes: int | None = None  # one entry
-    entries_bytes_before: int | None = None  # of the cache that the entries are in (slabinfo)
-    entries_bytes_after: int | None = None
-    buckets: int | None = None
-    hash_bytes: int | None = None
 
 
 NO_MEMORY = Memory()

@@ -7,8 +7,7 @@ connections. Where they disagree, that is said, for it is either a gap in what t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from lab.core.evidence import Evidence
 from lab.core.holders import Holder
@@ -45,20 +44,6 @@ class Proofs:
     def holders_known(self) -> bool:
         """Whether what holds conntrack was read; where nothing was found, only if nothing can have been missed."""
         return self.holders is not None or bool(self.held_by)
-
-    def to_json(self) -> dict[str, Any]:
-        """As in a result's `proofs`; the holders have a key of their own."""
-        return {
-            "hooks": self.hooks,
-            "holders": self.holders,
-            "behaviour": self.behaviour,
-            "notrack": self.notrack,
-            "disagreement": self.disagreement,
-        }
-
-    def holders_json(self) -> list[dict[str, Any]]:
-        """As in a result's `holders`."""
-        return [asdict(holder) for holder in self.held_by]
 
 
 def prove(evidence: Evidence, finding: Finding) -> Proofs:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.judging import attachment, wording
 from lab.core.judging.attribution import LoadEntries, Unattributed
-from lab.core.judging.losses import FULL_TABLE, UNDER_WAY, UNKNOWN, Loss
+from lab.core.judging.losses import FULL_TABLE, UNDER_WAY, UNKNOWN
 from lab.core.judging.measured import MAX_SETTING, Measured
 from lab.core.kernel.conntrack import conntrack_modules, modules
 from lab.core.plan.steps import broken_step
+from lab.core.result import Loss
 from lab.core.text import shortened
 
 _MOST_COMMAND = 400  # characters of a command in a sentence

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.judging.attribution import LoadEntries, tracked_ports
-from lab.core.judging.losses import Loss
-from lab.core.judging.measured import Measured, Memory, Moment
+from lab.core.judging.measured import Measured, Moment
+from lab.core.result import Loss, Memory
 
 _MAX_STRANGERS = 8
 _MAX_PORTS = 4

@@ -63,8 +63,8 @@ def scenario_page(scenario: Scenario) -> str:
 def scenario_index(scenarios: Iterable[Scenario], *, matrix: bool = False) -> str:
     """The index of the pages as Markdown; `matrix`: whether there is a page of what a run found."""
     rows = [
-        (f"[{one.name}]({one.name}.md)", prose(one.summary), _in_short(one.expectations))
-        for one in sorted(scenarios, key=lambda one: one.name)
+        (f"[{scenario.name}]({scenario.name}.md)", prose(scenario.summary), _in_short(scenario.expectations))
+        for scenario in sorted(scenarios, key=lambda scenario: scenario.name)
     ]
     parts = [
         _made_from("scenarios/"),
@@ -123,10 +123,10 @@ def _machine(plans: Mapping[Variant, CellPlan]) -> list[str]:
 
 
 def _table(plan: CellPlan) -> str:
-    wanted = plan.conntrack
-    parts = [f"`nf_conntrack_max` {wanted.max:,}" if wanted.max else "the kernel's own `nf_conntrack_max`"]
-    parts += [f"{wanted.buckets:,} buckets"] if wanted.buckets else []
-    parts += [f"timeout {code(name)} {seconds:,} s" for name, seconds in wanted.timeouts.items()]
+    conntrack = plan.conntrack
+    parts = [f"`nf_conntrack_max` {conntrack.max:,}" if conntrack.max else "the kernel's own `nf_conntrack_max`"]
+    parts += [f"{conntrack.buckets:,} buckets"] if conntrack.buckets else []
+    parts += [f"timeout {code(name)} {seconds:,} s" for name, seconds in conntrack.timeouts.items()]
     return "; ".join(parts)
 
 
@@ -154,7 +154,8 @@ def _expected(scenario: Scenario) -> list[str]:
     if not expectations:
         return ["## Expected", "Nothing is expected: the finding is reported and not judged."]
     rows = [
-        (_where(one, first=index == 0), code(one.finding), prose(one.because)) for index, one in enumerate(expectations)
+        (_where(expected, first=index == 0), code(expected.finding), prose(expected.because))
+        for index, expected in enumerate(expectations)
     ]
     parts = ["## Expected", table(("where", "[finding](../findings.md)", "because"), rows)]
     last = [] if expectations[-1].unconditional else ["Elsewhere nothing is expected."]
@@ -169,8 +170,8 @@ def _where(expectation: Expectation, *, first: bool) -> str:
 def _in_short(expectations: Sequence[Expectation]) -> str:
     """The findings in the order in which they are looked at, each with its conditions."""
     parts = []
-    for finding, group in itertools.groupby(expectations, key=lambda one: one.finding):
-        conditions = [condition_in_words(one.condition, one.axes) for one in group]
+    for finding, group in itertools.groupby(expectations, key=lambda expectation: expectation.finding):
+        conditions = [condition_in_words(expectation.condition, expectation.axes) for expectation in group]
         if all(conditions):
             parts.append(f"{code(finding)} ({'; '.join(conditions)})")
         else:
@@ -218,7 +219,7 @@ def _advice(plans: Mapping[Variant, CellPlan]) -> list[str]:
         "On a throwaway machine, freshly booted, as root, with Python 3.8 or newer.",
         "Use its console: a full table cuts SSH too.",
     ]
-    if any(one.machine.boot_args for one in plans.values()):
+    if any(plan.machine.boot_args for plan in plans.values()):
         lines.append("Boot it with the kernel command line above.")
     if plan.machine.topology == by_hand.ROUTED:
         lines.append("If it has an `eth0`, give the link to the server another name, in the state too.")
@@ -239,7 +240,7 @@ def _procedure(plan: CellPlan) -> list[str]:
 
 
 def _shows(scenario: Scenario, plan: CellPlan) -> list[tuple[str, str]]:
-    findings = dict.fromkeys((*_SHOWS, *(one.finding for one in scenario.expectations)))
+    findings = dict.fromkeys((*_SHOWS, *(expectation.finding for expectation in scenario.expectations)))
     refused = any(isinstance(step, RunStep) and step.refused for step in scenario.state)
     words = {"all": _ALL.get(plan.load.kind, ""), "refused": ", or one that must fail does not" if refused else ""}
     shows = {**_SHOWS, **_SHOWS_ELSE}
@@ -273,7 +274,7 @@ def _names(group: Sequence[Variant]) -> str:
     values = {axis: tuple(dict.fromkeys(variant.axes[axis] for variant in group)) for axis in matrix}
     if math.prod(map(len, values.values())) == len(group):
         return ", ".join(_axis(axis, found) for axis, found in values.items() if found != matrix[axis])
-    return "; ".join(", ".join(_axis(axis, (value,)) for axis, value in one.axes.items()) for one in group)
+    return "; ".join(", ".join(_axis(axis, (value,)) for axis, value in variant.axes.items()) for variant in group)
 
 
 def _axis(axis: str, values: Sequence[AxisValue]) -> str:
@@ -285,11 +286,11 @@ def _axis(axis: str, values: Sequence[AxisValue]) -> str:
 def _versions(spec: VersionSpec) -> str:
     """`>= 4.16 and < 4.18`, `< 4.20 but not 4.9 or 4.14`; of `==` the number alone."""
     numbers = {clause: ".".join(map(str, clause.numbers)) for clause in spec.clauses}
-    wanted = [
+    needed = [
         number if clause.operator == "==" else f"{clause.operator} {number}"
         for clause, number in numbers.items()
         if clause.operator != "!="
     ]
     unwanted = [number for clause, number in numbers.items() if clause.operator == "!="]
-    parts = [" and ".join(wanted)] if wanted else []
+    parts = [" and ".join(needed)] if needed else []
     return " ".join([*parts, *([f"but not {' or '.join(unwanted)}"] if unwanted else [])])

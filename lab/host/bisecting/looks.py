@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from lab.core.bisecting.bisection import Seen
 from lab.core.bisecting.points import Point
 from lab.core.errors import LabError, ScenarioError
-from lab.core.result import exit_status
+from lab.core.manifest import Manifest, Target
+from lab.core.result import CellResult, exit_status
 from lab.core.scenario import scenario_digest
 from lab.host.bisecting.kernel import image_of, prepare
 from lab.host.cache import Cancelled
@@ -28,28 +28,31 @@ from lab.host.machines.qemu.preparing import Pinned
 from lab.host.machines.qemu.targets import KIND, debian
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import RunOptions
-from lab.host.results import store
+from lab.host.results import layout
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import opened
 from lab.host.run.planned import PlannedRun, plan_on
 
 Say = Callable[[str], None]
-Json = Mapping[str, Any]
 RunCells = Callable[[PlannedRun, RunOptions], Path]
 
 # findings that say nothing of the kernel
 UNTOLD = ("inconclusive", "skipped")
+EXIT_DIFFERS, EXIT_UNCLEAR = 1, 3  # of lab.core.result.exit_status
 
 
 @dataclass(frozen=True)
-class StoredCell:
-    """What a stored cell says: of which kernel, and whether a machine was booted for it."""
+class KernelCell:
+    """A stored cell: on which kernel, and in which run's folder."""
 
     kernel_digest: str
-    variant: str
-    finding: str
-    reason: str
-    as_expected: bool | None
-    boots: int
+    result: CellResult
     run: Path
+
+    @property
+    def boots(self) -> int:
+        """How often a machine was booted for it; most are restored from a saved state."""
+        return sum("boot" in attempt.stages_seconds for attempt in self.result.tries)
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,18 @@ class Question:
     """What makes two cells the same one, their kernels apart."""
 
     scenarios: frozenset[str]
-    image_sha256s: Json = field(hash=False)
-    overrides: Json = field(hash=False)
+    image_sha256s: Mapping[str, str] = field(hash=False)
+    connections: int | None
+    max: int | None
     agent_sha256: str
 
-    def is_asked_by(self, manifest: Json, target: Json) -> bool:
+    def is_asked_by(self, manifest: Manifest, target: Target) -> bool:
         """Whether a run's cells on this target are such cells, whatever their scenarios."""
-        asked = manifest.get("overrides") or {}
+        asked = manifest.overrides
         return (
-            manifest.get("agent_sha256") == self.agent_sha256
-            and target.get("image_sha256s") == self.image_sha256s
-            and all(asked.get(name) == value for name, value in self.overrides.items())
+            manifest.agent_sha256 == self.agent_sha256
+            and target.image_sha256s == self.image_sha256s
+            and (asked.connections, asked.max) == (self.connections, self.max)
         )
 
 
@@ -87,7 +91,7 @@ class Looks:
     sources: dict[int, str] = field(default_factory=dict)
     bundles: dict[int, KernelBundle] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
-    cells: list[StoredCell] = field(default_factory=list)
+    cells: list[KernelCell] = field(default_factory=list)
     boots: int = 0
     cells_run: int = 0
 
@@ -99,10 +103,11 @@ class Looks:
         self.question = Question(
             frozenset(map(scenario_digest, self.planned.scenarios)),
             dict(self.image.sha256s),
-            {"connections": self.options.connections, "max": self.options.max},
+            self.options.connections,
+            self.options.max,
             hashlib.sha256(agent_zipapp()).hexdigest(),
         )
-        for folder in sorted(self.options.output.glob("*/manifest.json")):
+        for folder in sorted(self.options.output.glob(f"*/{layout.MANIFEST}")):
             self._read(folder.parent)
 
     @property
@@ -114,12 +119,12 @@ class Looks:
         """What a kernel showed so far. Of one that was not looked at this time yet, nothing is known."""
         if place in self.skipped:
             return Seen(untold=1, skipped=self.skipped[place])
-        cells = [cell for cell in self.of(place) if cell.variant == variant]
-        told = tuple(cell.finding for cell in cells if cell.finding not in UNTOLD)
-        untold = [cell for cell in cells if cell.finding in UNTOLD]
+        results = [cell.result for cell in self.of(place) if cell.result.variant == variant]
+        told = tuple(result.finding for result in results if result.finding not in UNTOLD)
+        untold = [result for result in results if result.finding in UNTOLD]
         return Seen(told, len(untold), f"{untold[-1].finding}: {untold[-1].reason}" if untold else None)
 
-    def of(self, place: int) -> list[StoredCell]:
+    def of(self, place: int) -> list[KernelCell]:
         """The stored cells of a kernel, the oldest first; equal kernels have the same."""
         if place not in self.bundles:
             return []
@@ -137,12 +142,11 @@ class Looks:
 
     def exit_status(self) -> int:
         """As of a run of all cells; a kernel that could not be tried is as one that told nothing."""
-        cells = [cell for place in range(len(self.points)) for cell in self.of(place)]
-        told: list[Json] = [{"finding": cell.finding, "as_expected": cell.as_expected} for cell in cells]
-        return exit_status([*told, *({"finding": "inconclusive", "as_expected": None} for _ in self.skipped)])
+        status = exit_status([cell.result for place in range(len(self.points)) for cell in self.of(place)])
+        return EXIT_UNCLEAR if self.skipped and status != EXIT_DIFFERS else status
 
     def _looks(self, place: int) -> int:
-        counts = Counter(cell.variant for cell in self.of(place))
+        counts = Counter(cell.result.variant for cell in self.of(place))
         return min(counts[variant] for variant in self.variants)
 
     def _prepare(self, place: int) -> bool:
@@ -171,19 +175,17 @@ class Looks:
 
     def _read(self, run: Path) -> None:
         """Add what a run's folder says; one that is damaged, or of another question, says nothing."""
-        with contextlib.suppress(LabError, OSError, ValueError, TypeError, KeyError, AttributeError):
-            manifest = store.read_manifest(run) or {}
+        with contextlib.suppress(LabError, OSError):
+            stored = opened(run)
             digests = {
-                name: target["kernel_digest"]
-                for name, target in manifest["targets"].items()
-                if target.get("kernel_digest") and self.question.is_asked_by(manifest, target)
+                name: target.kernel_digest
+                for name, target in stored.manifest.targets.items()
+                if target.kernel_digest and self.question.is_asked_by(stored.manifest, target)
             }
-            if not digests:
-                return
-            for folder in _oldest_first(store.cell_folders(run)):
-                result = store.read_result(folder) or {}
-                if result.get("target") in digests and result["scenario_digest"] in self.question.scenarios:
-                    self.cells.append(_stored(digests[result["target"]], result, run))
+            for cell in _oldest_first(stored.cells) if digests else ():
+                result = stored.result(cell)
+                if result.target in digests and result.scenario_digest in self.question.scenarios:
+                    self.cells.append(KernelCell(digests[result.target], result, run))
 
 
 def single_target(options: RunOptions) -> TargetSpec:
@@ -198,10 +200,5 @@ def single_target(options: RunOptions) -> TargetSpec:
     return specs[0]
 
 
-def _stored(digest: str, result: Json, run: Path) -> StoredCell:
-    boots = sum("boot" in attempt["stages_seconds"] for attempt in result["tries"])
-    return StoredCell(digest, result["variant"], result["finding"], result["reason"], result["as_expected"], boots, run)
-
-
-def _oldest_first(folders: Iterable[Path]) -> list[Path]:
-    return sorted(folders, key=lambda folder: folder.stat().st_mtime)
+def _oldest_first(cells: Iterable[StoredCell]) -> list[StoredCell]:
+    return sorted(cells, key=lambda cell: cell.folder.stat().st_mtime)

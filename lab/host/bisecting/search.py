@@ -65,10 +65,10 @@ def _reasons(looks: Looks, answer: Answer, variant: str) -> dict[int, str]:
     sides = ((answer.before, answer.good), (answer.suspects[-1], answer.found))
     cells = {place: looks.of(place) for place, _ in sides}
     showing = {
-        place: [cell for cell in cells[place] if (cell.variant, cell.finding) == (variant, shown)]
+        place: [cell for cell in cells[place] if (cell.result.variant, cell.result.finding) == (variant, shown)]
         for place, shown in sides
     }
-    return {place: " ".join(found[-1].reason.split()) for place, found in showing.items() if found}
+    return {place: " ".join(found[-1].result.reason.split()) for place, found in showing.items() if found}
 
 
 def _runs(looks: Looks, place: int) -> tuple[str, ...]:

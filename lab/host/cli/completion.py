@@ -115,7 +115,7 @@ def run_words(prefix: str, **rest: object) -> Words:
 
 def kept_words(prefix: str, **rest: object) -> Words:
     """The folders of cells whose machine was kept."""
-    from lab.host.run.runner import KEPT_MACHINE
+    from lab.host.results.layout import KEPT_MACHINE
 
     return [str(file.parent) for file in sorted(_RESULTS.glob(f"*/cells/*/{KEPT_MACHINE}"))]
 

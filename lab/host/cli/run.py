@@ -16,6 +16,7 @@ from lab.host.options import RunOptions, add_options, read_options
 from lab.host.publish import github
 
 if TYPE_CHECKING:
+    from lab.core.result import CellResult
     from lab.host.run.planned import PlannedRun
 
 
@@ -47,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         return EXIT_UNCLEAR
     run, cells = run_planned(planned, asked, options)
     show_results(cells, run, options.format, files)
-    if options.bisect and all(cell["expected"] is None for cell in cells):
+    if options.bisect and all(cell.expected is None for cell in cells):
         hint = "add [[expect]] to the scenario, or use lab bisect, which compares with the findings at the ends"
         raise ScenarioError("nothing is expected of these cells, so no kernel is good or bad", hint=hint)
     return exit_status(cells)
@@ -68,19 +69,17 @@ def _can_boot(planned: PlannedRun, asked: RunOptions) -> bool:
     return True
 
 
-def run_planned(
-    planned: PlannedRun, asked: RunOptions, options: argparse.Namespace
-) -> tuple[Path, list[dict[str, Any]]]:
+def run_planned(planned: PlannedRun, asked: RunOptions, options: argparse.Namespace) -> tuple[Path, list[CellResult]]:
     """Run cells with progress on stderr; the run's folder and the results."""
     from lab.host.cli.progress import Reporter
-    from lab.host.results.store import stored_seconds
+    from lab.host.results.layout import KEPT_MACHINE
+    from lab.host.results.stored_run import StoredRun
     from lab.host.run.commands import Services, run_cells
     from lab.host.run.planned import too_small
-    from lab.host.run.runner import KEPT_MACHINE
 
     for line in too_small(planned):
         say(line)
-    expected = stored_seconds(asked.output / "latest", [plan.cell for plan in planned.plans])
+    expected = StoredRun(asked.output / "latest").seconds([plan.cell for plan in planned.plans])
     reporter = Reporter(github.stream(sys.stderr), len(planned.plans), loudness=loudness(options), expected=expected)
     services = Services(reporter.say, reporter.progress, reporter.result, reporter.detail)
     try:

@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import lab
+from lab.core.manifest import MANIFEST_VERSION, Manifest
 from lab.core.scenario import scenario_digest
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.machines.machine import Ready
 from lab.host.options import RunOptions, stored_options
+from lab.host.results.records import whole_manifest
 from lab.host.run.planned import PlannedRun
 
-MANIFEST_VERSION = 1
 
-
-def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> dict[str, Any]:
+def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> Manifest:
     """The manifest of a run that begins now."""
-    return {
+    document = {
         "schema_version": MANIFEST_VERSION,
         "tool_version": lab.__version__,
         "command": ["lab", *options.command[1:]],  # by whatever path it was called
@@ -41,6 +41,7 @@ def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> dict[
         },
         "replay_of": planned.replay_of,
     }
+    return whole_manifest(document)
 
 
 def now() -> str:

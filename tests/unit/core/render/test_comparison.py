@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from lab.core.comparing.compare import Comparison, compare
+from lab.core.comparing.compare import compare
+from lab.core.comparing.model import Comparison
 from lab.core.render.comparison import MOST_MARKDOWN, human, markdown
+from lab.core.result import CellResult
 from tests.unit.runs import EVIL, OTHER_DIGEST, cell, manifest, repeated, run
 
 KERNEL = {"kernel_release": "6.1.0-56-cloud-amd64"}
@@ -158,7 +160,7 @@ def test_a_comment_is_never_too_long(limit: int) -> None:
 
 
 def evil() -> Comparison:
-    def side(finding: str, **changes: Any) -> list[dict[str, Any]]:
+    def side(finding: str, **changes: Any) -> list[CellResult]:
         told: dict[str, Any] = {"kernel_release": EVIL, "reason": EVIL, "versions": {EVIL: EVIL}, "expected": EVIL}
         return [
             cell(finding, as_expected=False, **told, **changes),

@@ -20,6 +20,7 @@ from lab.host.images import Image
 from lab.host.kernels.bundle import KernelBundle
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.options import RunOptions
+from lab.host.results.records import to_json
 from lab.host.run.planned import PlannedRun
 from tests.unit.runs import cell as stored_cell
 from tests.unit.runs import manifest
@@ -93,7 +94,7 @@ class Guests:
         )
         folder = run / "cells" / cell.name
         folder.mkdir()
-        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "result.json").write_text(json.dumps(to_json(result)))
 
 
 def points(count: int) -> list[Point]:

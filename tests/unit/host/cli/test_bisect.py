@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.core.errors import PrerequisiteError
+from lab.core.result import CellResult
 from lab.host.bisecting import kernel
 from lab.host.cli import run
 from lab.host.cli.main import main
@@ -42,16 +42,16 @@ def test_numbers_that_mean_nothing_are_refused(words: str) -> None:
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[CellResult]:
     """The cells that every run ends with; no kernel is prepared."""
-    cells: list[dict[str, Any]] = []
+    cells: list[CellResult] = []
     monkeypatch.setattr(run, "run_planned", lambda planned, asked, options: (tmp_path, cells))
     monkeypatch.setattr(run, "show_results", lambda *shown: None)
     monkeypatch.setattr(kernel, "prepare_all", lambda planned, options, say: None)
     return cells
 
 
-def inconclusive() -> dict[str, Any]:
+def inconclusive() -> CellResult:
     return cell("inconclusive", as_expected=False)
 
 
@@ -66,9 +66,7 @@ def inconclusive() -> dict[str, Any]:
         ([cell(expected=None, as_expected=None)], 128),
     ],
 )
-def test_git_reads_good_bad_and_cannot_tell(
-    ended: list[dict[str, Any]], cells: list[dict[str, Any]], status: int
-) -> None:
+def test_git_reads_good_bad_and_cannot_tell(ended: list[CellResult], cells: list[CellResult], status: int) -> None:
     ended += cells
     assert main(["run", "pristine", "--bisect"]) == status
 
@@ -79,7 +77,7 @@ def test_wrong_usage_stops_git(words: str) -> None:
 
 
 def test_a_kernel_that_no_guest_can_boot_is_skipped_by_git(
-    ended: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ended: list[CellResult], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*asked: object) -> None:
         raise PrerequisiteError("the kernel 6.1 cannot boot a guest: it lacks CONFIG_EXT4_FS", hint="build it in")
@@ -89,7 +87,7 @@ def test_a_kernel_that_no_guest_can_boot_is_skipped_by_git(
     assert "it lacks CONFIG_EXT4_FS" in capsys.readouterr().err
 
 
-def test_an_interrupt_and_a_fault_stop_git(ended: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_and_a_fault_stop_git(ended: list[CellResult], monkeypatch: pytest.MonkeyPatch) -> None:
     for error, status in ((KeyboardInterrupt(), 130), (ZeroDivisionError(), 128)):
 
         def fail(*asked: object, error: BaseException = error) -> None:
