@@ -104,6 +104,7 @@ FACTS: tuple[KernelFact, ...] = (
         "is refused",
         Grounds.COMMIT,
         "2b749f257645; up to 6.12 by source",
+        "max-zero",
     ),
     KernelFact(
         "`nfnetlink`",

@@ -48,3 +48,15 @@ def test_several_looks_at_once_are_spread() -> None:
     assert chosen[0] < 6 < chosen[1] < 10 < chosen[2]
     # there are no more than there are
     assert most_telling(tallies("..", "xx"), places(tallies("..", "xx"), [1.0, 1.0]), 5) == (0, 1)
+
+
+def test_the_posterior_is_that_of_git_bayesect() -> None:
+    """What git_bayesect 1.2 gives for the same looks, which knows no chance that nothing changes."""
+    seen = [Tally(3, 1), Tally(0, 0), Tally(1, 0), Tally(1, 0), Tally(1, 1), Tally(1, 1), Tally(0, 0), Tally(3, 2)]
+    known = places(seen, [1.0] * 8)
+    changed = [chance / (1 - known.none) for chance in known.chances]
+    expected = (0.0, 0.080645, 0.080645, 0.141129, 0.395161, 0.141129, 0.080645, 0.080645)
+    assert changed == pytest.approx(expected, abs=1e-6)
+    entropies = expected_entropies(seen, changed)
+    assert min(range(8), key=entropies.__getitem__) == 3
+    assert max(entropies) <= 2.498367 + 1e-6  # that of the posterior: a look never adds to it
