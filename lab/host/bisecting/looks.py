@@ -107,8 +107,9 @@ class Looks:
             self.options.max,
             hashlib.sha256(agent_zipapp()).hexdigest(),
         )
-        for folder in sorted(self.options.output.glob(f"*/{layout.MANIFEST}")):
-            self._read(folder.parent)
+        for manifest in sorted(self.options.output.glob(f"*/{layout.MANIFEST}")):
+            if not manifest.parent.is_symlink():  # `latest` is one of the others
+                self._read(manifest.parent)
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -72,6 +72,8 @@ class Guests:
             digest = planned.pinned[spec.name].kernel.digest
             content["targets"][spec.name] |= {"kernel_digest": digest, "image_sha256s": dict(IMAGE.sha256s)}
         (run / "manifest.json").write_text(json.dumps(content))
+        (self.output / "latest").unlink(missing_ok=True)
+        (self.output / "latest").symlink_to(run.name)
         for cell in planned.cells:
             self._run(cell, run)
         return run
