@@ -10,7 +10,10 @@ import pytest
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
 from lab.host.bisecting.builds import Builds
 from lab.host.bisecting.commits import Tree
+from lab.host.images.initrd import DRIVERS, parse_config
 from lab.host.kernels.find import find_kernel
+from lab.host.kernels.requirements import NEEDS
+from tests import ROOT
 from tests.unit.host.kernels.test_kernels import bz_image
 
 # what stands for a compiler: the kernel is the file `source`, its modules have the same release
@@ -143,3 +146,9 @@ class TestBuilds:
         with pytest.raises(PrerequisiteError, match="ended well and left no kernel in") as caught:
             made.of(commits[2])
         assert "arch/x86/boot/bzImage" in caught.value.hint
+
+    def test_the_configuration_for_guests_has_what_they_need(self) -> None:
+        options = parse_config((ROOT / "lab/host/data/guest.config").read_text())
+        needed = {need.option for need in NEEDS} | {driver.option for driver in DRIVERS if driver.mandatory}
+        assert {option for option in needed if options.get(option) != "y"} == set()
+        assert options["CONFIG_NF_CONNTRACK"] == "m"
