@@ -14,26 +14,26 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from lab.core.bisecting.statistics import Places, Tally, most_telling, places
+from lab.core.bisecting.statistics import Places, Tally, most_informative, places
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a kernel showed: a finding for each look that told something, and how many looks did not. `skipped` is why
-    the last of those did not (no build, no boot, inconclusive).
+    """What a kernel showed: the finding of each look, and how many looks were inconclusive. `skipped` is why
+    the last of those was (no build, no boot, inconclusive).
     """
 
     findings: tuple[str, ...] = ()
-    untold: int = 0
+    inconclusive: int = 0
     skipped: str | None = None
 
     @property
     def looks(self) -> int:
         """How often it was looked at."""
-        return len(self.findings) + self.untold
+        return len(self.findings) + self.inconclusive
 
     @property
-    def tells(self) -> bool:
+    def conclusive(self) -> bool:
         """Whether it has shown anything."""
         return bool(self.findings)
 
@@ -80,9 +80,9 @@ class Verdict(Enum):
     """How a bisection ends."""
 
     FOUND = "found"  # the first kernel with another finding
-    AMONG = "among"  # it is one of several: those between the last good and the first other one tell nothing
+    AMONG = "among"  # it is one of several: those before the first other one have none
     EQUAL = "equal"  # the ends show the same
-    NO_END = "no-end"  # an end tells nothing
+    NO_END = "no-end"  # an end has no finding
     UNSURE = "unsure"  # so many looks, and still not confident
 
 
@@ -118,8 +118,8 @@ def advise(seen: Sequence[Seen], limits: Limits) -> Look | Answer:
     ends = _ends(seen, limits)
     if not isinstance(ends, _Ends):
         return ends
-    usable = tuple(place for place, one in enumerate(seen) if one.skipped is None or one.tells)
-    if all(one.repeats for one in seen):
+    usable = tuple(place for place, kernel in enumerate(seen) if kernel.skipped is None or kernel.conclusive)
+    if all(kernel.repeats for kernel in seen):
         return _halve(seen, usable, ends, limits)
     return _weigh(seen, usable, ends, limits)
 
@@ -128,13 +128,13 @@ def _ends(seen: Sequence[Seen], limits: Limits) -> Look | Answer | _Ends:
     """What the ends show, or what is still to be done to know it."""
     both = (0, len(seen) - 1)
     for end in both:
-        if seen[end].skipped is not None and not seen[end].tells:
+        if seen[end].skipped is not None and not seen[end].conclusive:
             return Answer(Verdict.NO_END, suspects=(end,))
     between = len(seen) - 2
-    for looks in (1, limits.looks):  # once each first: an end that tells nothing is known sooner
+    for looks in (1, limits.looks):  # once each first: an end without a finding is known sooner
         lacking = {end: looks for end in both if seen[end].looks < looks}
         if lacking:
-            left = len({end for end in both if not seen[end].tells}) + halvings(between)
+            left = len({end for end in both if not seen[end].conclusive}) + halvings(between)
             return Look(lacking, Phase.ENDS, left)
     shares = {
         finding: _share(seen[0], finding) - _share(seen[-1], finding) for end in both for finding in seen[end].findings
@@ -147,21 +147,21 @@ def _ends(seen: Sequence[Seen], limits: Limits) -> Look | Answer | _Ends:
 
 def _halve(seen: Sequence[Seen], usable: Sequence[int], ends: _Ends, limits: Limits) -> Look | Answer:
     """Every kernel repeats: between the last good one and the first other one behind it, the middle."""
-    told = {place: seen[place].findings[0] for place in usable if seen[place].tells}
-    after = min(place for place, finding in told.items() if finding != ends.good)
-    before = max(place for place, finding in told.items() if finding == ends.good and place < after)
-    untold = [place for place in usable if before < place < after]
-    if untold:
-        count = min(limits.at_once, len(untold))
-        chosen = {untold[len(untold) * (part + 1) // (count + 1)] for part in range(count)}
-        return Look(dict.fromkeys(sorted(chosen), 1), Phase.HALVING, halvings(len(untold)))
+    shown = {place: seen[place].findings[0] for place in usable if seen[place].conclusive}
+    after = min(place for place, finding in shown.items() if finding != ends.good)
+    before = max(place for place, finding in shown.items() if finding == ends.good and place < after)
+    unknown = [place for place in usable if before < place < after]
+    if unknown:
+        count = min(limits.at_once, len(unknown))
+        chosen = {unknown[len(unknown) * (part + 1) // (count + 1)] for part in range(count)}
+        return Look(dict.fromkeys(sorted(chosen), 1), Phase.HALVING, halvings(len(unknown)))
     return _confirm(seen, before, after, limits) or _answer(seen, ends, before, after, None)
 
 
 def _weigh(seen: Sequence[Seen], usable: Sequence[int], ends: _Ends, limits: Limits) -> Look | Answer:
-    """A kernel does not repeat: the look that tells most, until a place is likely enough."""
+    """A kernel does not repeat: the look that is worth most, until a place is likely enough."""
     tallies = [_tally(seen[place], ends.good) for place in usable]
-    # a kernel that tells nothing cannot be told from the next one that does
+    # a kernel without a finding may be the culprit as well as the next one that has one
     weights = [1.0, *(float(after - before) for before, after in pairwise(usable))]
     known = places(tallies, weights)
     if known.none >= limits.confidence:
@@ -171,9 +171,9 @@ def _weigh(seen: Sequence[Seen], usable: Sequence[int], ends: _Ends, limits: Lim
     if confidence >= limits.confidence:
         asked = _confirm(seen, before, after, limits, confidence)
         return asked or _answer(seen, ends, before, after, confidence)
-    if sum(one.looks for one in seen) >= limits.most_looks:
+    if sum(kernel.looks for kernel in seen) >= limits.most_looks:
         return _unsure(ends, usable, known, limits)
-    chosen = most_telling(tallies, known, limits.at_once)
+    chosen = most_informative(tallies, known, limits.at_once)
     totals = {usable[place]: seen[usable[place]].looks + 1 for place in chosen}
     return Look(totals, Phase.WEIGHING, confidence=confidence)
 

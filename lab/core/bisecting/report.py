@@ -75,7 +75,7 @@ class Bisection:
                     "source": point.source,
                     "version": point.version or None,
                     "findings": list(seen.findings),
-                    "untold": seen.untold,
+                    "inconclusive": seen.inconclusive,
                     "skipped": seen.skipped,
                     "runs": list(self.runs.get(place, ())),
                 }
@@ -126,7 +126,7 @@ def _conclusion(bisection: Bisection) -> list[str]:
             return [f"{bisection.variant}: {answer.good} at both ends{sure}: nothing changes between them"]
         case Verdict.NO_END:
             (end,) = answer.suspects
-            return [f"{bisection.variant}: {names[end]} is an end and tells nothing: {bisection.seen[end].skipped}"]
+            return [f"{bisection.variant}: {names[end]} is an end and has no finding: {bisection.seen[end].skipped}"]
         case Verdict.UNSURE:
             some = ", ".join(names[place] for place in answer.suspects)
             return [f"{bisection.variant}: not decided; the change is in one of {some} ({answer.confidence:.0%} sure)"]
@@ -138,7 +138,7 @@ def _conclusion(bisection: Bisection) -> list[str]:
     ]
     if answer.verdict is Verdict.AMONG:
         some = ", ".join(names[place] for place in answer.suspects)
-        lines.append(f"the change may be in any of {some}: those before the last tell nothing")
+        lines.append(f"the change may be in any of {some}: those before the last have no finding")
     if answer.found != answer.bad:
         lines.append(
             f"{answer.found} is a third finding: the bad end shows {answer.bad}; --good {names[first]} finds where "
@@ -150,8 +150,8 @@ def _conclusion(bisection: Bisection) -> list[str]:
 
 def _shown(seen: Seen) -> tuple[str, str]:
     """How often a kernel was looked at, and what it showed."""
-    if not seen.tells:
-        return str(seen.untold), f"skipped: {_short(seen.skipped or '')}"
+    if not seen.conclusive:
+        return str(seen.inconclusive), f"skipped: {_short(seen.skipped or '')}"
     counts = Counter(seen.findings).most_common()
     if len(counts) == 1:
         return str(seen.looks), counts[0][0]

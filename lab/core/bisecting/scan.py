@@ -19,7 +19,7 @@ _MOST_REASON = 160
 
 @dataclass(frozen=True)
 class Change:
-    """A variant shows something else from a kernel on; `skipped` are the kernels between the two that tell nothing."""
+    """A variant shows something else from a kernel on; `skipped` are the kernels between that have no finding."""
 
     variant: str
     before: str
@@ -52,16 +52,16 @@ class Scan:
         return tuple(change for variant in self.seen for change in self._changes(variant))
 
     def _changes(self, variant: str) -> Iterator[Change]:
-        shown = [(place, _shown(seen)) for place, seen in enumerate(self.seen[variant]) if seen.tells]
+        shown = [(place, _shown(seen)) for place, seen in enumerate(self.seen[variant]) if seen.conclusive]
         for (last, before), (first, after) in pairwise(shown):
             if before != after:
                 between = tuple(self.points[last + 1 : first])
                 yield Change(variant, before, after, self.points[last], self.points[first], between)
 
-    def untold(self) -> tuple[tuple[Point, str], ...]:
-        """The kernels of which at least one variant tells nothing, with the first reason."""
+    def without_finding(self) -> tuple[tuple[Point, str], ...]:
+        """The kernels of which at least one variant has no finding, with the first reason."""
         rows = zip(self.points, zip(*self.seen.values(), strict=True), strict=True)
-        found = ((point, next((one.skipped for one in row if not one.tells), None)) for point, row in rows)
+        found = ((point, next((seen.skipped for seen in row if not seen.conclusive), None)) for point, row in rows)
         return tuple((point, why) for point, why in found if why is not None)
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Scan:
                     "cells": {
                         variant: {
                             "findings": list(seen[place].findings),
-                            "untold": seen[place].untold,
+                            "inconclusive": seen[place].inconclusive,
                             "skipped": seen[place].skipped,
                         }
                         for variant, seen in self.seen.items()
@@ -109,7 +109,7 @@ def scan_rows(scan: Scan) -> tuple[tuple[str, ...], ...]:
 
 
 def scan_text(scan: Scan) -> str:
-    """The table, then each change in a sentence, what is the same everywhere, and what tells nothing."""
+    """The table, then each change in a sentence, what is the same everywhere, and what has no finding."""
     return "\n".join([*aligned(scan_rows(scan)), "", *scan_notes(scan)])
 
 
@@ -118,19 +118,21 @@ def scan_notes(scan: Scan) -> list[str]:
     changes = scan.changes()
     lines = [
         f"{change.variant}: {change.before} up to {change.last.name}, {change.after} from {change.first.name} on"
-        + (f" ({plural(len(change.skipped), 'kernel')} between them tell nothing)" if change.skipped else "")
+        + (f" ({plural(len(change.skipped), 'kernel')} between them have no finding)" if change.skipped else "")
         for change in changes
     ]
     for variant, seen in scan.seen.items():
-        told = [_shown(one) for one in seen if one.tells]
-        if told and not any(change.variant == variant for change in changes):
-            lines.append(f"{variant}: {told[0]} on {plural(len(told), 'kernel')}, nothing changes")
-    return lines + [f"{point.name}: skipped: {' '.join(why.split())[:_MOST_REASON]}" for point, why in scan.untold()]
+        shown = [_shown(kernel) for kernel in seen if kernel.conclusive]
+        if shown and not any(change.variant == variant for change in changes):
+            lines.append(f"{variant}: {shown[0]} on {plural(len(shown), 'kernel')}, nothing changes")
+    return lines + [
+        f"{point.name}: skipped: {' '.join(why.split())[:_MOST_REASON]}" for point, why in scan.without_finding()
+    ]
 
 
 def _shown(seen: Seen) -> str:
     """What a kernel showed in all its looks; the findings' order is no change."""
-    if not seen.tells:
+    if not seen.conclusive:
         return "-"
     counts = Counter(seen.findings)
     if len(counts) == 1:

@@ -1,4 +1,4 @@
-"""Where a finding changed that does not come every time: a posterior over the places, and which kernel tells most next.
+"""Where a finding changed that does not come every time: a posterior over the places, and which look is worth most.
 
 Every kernel before the change shows something other than the good finding with one unknown probability, every kernel
 from the change on with another. Both have Jeffreys' prior, Beta(1/2, 1/2), and are integrated out: the evidence for a
@@ -65,7 +65,7 @@ def places(tallies: Sequence[Tally], weights: Sequence[float]) -> Places:
     return Places((0.0, *(part / norm for part in parts[1:])), parts[0] / norm)
 
 
-def most_telling(tallies: Sequence[Tally], known: Places, count: int) -> tuple[int, ...]:
+def most_informative(tallies: Sequence[Tally], known: Places, count: int) -> tuple[int, ...]:
     """The kernels to look at next, at most `count`: each the one of most information in its share of the posterior."""
     entropies = expected_entropies(tallies, known.chances)
     mass = [*accumulate(known.chances)]

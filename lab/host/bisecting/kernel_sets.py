@@ -71,7 +71,7 @@ class _Reader:
 
     def _matching(self, suite: str, pattern: str) -> list[Point]:
         parse_source(f"apt:{suite}")  # refuses what is no name of a suite
-        packages = [one for one in self._packages(suite) if not _leads_elsewhere(one) and not one.lacks]
+        packages = [package for package in self._packages(suite) if not (_leads_elsewhere(package) or package.lacks)]
         matching = [package for package in packages if fnmatch.fnmatchcase(package.name, pattern)]
         if not matching:
             some = ", ".join(package.name for package in packages[:3])
@@ -173,7 +173,7 @@ def _local_points(paths: Sequence[Path]) -> list[Point]:
         by_release.setdefault(key, []).append(path)
     points = [_local(tuple(group)) for group in by_release.values()]
     names = [point.name for point in points]
-    # builds of one release are told apart by their folders
+    # builds of one release are called by their folders
     return [point if names.count(point.name) == 1 else replace(point, name=_stem(point)) for point in points]
 
 

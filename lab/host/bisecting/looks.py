@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 RunCells = Callable[[PlannedRun, RunOptions], Path]
 
 # findings that say nothing of the kernel
-UNTOLD = ("inconclusive", "skipped")
+NO_FINDING = ("inconclusive", "skipped")
 EXIT_DIFFERS, EXIT_UNCLEAR = 1, 3  # of lab.core.result.exit_status
 
 
@@ -119,11 +119,11 @@ class Looks:
     def seen(self, place: int, variant: str) -> Seen:
         """What a kernel showed so far. Of one that was not looked at this time yet, nothing is known."""
         if place in self.skipped:
-            return Seen(untold=1, skipped=self.skipped[place])
+            return Seen(inconclusive=1, skipped=self.skipped[place])
         results = [cell.result for cell in self.of(place) if cell.result.variant == variant]
-        told = tuple(result.finding for result in results if result.finding not in UNTOLD)
-        untold = [result for result in results if result.finding in UNTOLD]
-        return Seen(told, len(untold), f"{untold[-1].finding}: {untold[-1].reason}" if untold else None)
+        findings = tuple(result.finding for result in results if result.finding not in NO_FINDING)
+        others = [result for result in results if result.finding in NO_FINDING]
+        return Seen(findings, len(others), f"{others[-1].finding}: {others[-1].reason}" if others else None)
 
     def of(self, place: int) -> list[KernelCell]:
         """The stored cells of a kernel, the oldest first; equal kernels have the same."""
@@ -142,7 +142,7 @@ class Looks:
             self._run(sorted(distinct.values()), missing)
 
     def exit_status(self) -> int:
-        """As of a run of all cells; a kernel that could not be tried is as one that told nothing."""
+        """As of a run of all cells; a kernel that could not be tried is as an inconclusive one."""
         status = exit_status([cell.result for place in range(len(self.points)) for cell in self.of(place)])
         return EXIT_UNCLEAR if self.skipped and status != EXIT_DIFFERS else status
 

@@ -15,7 +15,7 @@ Shows = Callable[[int], str | None]
 
 @dataclass
 class Kernels:
-    """So many kernels; `shows` gives what one shows when it is looked at, None for one that tells nothing."""
+    """So many kernels; `shows` gives what one shows when it is looked at, None for an inconclusive look."""
 
     count: int
     shows: Shows
@@ -41,9 +41,9 @@ class Kernels:
     def look(self, place: int) -> None:
         shown, before = self.shows(place), self.seen[place]
         if shown is None:
-            self.seen[place] = Seen(before.findings, before.untold + 1, "inconclusive: no boot")
+            self.seen[place] = Seen(before.findings, before.inconclusive + 1, "inconclusive: no boot")
         else:
-            self.seen[place] = Seen((*before.findings, shown), before.untold)
+            self.seen[place] = Seen((*before.findings, shown), before.inconclusive)
 
     @property
     def touched(self) -> int:
@@ -83,7 +83,7 @@ def test_the_ends_are_first_and_the_two_sides_last() -> None:
     assert phases == sorted(phases, key=[Phase.ENDS, Phase.HALVING, Phase.CONFIRMING].index)
     assert [look.totals for look in kernels.looks[:2]] == [{0: 1, 8: 1}, {0: 4, 8: 4}]
     assert [look.totals for look in kernels.looks[-3:]] == [{3: looks, 4: looks} for looks in (2, 3, 4)]
-    # what is left is told, and never too low
+    # what is left is never too low
     left = [look.kernels_left for look in kernels.looks if look.phase is Phase.HALVING]
     assert left == [3, 2, 1]
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lab.core.bisecting.statistics import Tally, expected_entropies, most_telling, places
+from lab.core.bisecting.statistics import Tally, expected_entropies, most_informative, places
 
 
 def tallies(*shown: str) -> list[Tally]:
@@ -33,21 +33,21 @@ def test_the_same_mixture_everywhere_is_no_change() -> None:
 
 
 def test_the_next_look_halves_what_is_left() -> None:
-    """With ends that never failed to show theirs, the middle tells most."""
+    """With ends that never failed to show theirs, the middle is worth most."""
     seen = tallies("." * 20, *[""] * 7, "x" * 20)
     known = places(seen, [1.0] * 9)
     entropies = expected_entropies(seen, known.chances)
-    assert most_telling(seen, known, 1) == (min(range(9), key=entropies.__getitem__),)
-    assert most_telling(seen, known, 1)[0] in (3, 4)
+    assert most_informative(seen, known, 1) == (min(range(9), key=entropies.__getitem__),)
+    assert most_informative(seen, known, 1)[0] in (3, 4)
 
 
 def test_several_looks_at_once_are_spread() -> None:
     seen = tallies("." * 20, *[""] * 14, "x" * 20)
-    chosen = most_telling(seen, places(seen, [1.0] * 16), 3)
+    chosen = most_informative(seen, places(seen, [1.0] * 16), 3)
     assert len(set(chosen)) == 3
     assert chosen[0] < 6 < chosen[1] < 10 < chosen[2]
     # there are no more than there are
-    assert most_telling(tallies("..", "xx"), places(tallies("..", "xx"), [1.0, 1.0]), 5) == (0, 1)
+    assert most_informative(tallies("..", "xx"), places(tallies("..", "xx"), [1.0, 1.0]), 5) == (0, 1)
 
 
 def test_the_posterior_is_that_of_git_bayesect() -> None:

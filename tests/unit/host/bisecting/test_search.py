@@ -88,7 +88,7 @@ class TestBisection:
         assert found.answer.verdict is Verdict.AMONG
         assert found.exit_status == 3
         text = bisection_text(found)
-        assert "the change may be in any of 6.12, 6.13: those before the last tell nothing" in text
+        assert "the change may be in any of 6.12, 6.13: those before the last have no finding" in text
         assert "6.12    1      skipped: 6.12 holds no kernel  <- may be the first one" in text
         assert "6.12: skipped: 6.12 holds no kernel" in lines
 
@@ -111,7 +111,7 @@ class TestBisection:
         guests.broken = {"/kernels/6.0": "there are no modules of 6.0"}
         found = search(guests)
         assert found.exit_status == 3
-        assert "6.0 is an end and tells nothing: there are no modules of 6.0" in bisection_text(found)
+        assert "6.0 is an end and has no finding: there are no modules of 6.0" in bisection_text(found)
 
     def test_a_third_finding_is_told(self, guests: Guests) -> None:
         shows = guests.shows
