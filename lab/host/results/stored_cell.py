@@ -88,6 +88,7 @@ class StoredCell:
             reached=steps["reached"],
             before=self._snapshot(layout.BEFORE),
             after=self._snapshot(layout.AFTER),
+            ends={role: end for role, name in layout.ENDS.items() if (end := self._snapshot(name)) is not None},
             samples=self.samples(),
             load=self._part("load"),
             kernel_log=self.text(layout.KERNEL_LOG),
