@@ -18,7 +18,8 @@ def describe(plan: CellPlan) -> tuple[str, ...]:
     machine, load = plan.machine, plan.load
     boot_args = f", boot arguments {' '.join(machine.boot_args)}" if machine.boot_args else ""
     topology = f", topology {machine.topology}" if machine.topology else ""
-    lines = [plan.cell, f"  machine: {machine.memory_mb} MB, {machine.vcpus} vCPUs{topology}{boot_args}"]
+    packages = f", packages {' '.join(machine.packages)}" if machine.packages else ""
+    lines = [plan.cell, f"  machine: {machine.memory_mb} MB, {machine.vcpus} vCPUs{topology}{packages}{boot_args}"]
     for planned in plan.steps:
         first, *more = _describe_step(planned.step)
         lines += [f"  {planned.key}: {first}", *(f"    | {line}" for line in more)]

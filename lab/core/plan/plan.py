@@ -26,7 +26,7 @@ from lab.core.scenario import (
     scenario_digest,
 )
 from lab.core.scenario.condition import Requirement
-from lab.core.scenario.expectation import AxisValue
+from lab.core.scenario.expectation import chosen_by
 from lab.core.scenario.template import substitute
 
 # 1 - first version of plan.json.
@@ -130,6 +130,7 @@ class CellPlan:
                 "memory_mb": self.machine.memory_mb,
                 "vcpus": self.machine.vcpus,
                 "topology": self.machine.topology or TOPOLOGIES[0],
+                **({"packages": list(self.machine.packages)} if self.machine.packages else {}),
             },
             "steps": [step_request(planned) for planned in self.steps],
             "settings": dict(self.settings),
@@ -166,7 +167,7 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
         steps=tuple(
             PlannedStep(f"state[{index}]", _fill_in(step, values))
             for index, step in enumerate(scenario.state)
-            if _applies(step.when, axes)
+            if chosen_by(step.when, axes)
         ),
         conntrack=replace(scenario.conntrack, max=overrides.max or scenario.conntrack.max),
         load=load,
@@ -224,10 +225,6 @@ def _fill_in(step: Step, values: Mapping[str, str]) -> Step:
             return SysctlStep(tuple((name, substitute(value, values)) for name, value in pairs))
         case UnloadStep(modules):
             return UnloadStep(modules)
-
-
-def _applies(when: Mapping[str, AxisValue], axes: Axes) -> bool:
-    return all(axes.get(axis) == value for axis, value in when.items())
 
 
 def _check_override(option: str, value: int | None) -> None:

@@ -287,11 +287,14 @@ def _cache(manifest: Json) -> Iterator[Checked]:
     for name, target in (targets if isinstance(targets, dict) else {}).items():
         if not isinstance(target, dict):
             continue
+        layers = target.get("layers")
+        made_of = [target, *(layers if isinstance(layers, list) else ())]
         for key, check in _CACHED.items():
-            told = json.dumps([key, target.get(key), target.get("image_sha256s") if key == "image" else None])
-            if isinstance(target.get(key), str) and told not in seen:
-                seen.add(told)
-                yield from check(str(name), target)
+            for part in filter(lambda part: isinstance(part, dict), made_of):
+                told = json.dumps([key, part.get(key), part.get("image_sha256s") if key == "image" else None])
+                if isinstance(part.get(key), str) and told not in seen:
+                    seen.add(told)
+                    yield from check(str(name), part)
 
 
 def _cached_image(name: str, target: Json) -> Iterator[Checked]:

@@ -46,11 +46,17 @@ def target_changes(spec: TargetSpec, recorded: Json, options: RunOptions, say: S
         is_there = "another build of it is in the cache" if todays else "none is in the cache; one of today is built"
         gone = f"the image that was used, built {recorded.get('image_built')}, is gone; {is_there}"
         found.append(Change(f"{spec.name}: {gone}", True))
-    kernel = None
+    layers, kernel = {}, None
+    for layer in recorded.get("layers", ()):
+        if "image" in layer and (had := images.with_files(layer["image_sha256s"])) is not None:
+            layers[tuple(layer["packages"])] = had
+        elif "image" in layer:
+            gone = f"the image {layer['image']} that was used, built {layer['image_built']}, is gone"
+            found.append(Change(f"{spec.name}: {gone}; another build of it is used", True))
     if spec.kernel is not None:
         kernel_changes, kernel = _kernel(spec, recorded, image or todays, options, say)
         found += kernel_changes
-    return found, Pinned(image, kernel)
+    return found, Pinned(image, kernel, layers)
 
 
 def _todays_image(spec: TargetSpec) -> images.Image | None:
