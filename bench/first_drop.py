@@ -31,7 +31,7 @@ from lab.core.plan import CellPlan
 from lab.core.result import Try
 from lab.host.machines.machine import Event
 from lab.host.results import store
-from lab.host.run.runner import judge_folder
+from lab.host.results.judging import judge_folder
 
 SCENARIO = SCENARIOS / "first-drop.toml"
 DROP_TO_ENGINE_MS = 60.0
@@ -122,8 +122,7 @@ def drops_text(stat: str) -> str:
 def _judged(plan: CellPlan, apart: Apart) -> str:
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
         store.write_recording(Path(folder), apart.recording, plan, SCENARIO.read_text(encoding="utf-8"))
-        result = judge_folder(Path(folder), [Try(1, None, apart.recording.stages_seconds)])
-        return str(result["finding"])
+        return judge_folder(Path(folder), [Try(1, None, apart.recording.stages_seconds)]).finding
 
 
 def lag_of(apart: Apart, finding: str, load_seconds: float, judge_seconds: float) -> Lag:

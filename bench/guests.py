@@ -24,13 +24,13 @@ from lab.core.errors import GuestLost, LabError
 from lab.core.plan import CellPlan, Overrides, cells, parse_chosen, plan_cell, select_variants
 from lab.host.machines import accelerator
 from lab.host.machines.kinds import parse_target
-from lab.host.machines.machine import Event, MachineSpec, OnEvent
+from lab.host.machines.machine import Event, OnEvent, Preparation
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.command import KVM, TCG
-from lab.host.machines.qemu.machine import QemuMachine
+from lab.host.machines.qemu.machine import ImageMachine, QemuMachine
 from lab.host.machines.qemu.preparing import PreparedImage, prepare_targets
 from lab.host.machines.qemu.provisioner import QemuProvisioner
-from lab.host.options import Deadlines
+from lab.host.options import Deadlines, RunOptions
 from lab.host.run.recording import Recording, record
 from lab.host.scenario_files import load_scenarios, scenario_directories
 
@@ -86,7 +86,7 @@ class Ready:
     """A machine that can be restored."""
 
     provisioner: QemuProvisioner
-    spec: MachineSpec
+    spec: ImageMachine
     target: PreparedImage
 
 
@@ -165,7 +165,7 @@ def plan_of(scenario: str, *, connections: int | None, chosen: Sequence[str] = (
 async def ready(plan: CellPlan) -> Ready:
     """The plan's machine, booted and saved where that was not done yet."""
     spec = parse_target(plan.target)
-    targets = await prepare_targets([spec], modules=None, mirror=None, build_seconds=900.0, say=progress)
+    targets = await prepare_targets(Preparation([spec], [plan], RunOptions(), Deadlines(), progress))
     qemu = find_qemu()
     answer = accelerator.remembered(qemu)
     provisioner = QemuProvisioner(qemu, KVM if answer is not None and answer.works else TCG, Deadlines())

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lab.host.run.runner import judge_run
+from lab.host.results.judging import judge_run
 from tests.recordings import GOLDEN
 
 TARGETS = ("debian11", "debian12", "debian13", "forky")

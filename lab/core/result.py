@@ -1,28 +1,18 @@
-"""A cell's result as it is stored, compared and reported: plain data, units in the names, null for unknown."""
+"""A cell's result as it is stored, compared and reported: plain records, units in the names, None for unknown.
+
+A field is a key of result.json, in the order of that file. A field with a default came after the first version: older
+results lack its key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from lab.core.text import shortened
-
-if TYPE_CHECKING:  # who only reads results need not wait for what makes them
-    from lab.core.facts import Facts
-    from lab.core.judging.finding import Finding, Measured
-    from lab.core.judging.proofs import Proofs
-    from lab.core.mitigation import Mitigation
-    from lab.core.scenario.expectation import Expectation
+from lab.core.holders.model import Holder
 
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1
-
-# of what a guest said: the evidence has all of it, a table has no room
-_MOST_NAME = 200
-_MOST_REASON = 8000
-
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,115 +21,205 @@ class Try:
 
     number: int
     lost: str | None  # why the machine was lost; None when it was not
-    stages_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    stages_seconds: Mapping[str, int | float] = field(hash=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """As in a result's `tries`."""
-        lost = shortened(self.lost, _MOST_REASON) if self.lost is not None else None
-        return {"number": self.number, "lost": lost, "stages_seconds": dict(self.stages_seconds)}
-
-
-def cell_result(
-    plan: Json,
-    finding: Finding,
-    proofs: Proofs | None,
-    expected: Expectation | None,
-    facts: Facts,
-    tries: Sequence[Try],
-    mitigation: Mitigation | None = None,
-    not_judged: str | None = None,
-) -> dict[str, Any]:
-    """The content of a cell's result.json; `as_expected` is null where nothing was expected.
-
-    `not_judged` is why an expectation does not count here; it then stands as `because`, beside no `expected`.
-    """
-    measured = finding.measured
-    return {
-        "schema_version": RESULT_VERSION,
-        "cell": plan["cell"],
-        "scenario": plan["scenario"],
-        "scenario_digest": plan["scenario_digest"],
-        "variant": plan["variant"],
-        "axes": plan["axes"],
-        "target": plan["target"],
-        "repeat": plan["repeat"],
-        "kernel_release": shortened(facts.kernel_release, _MOST_NAME) if facts.kernel_release is not None else None,
-        "versions": {name: shortened(text, _MOST_NAME) for name, text in facts.versions.items()},
-        "finding": finding.name,
-        "reason": shortened(finding.reason, _MOST_REASON),
-        "cause": finding.cause,
-        "expected": expected.finding if expected else None,
-        "because": expected.because if expected else not_judged,
-        "as_expected": finding.name == expected.finding if expected else None,
-        "losses": [asdict(loss) for loss in finding.losses],
-        "message_logged": measured.message_logged,
-        "message_before_load": measured.messages.before,
-        "message_namespaces": list(measured.messages.namespaces),
-        "max": measured.table_max,
-        "max_changed": list(measured.max_changed),
-        "entries_before": measured.entries_before,
-        "entries_peak": measured.entries_peak,
-        "load_entries": _load_entries(measured),
-        "drops": measured.drops,
-        "drops_while_full": measured.dropped_for_room if measured.drops is not None else None,
-        "early_drops": measured.early_drops,
-        "insert_failed": measured.insert_failed,
-        "counter_resets": measured.resets,
-        "connections": dict(measured.connections) if measured.connections is not None else None,
-        "open_peak": measured.open_peak,
-        "newcomers": dict(measured.newcomers) if measured.newcomers is not None else None,
-        "errors": {shortened(str(name), _MOST_NAME): count for name, count in measured.errors.items()},
-        "first_drop_seconds": measured.first_drop_seconds,
-        "memory": asdict(measured.memory),
-        "holders": proofs.holders_json() if proofs is not None and proofs.holders_known else None,
-        "proofs": proofs.to_json() if proofs is not None else None,
-        "mitigation": mitigation.to_json() if mitigation is not None else None,
-        "stages_seconds": dict(tries[-1].stages_seconds) if tries else {},
-        "tries": [attempt.to_json() for attempt in tries],
-    }
+    @property
+    def seconds(self) -> float:
+        """What all stages took together."""
+        return sum(self.stages_seconds.values())
 
 
-def _load_entries(measured: Measured) -> dict[str, Any] | None:
-    """What the table held of the load; null where it could not be read, or not be told whose its entries are."""
-    from lab.core.judging.attribution import LoadEntries
+@dataclass(frozen=True)
+class Loss:
+    """Connections that were lost to one cause, and the numbers that show it."""
 
-    found = measured.attribution
-    if not isinstance(found, LoadEntries):
-        return None
-    return {
-        "peak": found.peak,
-        "last": found.last,
-        "others_peak": found.others_peak,
-        "looks": found.looks,
-        "cut": found.cut,
-    }
+    cause: str
+    connections: int
+    detail: str
 
 
-def results_document(cells: Iterable[Json]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StoredEntries:
+    """What the table held of the load's own connections, in several looks at it."""
+
+    peak: int  # the most of the load's connections that had an entry at one moment
+    last: int  # at the load's end
+    others_peak: int  # the most entries of anything else at one moment
+    looks: int
+    cut: bool  # a look did not get to the table's end: more may have been there
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What became of the connections of a load; each is in one of held, failed, lost, stalled and untried."""
+
+    attempted: int
+    held: int
+    failed: int
+    lost: int
+    accepted: int  # counted by the servers
+    stalled: int
+    untried: int
+
+    @property
+    def total(self) -> int:
+        """How many the load was to open."""
+        return self.held + self.failed + self.lost + self.stalled + self.untried
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the table costs; None is unknown. Extensions of entries are allocated apart, and are not in it."""
+
+    entry_bytes: int | None = None  # one entry
+    entries_bytes_before: int | None = None  # of the cache that the entries are in (slabinfo)
+    entries_bytes_after: int | None = None
+    buckets: int | None = None
+    hash_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredProofs:
+    """Three independent answers to whether conntrack is attached; None: cannot say."""
+
+    hooks: bool | None
+    holders: bool | None
+    behaviour: bool | None
+    notrack: bool = False  # rules keep some packets out
+    disagreement: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyResult:
+    """What one family of a load over both shows by itself."""
+
+    finding: str
+    reason: str
+    cause: str | None
+    connections: Connections | None
+    load_entries: StoredEntries | None
+    proofs: StoredProofs
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A holder that was not removed, and why."""
+
+    rule: str
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PeerAttempt:
+    """A TCP connection with another host, in both machines; None where it was not tried."""
+
+    way: str
+    port: int
+    before: bool | None
+    after: bool | None
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Which connections with other hosts worked before and after a removal; `cut` names those that do not any more."""
+
+    attempts: tuple[PeerAttempt, ...]
+    cut: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Mitigation:
+    """What came of removing the holders, why, and what was run; `finding` is None when no second machine was made."""
+
+    outcome: str
+    reason: str
+    commands: tuple[tuple[str, ...], ...]
+    finding: str | None
+    kept: tuple[Kept, ...] = ()  # as part of a firewall
+    advice: tuple[str, ...] = ()
+    peer: Peer | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """The content of a cell's result.json; `as_expected` is None where nothing was expected."""
+
+    schema_version: int = RESULT_VERSION
+    cell: str
+    scenario: str
+    scenario_digest: str
+    variant: str
+    axes: Mapping[str, str | int] = field(hash=False)
+    target: str
+    repeat: int
+    kernel_release: str | None
+    versions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    finding: str
+    reason: str
+    cause: str | None
+    expected: str | None
+    because: str | None  # also why an expectation does not count here, beside no `expected`
+    as_expected: bool | None
+    losses: tuple[Loss, ...] = ()
+    message_logged: bool | None
+    message_before_load: bool = False
+    message_namespaces: tuple[int, ...] = ()
+    max: int | None
+    max_changed: tuple[int, ...]
+    entries_before: int | None
+    entries_peak: int | None
+    load_entries: StoredEntries | None = None
+    drops: int | None
+    drops_while_full: int | None = None
+    early_drops: int | None
+    insert_failed: int | None
+    counter_resets: int = 0
+    connections: Connections | None
+    dead: int | None = None  # connections that were open at the end and carried no byte; None where none was sent
+    families: Mapping[str, FamilyResult] = field(default_factory=dict, hash=False)  # where the load went over two
+    open_peak: int | None = None
+    newcomers: Mapping[str, int] | None = field(default=None, hash=False)
+    errors: Mapping[str, int] = field(default_factory=dict, hash=False)
+    first_drop_seconds: int | float | None
+    memory: Memory = Memory()
+    holders: tuple[Holder, ...] | None
+    proofs: StoredProofs | None
+    mitigation: Mitigation | None = None
+    stages_seconds: Mapping[str, int | float] = field(hash=False)  # of the last try
+    tries: tuple[Try, ...]
+
+    @property
+    def seconds(self) -> float:
+        """What all tries took together."""
+        return sum(attempt.seconds for attempt in self.tries)
+
+    @property
+    def mark(self) -> str:
+        """A word for people: ok, DIFFERS, unclear, skipped, or - where nothing was expected."""
+        if self.finding == "skipped":
+            return "skipped"
+        if self.as_expected is True:
+            return "ok"
+        if self.finding == "inconclusive":
+            return "unclear"
+        return "-" if self.as_expected is None else "DIFFERS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
     """The content of results.json."""
-    return {"schema_version": RESULT_VERSION, "cells": list(cells)}
+
+    schema_version: int = RESULT_VERSION
+    cells: tuple[CellResult, ...]
 
 
-def exit_status(cells: Sequence[Json]) -> int:
+def exit_status(cells: Sequence[CellResult]) -> int:
     """0 all as expected, 1 a finding differs, 3 something inconclusive and nothing differs, 4 all were skipped.
 
     A cell that was inconclusive where something else was expected does not differ: it is not a finding.
     """
-    if cells and all(cell["finding"] == "skipped" for cell in cells):
+    marks = {cell.mark for cell in cells}
+    if marks == {"skipped"}:
         return 4
-    judged = [cell for cell in cells if cell["finding"] not in ("inconclusive", "skipped")]
-    if any(cell["as_expected"] is False for cell in judged):
-        return 1
-    unclear = (cell for cell in cells if cell["finding"] == "inconclusive" and cell["as_expected"] is not True)
-    return 3 if any(unclear) else 0
-
-
-def mark(cell: Json) -> str:
-    """A word for people: ok, DIFFERS, unclear, skipped, or - where nothing was expected."""
-    if cell["finding"] == "skipped":
-        return "skipped"
-    if cell["as_expected"] is True:
-        return "ok"
-    if cell["finding"] == "inconclusive":
-        return "unclear"
-    return "-" if cell["as_expected"] is None else "DIFFERS"
+    return 1 if "DIFFERS" in marks else 3 if "unclear" in marks else 0

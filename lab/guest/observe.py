@@ -52,7 +52,15 @@ GROUPS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
         ),
     ),
     # whether packets of a bridge pass the hooks of ip and ip6, and what is a port of one
-    ("bridge", ("/proc/sys/net/bridge/bridge-nf-*", "/sys/class/net/*/brport/port_no")),
+    (
+        "bridge",
+        (
+            "/proc/sys/net/bridge/bridge-nf-*",
+            "/sys/class/net/*/brport/port_no",
+            "/proc/sys/net/ipv4/ip_forward",
+            "/proc/sys/net/ipv6/conf/all/forwarding",
+        ),
+    ),
     ("modprobe.d", ("/etc/modprobe.d/*", "/run/modprobe.d/*", "/lib/modprobe.d/*")),
 )
 

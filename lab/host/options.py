@@ -9,6 +9,7 @@ from pathlib import Path, PosixPath
 from typing import Any
 
 from lab.core.errors import LabError, ScenarioError
+from lab.core.plan.shard import Shard, parse_shard
 
 DEFAULT_TARGET = "debian12"
 _WHAT, _WHERE, _LOAD, _OUTPUT = "what to run", "where", "load", "output"
@@ -77,6 +78,12 @@ class RunOptions:
         _WHAT, "--set", (), "only variants with this value", stored="overrides.set", metavar="AXIS=VALUE", **_WORDS
     )
     repeat: int = _option(_WHAT, "--repeat", 1, "every cell N times", stored="options", **_NUMBER)
+    shard: Shard | None = _option(
+        _WHAT, "--shard", None, "only this share of the cells, for several machines", type=parse_shard, metavar="I/N"
+    )
+    durations: Path | None = _option(
+        _WHAT, "--durations", None, "a run by whose times shards are balanced", type=Path, metavar="RUN"
+    )
     mitigate: bool = _option(_WHAT, "--mitigate", False, "then try to remove what holds conntrack", stored="overrides")
     targets: tuple[str, ...] = _option(
         _WHERE, "--target", (DEFAULT_TARGET,), f"a target or glob ({DEFAULT_TARGET})", metavar="T", **_WORDS
@@ -97,12 +104,7 @@ class RunOptions:
     provisioner: str | None = _option(_WHERE, "--provisioner", None, "what runs the machines")  # None: by the targets
     accelerator: str = _option(_WHERE, "--accelerator", "auto", stored="options", choices=("auto", "kvm", "tcg"))
     provider: str = _option(
-        _WHERE,
-        "--provider",
-        "libvirt",
-        "of Vagrant (libvirt)",
-        stored="options",
-        choices=("libvirt", "virtualbox"),
+        _WHERE, "--provider", "libvirt", "of Vagrant (libvirt)", stored="options", choices=("libvirt", "virtualbox")
     )
     control: str = _option(
         _WHERE,
@@ -120,18 +122,10 @@ class RunOptions:
     )
     parallel: int | None = _option(_WHERE, "-j", None, "cells at once", stored="options", type=_positive, metavar="N")
     share_machine: bool = _option(
-        _WHERE,
-        "--share-machine",
-        False,
-        "one box machine for all cells, reset each time",
-        stored="options",
+        _WHERE, "--share-machine", False, "one box machine for all cells, reset each time", stored="options"
     )
     keep_failed: bool = _option(
-        _WHERE,
-        "--keep-failed",
-        False,
-        "keep the machine of a cell that is not as expected",
-        stored="options",
+        _WHERE, "--keep-failed", False, "keep the machine of a cell that is not as expected", stored="options"
     )
     connections: int | None = _option(
         _LOAD, "--connections", None, "connections that the load opens", stored="overrides", **_NUMBER
@@ -172,6 +166,15 @@ def read_options(words: argparse.Namespace, command: Iterable[str] = ()) -> RunO
         if name == "scenarios" or isinstance(value, list):  # of a shell there is one
             given[name] = (value,) if isinstance(value, str) else tuple(value)
     return RunOptions(**given, command=tuple(command))
+
+
+def differing(options: RunOptions, but: Sequence[str] = ()) -> list[str]:
+    """The flags of options that are not as they are by default, leaving out some."""
+    defaults = RunOptions()
+    names = [option for option in _OPTIONS if option.name not in but]
+    return [
+        option.metadata["flag"] for option in names if getattr(options, option.name) != getattr(defaults, option.name)
+    ]
 
 
 def stored_options(options: RunOptions) -> dict[str, dict[str, Any]]:

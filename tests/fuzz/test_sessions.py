@@ -103,7 +103,7 @@ async def test_whatever_a_guest_says_a_cell_has_a_finding(number: int, tmp_path:
         runner = Runner(LyingProvisioner(chance), folder, Deadlines(), on_progress, lambda plan, result: None)
         await runner.run_all([job], 1)
     (result,) = runner.results
-    assert result["finding"] in FINDING_EVIDENCE
+    assert result.finding in FINDING_EVIDENCE
     for text in (human_table([result]), markdown_table([result]), one_line(result)):
         assert text and len(text) < 200_000
         assert all(line.isprintable() for line in text.split("\n"))

@@ -13,6 +13,7 @@ import pytest
 
 from lab.host.results import store
 from lab.host.run.runner import Runner
+from tests.records import document
 from tests.truth.catalogue import STATES
 from tests.truth.state import State
 from tests.truth.witness import Seen, seen
@@ -54,7 +55,7 @@ def ran(request: pytest.FixtureRequest, guests: Guests) -> Mapping[str, Witnesse
         asyncio.run(runner.run_all(jobs, parallel=2))
     found = {}
     for state, job in zip(states, jobs, strict=True):
-        result = next(one for one in runner.results if one["cell"] == job.plan.cell)
+        result = next(document(one) for one in runner.results if one.cell == job.plan.cell)
         log = (folder.path / "cells" / job.plan.cell / "kmsg.log").read_text(encoding="utf-8")
         found[state.name] = Witnessed(state, result, seen(log))
     return found

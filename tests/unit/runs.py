@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lab.core.comparing.compare import Run
+from lab.core.comparing.model import Run
+from lab.core.result import CellResult
+from tests.records import stored, stored_manifest
 
 DIGEST, OTHER_DIGEST = "a" * 64, "b" * 64
 EVIL = (
@@ -16,13 +18,13 @@ EVIL = (
 HELD = {"untracked": 2000, "tracked": 2000, "table-full": 100, "evicted": 2000, "other-loss": 1900}
 
 
-def cell(finding: str = "untracked", **changes: Any) -> dict[str, Any]:
+def cell(finding: str = "untracked", **changes: Any) -> CellResult:
     """A result as it is stored."""
     full = finding == "table-full"
     variant, target = changes.get("variant", "nat-flushed,iptables=nft"), changes.get("target", "debian12")
     repeat = changes.get("repeat", 1)
     held = HELD.get(finding)
-    return {
+    document = {
         "schema_version": 1,
         "cell": f"{variant}@{target.replace('/', '_')}{f'-r{repeat}' if repeat > 1 else ''}",
         "scenario": variant.partition(",")[0],
@@ -42,9 +44,10 @@ def cell(finding: str = "untracked", **changes: Any) -> dict[str, Any]:
         "first_drop_seconds": 0.3 if full else None,
         **changes,
     }
+    return stored(document)
 
 
-def repeated(findings: Iterable[str], **changes: Any) -> list[dict[str, Any]]:
+def repeated(findings: Iterable[str], **changes: Any) -> list[CellResult]:
     """The repeats of one cell, by their findings."""
     return [cell(finding, repeat=number, **changes) for number, finding in enumerate(findings, start=1)]
 
@@ -79,7 +82,7 @@ def manifest(targets: Sequence[str] = ("debian12",)) -> dict[str, Any]:
     }
 
 
-def run(cells: Sequence[Mapping[str, Any]], name: str = "results/one", **changes: Any) -> Run:
+def run(cells: Sequence[CellResult], name: str = "results/one", **changes: Any) -> Run:
     """A run with these cells; `changes` are the manifest's."""
-    targets = tuple(dict.fromkeys(str(one["target"]) for one in cells))
-    return Run(name, {**manifest(targets), **changes}, tuple(cells))
+    targets = tuple(dict.fromkeys(one.target for one in cells))
+    return Run(name, stored_manifest({**manifest(targets), **changes}), tuple(cells))

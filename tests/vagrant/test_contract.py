@@ -31,6 +31,7 @@ from lab.host.results.store import create_run
 from lab.host.run.recording import Recording, record
 from lab.host.run.runner import Job, Runner
 from tests.recordings import GOLDEN
+from tests.records import document
 from tests.vagrant.conftest import BOXES, left_over
 
 DEADLINES = Deadlines(boot=900, restore=120, destroy=150)
@@ -87,7 +88,7 @@ def test_a_cell_is_recorded_judged_and_its_machine_gone(name: str, project_root:
                 job = Job(one.plan, one.spec, one.scenario)
                 runner = Runner(one.provisioner, folder, DEADLINES, lambda plan, seen: None, lambda plan, result: None)
                 await runner.run_all([job], 1)
-            return runner.results[0]
+            return document(runner.results[0])
 
     result = asyncio.run(run())
     assert (result["finding"], result["as_expected"]) == ("table-full", True), result["reason"]

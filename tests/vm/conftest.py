@@ -23,6 +23,7 @@ from lab.host.options import Deadlines
 from lab.host.results import store
 from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
+from tests.records import document
 
 TARGETS = os.environ.get("LAB_TEST_TARGETS", "debian12").split()
 OnProgress = Callable[[CellPlan, Progress], None]
@@ -61,7 +62,7 @@ class Guests:
         with store.create_run(self.results) as folder:
             runner = Runner(self.provisioner, folder, self.deadlines, on_progress, lambda plan, result: None)
             await runner.run_all([job], parallel=1)
-        return Ran(runner.results[0], folder.path / "cells" / job.plan.cell, folder.path)
+        return Ran(document(runner.results[0]), folder.path / "cells" / job.plan.cell, folder.path)
 
     def with_deadlines(self, **seconds: float) -> Guests:
         """The same guests under other deadlines."""

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lab.core.plan import ExpectedRule, PlannedStep, RemoveStep
-from lab.host.run.runner import judge_run
+from lab.host.results.judging import judge_run
 from tests.recordings import GOLDEN
+from tests.records import document
 from tests.vm.conftest import Guests, Ran
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def test_a_masquerading_rule_is_removed(guests: Guests, shipped: Callable[[str],
     found = told(ran)
     assert (ran.result["finding"], found["outcome"], found["finding"]) == ("table-full", "fixes", "untracked")
     assert "all 2000 of 2000 connections were held" in found["reason"]
-    again = judge_run(ran.run)[0]
+    again = document(judge_run(ran.run)[0])
     assert again == ran.result
 
 
@@ -210,7 +211,7 @@ def test_what_the_removal_does_to_a_state(guests: Guests, name: str) -> None:
     assert state.words in found["reason"]
     assert len(found["commands"]) == state.commands or state.commands is None
     if found["commands"]:  # without a second machine only the manifest says that a removal was asked for
-        assert judge_run(ran.run)[0] == ran.result
+        assert document(judge_run(ran.run)[0]) == ran.result
 
 
 def test_a_part_of_a_firewall_is_no_fix(guests: Guests) -> None:

@@ -6,15 +6,14 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, is_dataclass
 
-Json = Mapping[str, Any]
+from lab.core.manifest import Manifest, Target
 
 # what differs between any two runs, is told elsewhere, or is told by another key
 _NOT_TOLD = (
     *("schema_version", "started_at", "ended_at", "scenarios", "targets"),
-    *("cells", "options", "scenario_files", "replay_of"),
+    *("cells", "options", "scenario_files", "replay_of", "shard", "parts", "resumed"),
 )
 _NOT_TOLD_OF_TARGETS = ("image_sha256s", "kernel_release")
 _KERNEL_PACKAGE = "linux-image-"
@@ -34,58 +33,55 @@ class Difference:
         return {"what": self.what, "base": self.base, "new": self.new}
 
 
-def manifest_differences(base: Json, new: Json) -> list[Difference]:
+def manifest_differences(base: Manifest, new: Manifest) -> list[Difference]:
     """What differs in how two runs were made, by the manifests' keys; their targets are left out."""
     return _differences("", *(_flat(_told(manifest)) for manifest in (base, new)))
 
 
-def target_differences(name: str, base: Json, new: Json, kernels: Sequence[str | None]) -> list[Difference]:
-    """What differs between two targets of the manifests; `kernels` are the releases that their guests told."""
+def target_differences(name: str, base: Target, new: Target, kernels: Sequence[str | None]) -> list[Difference]:
+    """What differs between two targets of the manifests; `kernels` are the releases that their guests said."""
     left, right = (
         {"kernel": kernel, **_told_of_target(target)} for kernel, target in zip(kernels, (base, new), strict=True)
     )
     return _differences(f"{name}: ", _flat(left), _flat(right))
 
 
-def program_differences(name: str, base: Json, new: Json) -> list[Difference]:
-    """What differs between the versions of programs that two targets' guests told."""
+def program_differences(name: str, base: Mapping[str, str], new: Mapping[str, str]) -> list[Difference]:
+    """What differs between the versions of programs that two targets' guests said."""
     return _differences(f"{name}: ", _flat(base), _flat(new))
 
 
-def meaning_differences(base: Json, new: Json) -> list[str]:
+def meaning_differences(base: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Where two scenarios' meanings differ: `load.connections is 20000 in BASE and 500 in NEW`."""
-    return [_sentence(one) for one in _differences("", _flat(base), _flat(new))]
+    return [_sentence(difference) for difference in _differences("", _flat(base), _flat(new))]
 
 
-def _told(manifest: Json) -> Json:
-    overrides = {name: value for name, value in _part(manifest, "overrides").items() if value}
-    return {name: value for name, value in manifest.items() if name not in _NOT_TOLD} | {"overrides": overrides}
+def _told(manifest: Manifest) -> Mapping[str, object]:
+    overrides = {name: value for name, value in vars(manifest.overrides).items() if value}
+    document = {**vars(manifest), "provisioner": manifest.provisioner.document, "overrides": overrides}
+    return {name: value for name, value in document.items() if name not in _NOT_TOLD}
 
 
-def _told_of_target(target: Json) -> Json:
+def _told_of_target(target: Target) -> Mapping[str, object]:
     """With one digest for all files of the image, and the kernel's package under one name for every release of it."""
     packages = {
         _KERNEL_PACKAGE.rstrip("-") if package.startswith(_KERNEL_PACKAGE) else package: version
-        for package, version in _part(target, "packages").items()
+        for package, version in (target.packages or {}).items()
     }
-    files = json.dumps(sums, sort_keys=True) if (sums := _part(target, "image_sha256s")) else None
+    files = json.dumps(target.image_sha256s, sort_keys=True) if target.image_sha256s else None
     return {
-        **{name: value for name, value in target.items() if name not in _NOT_TOLD_OF_TARGETS},
+        **{name: value for name, value in target.document.items() if name not in _NOT_TOLD_OF_TARGETS},
         "image_files": files and hashlib.sha256(files.encode()).hexdigest(),
         "packages": packages,
     }
 
 
-def _part(document: Json, name: str) -> Json:
-    """A table of a document; an empty one where it is absent or none."""
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _flat(value: object, path: str = "") -> dict[str, str]:
     """Every value by its dotted path, as text; null is left out, for it is what an absent key is."""
+    if is_dataclass(value):
+        value = vars(value)
     if isinstance(value, Mapping):
-        parts = (_flat(one, f"{path}.{name}" if path else str(name)) for name, one in value.items())
+        parts = (_flat(inner, f"{path}.{name}" if path else str(name)) for name, inner in value.items())
         return {name: text for part in parts for name, text in part.items()}
     return {} if value is None else {path: _text(value)}
 
@@ -93,7 +89,7 @@ def _flat(value: object, path: str = "") -> dict[str, str]:
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         return shlex.join(value)
     return json.dumps(value)
 
@@ -107,8 +103,8 @@ def _differences(prefix: str, base: Mapping[str, str], new: Mapping[str, str]) -
     ]
 
 
-def _sentence(one: Difference) -> str:
-    base, new = ("absent" if text is None else text for text in (one.base, one.new))
+def _sentence(difference: Difference) -> str:
+    base, new = ("absent" if text is None else text for text in (difference.base, difference.new))
     if max(len(base), len(new)) > _MOST_SHOWN:
-        return f"{one.what} differs"
-    return f"{one.what} is {base} in BASE and {new} in NEW"
+        return f"{difference.what} differs"
+    return f"{difference.what} is {base} in BASE and {new} in NEW"

@@ -33,14 +33,14 @@ def family(target: str) -> str:
     return target.partition(_KERNEL_MARK)[0]
 
 
-def match_targets(base: Sequence[str], new: Sequence[str], wanted: Sequence[str] = ()) -> tuple[TargetPair, ...]:
+def match_targets(base: Sequence[str], new: Sequence[str], asked_for: Sequence[str] = ()) -> tuple[TargetPair, ...]:
     """Which target of BASE is compared with which of NEW.
 
     `TARGET=TARGET` texts decide alone, where there are any. Else it is targets of the same name, of those left the
     ones of the same family, and where each run has but one target, these. Raises ScenarioError.
     """
-    if wanted:
-        return tuple(dict.fromkeys(_wanted_pair(text, base, new) for text in wanted))
+    if asked_for:
+        return tuple(dict.fromkeys(_pair_meant(text, base, new) for text in asked_for))
     pairs = [TargetPair(target, target) for target in base if target in new]
     left = [target for target in base if target not in new]
     for name in dict.fromkeys(map(family, left)):
@@ -57,12 +57,12 @@ def match_targets(base: Sequence[str], new: Sequence[str], wanted: Sequence[str]
     return tuple(pairs)
 
 
-def _wanted_pair(text: str, base: Sequence[str], new: Sequence[str]) -> TargetPair:
+def _pair_meant(text: str, base: Sequence[str], new: Sequence[str]) -> TargetPair:
     """The pair that `TARGET=TARGET` means; a glob may stand for a target, and a path may have an = in it."""
     pairs = set()
     for index in (index for index, char in enumerate(text) if char == "="):
         ours, theirs = _meant(text[:index], base), _meant(text[index + 1 :], new)
-        pairs |= {TargetPair(one, other) for one in ours for other in theirs}
+        pairs |= {TargetPair(left, right) for left in ours for right in theirs}
     if len(pairs) != 1:
         what = "means no pair of targets" if not pairs else f"means {len(pairs)} pairs of targets"
         known = f"BASE has {named(base)}; NEW has {named(new)}"

@@ -9,7 +9,7 @@ jumps to holds the hooks as well as any other, and an empty nat table does not.
 
 from lab.core.holders.dependents import HOOKED_FAMILIES, MATCHES, OBJECTS, STATEMENTS, TARGETS
 from lab.core.holders.find import held_families, holders
-from lab.core.holders.groups import MOST_GROUPS, Group, groups, stored_holder
+from lab.core.holders.groups import MOST_GROUPS, Group, groups
 from lab.core.holders.model import (
     IPTABLES_NFT,
     IPVS,
@@ -49,5 +49,4 @@ __all__ = [
     "groups",
     "held_families",
     "holders",
-    "stored_holder",
 ]

@@ -1,8 +1,8 @@
 """Holders as people read them: hundreds are grouped by where they are, with an example of each group."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from lab.core.holders.model import MAY_HOLD, NFT, PART_OF_FIREWALL, Holder
 
@@ -88,17 +88,3 @@ def notes(holder: Holder) -> tuple[str, ...]:
         (by_handle, f"the handle is this guest's: `{chain}` shows those of another machine"),
     )
     return tuple(text for applies, text in told if applies)
-
-
-# What is not in every document that names a holder.
-_UNSAID: Final[Mapping[str, Any]] = {
-    **{field.name: field.default for field in fields(Holder) if field.default is not MISSING},
-    **{"kind": "", "handle": None, "number": None, "depends_on": (), "families": ()},
-}
-
-
-def stored_holder(values: Mapping[str, Any]) -> Holder:
-    """A holder of a stored result; older ones lack what was not known then. Raises KeyError for what all have."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    whole = {**_UNSAID, **given}
-    return Holder(**{field.name: whole[field.name] for field in fields(Holder)})

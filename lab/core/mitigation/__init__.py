@@ -6,8 +6,9 @@ commands, then the same load. What both machines showed makes the outcome.
 
 from lab.core.mitigation.advice import command_words
 from lab.core.mitigation.judged import Judged, judged
-from lab.core.mitigation.outcome import OUTCOMES, Mitigation, called_for, outcome
+from lab.core.mitigation.outcome import OUTCOMES, called_for, outcome
 from lab.core.mitigation.removal import Commands, Removal, mitigated, planned_commands, removal_of
+from lab.core.result import Mitigation
 
 __all__ = [
     "OUTCOMES",

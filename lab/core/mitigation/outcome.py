@@ -7,8 +7,7 @@ after which something else differed than what was to be removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from lab.core.comparing.significance import LEVEL, shares_test
 from lab.core.holders import Holder
@@ -19,6 +18,7 @@ from lab.core.mitigation.judged import Judged
 from lab.core.mitigation.peer import reach, shown
 from lab.core.mitigation.removal import Commands, Removal, removal_of
 from lab.core.mitigation.ruleset import ListedRule
+from lab.core.result import Kept, Mitigation
 
 # Each outcome, and when it is that.
 OUTCOMES: Mapping[str, str] = {
@@ -36,33 +36,6 @@ _UNTRIED = frozenset({"state-refused", "inconclusive", "skipped"})
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
-class Mitigation:
-    """What came of removing the holders, why, and what was run; `finding` is None when no second machine was made."""
-
-    outcome: str
-    reason: str
-    commands: Commands
-    finding: str | None
-    kept: tuple[Holder, ...] = ()  # not removed, as part of a firewall
-    advice: tuple[str, ...] = ()
-    peer: Mapping[str, Any] | None = field(default=None, hash=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """As in a result's `mitigation`."""
-        return {
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "commands": [list(argv) for argv in self.commands],
-            "finding": self.finding,
-            "kept": [
-                {"rule": holder.rule, "backend": holder.backend, "reason": PART_OF_FIREWALL} for holder in self.kept
-            ],
-            "advice": list(self.advice),
-            "peer": self.peer,
-        }
-
-
 def called_for(first: Judged) -> bool:
     """Whether there is something to mitigate: conntrack attached, or connections lost while something holds it."""
     name = first.finding.name
@@ -72,15 +45,16 @@ def called_for(first: Judged) -> bool:
 def outcome(first: Judged, second: Judged | None, ran: Commands) -> Mitigation:
     """What came of it. `second` is None when there was nothing to run, and so no second machine."""
     removal = removal_of(first)
-    told = Mitigation("unknown", _why_not_tried(first, removal), ran, None, removal.kept, advice(removal))
+    kept = tuple(Kept(holder.rule, holder.backend, PART_OF_FIREWALL) for holder in removal.kept)
+    untried = Mitigation("unknown", _why_not_tried(first, removal), ran, None, kept, advice(removal))
     if second is None:
-        return told
+        return untried
     compared = Compared(first, second, removal, reach(first.peer, second.peer))
     name, reason = next(verdict for rule in RULES if (verdict := rule(compared)) is not None)
     why = _not_removed(removal)
     if why and name in ("hides", "no effect", "better"):
         name, reason = "unknown", f"{why}, and without that {reason}"
-    return replace(told, outcome=name, reason=reason, finding=second.finding.name, peer=compared.reach.to_json())
+    return replace(untried, outcome=name, reason=reason, finding=second.finding.name, peer=compared.reach.record())
 
 
 Verdict = tuple[str, str]  # outcome, reason

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lab.core.result import Peer, PeerAttempt
+
 # the ways that were tried, and what they are called
 WAYS: Mapping[str, str] = {
     "in": "from another host to this one",
@@ -34,16 +36,14 @@ class Reach:
         before, after = self.before or {}, self.after or {}
         return any(worked and after.get(way) is None for way, worked in before.items())
 
-    def to_json(self) -> dict[str, Any] | None:
-        """As in a result's `mitigation.peer`; null where nothing was tried in either machine."""
+    def record(self) -> Peer | None:
+        """As in a result's `mitigation.peer`; None where nothing was tried in either machine."""
         if self.before is None and self.after is None:
             return None
         before, after = self.before or {}, self.after or {}
-        attempts = [
-            {"way": way, "port": port, "before": before.get((way, port)), "after": after.get((way, port))}
-            for way, port in dict.fromkeys([*before, *after])
-        ]
-        return {"attempts": attempts, "cut": [f"{way} {port}" for way, port in self.cut]}
+        tried = dict.fromkeys([*before, *after])
+        attempts = (PeerAttempt(*way, before.get(way), after.get(way)) for way in tried)
+        return Peer(tuple(attempts), tuple(f"{way} {port}" for way, port in self.cut))
 
 
 def reach(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Reach:

@@ -11,12 +11,12 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 from lab.core.holders import Holder
 from lab.core.mitigation.judged import Judged
 from lab.core.mitigation.ruleset import ListedRule, stateless
 from lab.core.plan import CellPlan, ExpectedRule, PlannedStep, RemoveStep
+from lab.core.plan.stored import StoredPlan
 from lab.core.scenario import RunStep, UnloadStep
 
 Argv = tuple[str, ...]
@@ -59,9 +59,9 @@ def mitigated(plan: CellPlan, removal: Removal) -> CellPlan:
     return replace(plan, steps=(*plan.steps, *more))
 
 
-def planned_commands(plan: Mapping[str, Any]) -> Commands:
+def planned_commands(plan: StoredPlan) -> Commands:
     """The removal in the stored plan of a second machine: what was run, whatever would be run today."""
-    mine = (step for step in plan["steps"] if step["key"].startswith(f"{_STEP}["))
+    mine = (step for step in plan.steps if step["key"].startswith(f"{_STEP}["))
     return tuple((*_UNLOAD, *step["modules"]) if step["kind"] == "unload" else tuple(step["argv"]) for step in mine)
 
 

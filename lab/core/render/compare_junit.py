@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lab.core.comparing.compare import ComparedCell, Comparison
+from lab.core.comparing.model import ComparedCell, Comparison
 from lab.core.render.junit import suites_of
 from lab.core.render.test_cases import PASSED, Case
 from lab.core.text import printable
@@ -25,24 +25,24 @@ def comparison_junit(comparison: Comparison, name: str) -> str:
 
 
 def _cases(comparison: Comparison) -> Iterator[Case]:
-    lacked = {str(cell["cell"]): cell for cell in comparison.base.cells}
-    for one in comparison.cells:
-        yield _compared(one, comparison.new.name)
+    lacked = {cell.cell: cell for cell in comparison.base.cells}
+    for compared in comparison.cells:
+        yield _compared(compared, comparison.new.name)
     for name in comparison.missing:
         cell = lacked[name]
         yield _case(
-            (str(cell["scenario"]), str(cell["target"]), str(cell["variant"])),
+            (cell.scenario, cell.target, cell.variant),
             "error",
             "missing",
-            f"NEW lacks {name}, which was {cell['finding']} in BASE",
+            f"NEW lacks {name}, which was {cell.finding} in BASE",
             f"{comparison.base.name}/cells/{name}",
         )
 
 
-def _compared(one: ComparedCell, run: str) -> Case:
-    evidence = f"{run}/cells/{one.new.cells[0]['cell']}"
-    place = (one.scenario, one.base.target, one.variant)
-    return _case(place, OUTCOMES[one.verdict], one.verdict, one.reason, evidence)
+def _compared(cell: ComparedCell, run: str) -> Case:
+    evidence = f"{run}/cells/{cell.new.cells[0].cell}"
+    place = (cell.scenario, cell.base.target, cell.variant)
+    return _case(place, OUTCOMES[cell.verdict], cell.verdict, cell.reason, evidence)
 
 
 def _case(place: tuple[str, str, str], outcome: str, verdict: str, reason: str, evidence: str) -> Case:

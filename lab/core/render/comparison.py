@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lab.core.comparing.compare import LEAST_SHARE, NUMBERS, ComparedCell, Comparison, Number, Run, Sample
 from lab.core.comparing.differences import Difference
+from lab.core.comparing.model import LEAST_SHARE, NUMBERS, ComparedCell, Comparison, Number, Run, Sample
 from lab.core.comparing.significance import LEVEL, median
 from lab.core.render.fitting import Section, fitted, utf8_bytes
 from lab.core.render.markdown import block, table_code
@@ -26,6 +26,7 @@ _HEADER = ("cell", "finding", "repeats", "message", "held", "drops", "first drop
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _MOST_VALUE = 300
 _MOST_NAMED = 5
+_MOST_LISTED = 10
 _MOST_REASON = 1500
 _DIFFERS_MARK = " *"
 
@@ -40,8 +41,8 @@ def human(comparison: Comparison) -> str:
         _aligned(rows),
         *(_why(cell) for cell in comparison.cells if cell.verdict != "same"),
         list(comparison.unfinished),
-        _with_head("only in BASE", (f"  {name}" for name in comparison.only_base)),
-        _with_head("only in NEW", (f"  {name}" for name in comparison.only_new)),
+        _with_head("only in BASE", _listed(comparison.only_base)),
+        _with_head("only in NEW", _listed(comparison.only_new)),
         _method(comparison),
     ]
     return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
@@ -108,7 +109,7 @@ def _mark(cell: ComparedCell, test: str) -> str:
 
 def _finding(sample: Sample) -> str:
     if not sample.findings:
-        return str(sample.cells[0]["finding"])
+        return sample.cells[0].finding
     if sample.only_finding:
         return sample.only_finding
     ordered = sorted(sample.findings.items(), key=lambda item: (-item[1], item[0]))
@@ -126,7 +127,7 @@ def _count(sample: Sample, values: Sequence[float]) -> str:
     """The median; `-` where no load was driven, `?` where it is not known."""
     middle = median(values)
     if middle is None:
-        return "?" if any(cell["connections"] for cell in sample.cells) else "-"
+        return "?" if any(cell.connections for cell in sample.cells) else "-"
     return f"{middle:.12g}"
 
 
@@ -148,19 +149,19 @@ def _why(cell: ComparedCell) -> list[str]:
     if cell.verdict not in ("changed", "unclear"):
         return lines
     for name, sample in (("BASE", cell.base), ("NEW", cell.new)):
-        for finding, reason in sample.to_json()["reasons"].items():
-            first, *more = str(reason)[:_MOST_REASON].splitlines() or [""]
+        for finding, reason in sample.reasons.items():
+            first, *more = reason[:_MOST_REASON].splitlines() or [""]
             lines += [f"  {name}, {finding}{_expected(sample, finding)}: {first}", *(f"    {line}" for line in more)]
     return lines
 
 
 def _expected(sample: Sample, finding: str) -> str:
     """Whether a finding was expected, or what was instead, and why."""
-    told = [cell for cell in sample.cells if cell["finding"] == finding and cell["as_expected"] is not None]
-    if not told:
+    judged = next((cell for cell in sample.cells if cell.finding == finding and cell.as_expected is not None), None)
+    if judged is None:
         return ""
-    because = str(told[0].get("because") or "")[:_MOST_REASON].partition("\n")[0]
-    what = "as expected" if told[0]["as_expected"] else f"expected {told[0]['expected']}"
+    because = (judged.because or "")[:_MOST_REASON].partition("\n")[0]
+    what = "as expected" if judged.as_expected else f"expected {judged.expected}"
     return f" ({what}: {because})" if because else f" ({what})"
 
 
@@ -179,12 +180,12 @@ def _sides(comparison: Comparison) -> tuple[tuple[str, Run], ...]:
 
 def _run(run: Run) -> list[str]:
     """A run's name, and from its manifest when it began and which lab made it."""
-    told = ((run.manifest.get(key), prefix) for key, prefix in (("started_at", ""), ("tool_version", "conntrack-lab ")))
-    return [run.name, *(f"{prefix}{value}"[:_MOST_VALUE] for value, prefix in told if value)]
+    facts = ((run.manifest.started_at, ""), (run.manifest.tool_version, "conntrack-lab "))
+    return [run.name, *(f"{prefix}{value}"[:_MOST_VALUE] for value, prefix in facts if value)]
 
 
-def _difference(one: Difference) -> tuple[str, str]:
-    return f"  {one.what}", f"{_value(one.base)} -> {_value(one.new)}"
+def _difference(difference: Difference) -> tuple[str, str]:
+    return f"  {difference.what}", f"{_value(difference.base)} -> {_value(difference.new)}"
 
 
 def _value(text: str | None) -> str:
@@ -192,7 +193,7 @@ def _value(text: str | None) -> str:
 
 
 def _method(comparison: Comparison) -> list[str]:
-    """How it was told; nothing where no test was made."""
+    """How it was decided; nothing where no test was made."""
     made = {"findings": 0, "messages": 0, "numbers": 0}
     for cell in comparison.cells:
         for name, answer in cell.tests.items():
@@ -200,15 +201,21 @@ def _method(comparison: Comparison) -> list[str]:
             made[kind] += answer.differs is not None
     if not any(made.values()):
         return []
-    told = ", ".join(f"{count} of {kind}" for kind, count in made.items() if count)
+    counts = ", ".join(f"{count} of {kind}" for kind, count in made.items() if count)
     return [
-        f"tests: {told}; Fisher's exact test for findings and messages, Mann-Whitney U for numbers, two-sided, level "
+        f"tests: {counts}; Fisher's exact test for findings and messages, Mann-Whitney U for numbers, two-sided, level "
         f"{LEVEL:g}, corrected for their number by Holm's method, each kind for itself",
         f"* differs by more than chance; of numbers, the medians by at least {LEAST_SHARE:.0%}",
     ]
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    """Cells that one run alone has, a line for each as far as people read."""
+    more = [f"  and {len(names) - _MOST_LISTED} more: --format json"] if len(names) > _MOST_LISTED else []
+    return [*(f"  {name}" for name in names[:_MOST_LISTED]), *more]
 
 
 def _with_head(head: str, lines: Iterable[str]) -> list[str]:
@@ -249,8 +256,9 @@ def _markdown_row(cell: ComparedCell) -> str:
     return _line([table_code(name), *(text.replace("*", r"\*") for text in rest)])
 
 
-def _difference_row(one: Difference) -> str:
-    return _line([table_code(one.what), *(table_code(_value(text)[:_MOST_VALUE]) for text in (one.base, one.new))])
+def _difference_row(difference: Difference) -> str:
+    values = (table_code(_value(text)[:_MOST_VALUE]) for text in (difference.base, difference.new))
+    return _line([table_code(difference.what), *values])
 
 
 def _markdown_why(cell: ComparedCell) -> str:

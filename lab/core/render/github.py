@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lab.core.render.fitting import Section, fitted, utf8_bytes
 from lab.core.render.markdown import block, table_code
 from lab.core.render.test_cases import PASSED, Case, case
-from lab.core.result import mark
 from lab.core.text import printable
 
-Json = Mapping[str, Any]
+if TYPE_CHECKING:  # every command prints through here, and few of them read results
+    from lab.core.result import CellResult
 
 # a step's summary that is larger is refused as a whole
 MOST_SUMMARY_BYTES = 1024 * 1024
@@ -48,38 +48,38 @@ def harmless_json(text: str) -> str:
 
 def command(name: str, message: str, **properties: str) -> str:
     """A workflow command: one line, whatever is in its message and properties."""
-    told = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in properties.items())
-    return f"::{name}{f' {told}' if told else ''}::{_escaped(message, _DATA)}"
+    pairs = ",".join(f"{key}={_escaped(value, _PROPERTY)}" for key, value in properties.items())
+    return f"::{name}{f' {pairs}' if pairs else ''}::{_escaped(message, _DATA)}"
 
 
-def workflow_commands(cells: Sequence[Json], folder: str = "") -> list[str]:
+def workflow_commands(cells: Sequence[CellResult], folder: str = "") -> list[str]:
     """An error for each finding that differs, a warning for each cell that is inconclusive.
 
-    At most MOST_ANNOTATIONS of each; where there are more, the last one says how many are not told.
+    At most MOST_ANNOTATIONS of each; where there are more, the last one says how many are left out.
     """
     cases = [case(cell, folder) for cell in cells]
     lines: list[str] = []
     for outcome, level in _LEVELS.items():
-        found = [one for one in cases if one.outcome == outcome]
+        found = [entry for entry in cases if entry.outcome == outcome]
         shown = found if len(found) <= MOST_ANNOTATIONS else found[: MOST_ANNOTATIONS - 1]
-        lines += [_annotation(level, one) for one in shown]
+        lines += [_annotation(level, entry) for entry in shown]
         if more := len(found) - len(shown):
             lines.append(command(level, f"{more} more cells: {_MARKS[outcome]}; the step's summary has them"))
     return lines
 
 
-def run_summary(cells: Sequence[Json], folder: str, limit_bytes: int = MOST_SUMMARY_BYTES) -> str:
+def run_summary(cells: Sequence[CellResult], folder: str, limit_bytes: int = MOST_SUMMARY_BYTES) -> str:
     """A run as Markdown of at most `limit_bytes`: the counts, why what is not as expected is not, and every cell.
 
     What does not fit is counted. All words of guests and files are code in it: no markup, no link, no mention.
     """
     cases = [case(cell, folder) for cell in cells]
-    counts = {outcome: sum(one.outcome == outcome for one in cases) for outcome in _NAMES}
-    told = ", ".join(f"{count} {_NAMES[outcome]}" for outcome, count in counts.items() if count)
-    unexpected = [one for outcome in _LEVELS for one in cases if one.outcome == outcome]
-    rows = [_line(map(table_code, _row(cell, one))) for cell, one in zip(cells, cases, strict=True)]
+    counts = {outcome: sum(entry.outcome == outcome for entry in cases) for outcome in _NAMES}
+    outcomes = ", ".join(f"{count} {_NAMES[outcome]}" for outcome, count in counts.items() if count)
+    unexpected = [entry for outcome in _LEVELS for entry in cases if entry.outcome == outcome]
+    rows = [_line(map(table_code, _row(cell, entry))) for cell, entry in zip(cells, cases, strict=True)]
     count = f"{len(cases)} cell{'s' if len(cases) != 1 else ''}"
-    head = f"### conntrack-lab: {count}, {told or 'none ended'}\n\nResults: {table_code(folder)}"
+    head = f"### conntrack-lab: {count}, {outcomes or 'none ended'}\n\nResults: {table_code(folder)}"
     table = f"{_line(_HEADER)}\n{_line(['---'] * len(_HEADER))}"
     folded = f"<details><summary>All cells ({len(cells)})</summary>\n\n{table}"
     sections = [
@@ -90,9 +90,9 @@ def run_summary(cells: Sequence[Json], folder: str, limit_bytes: int = MOST_SUMM
     return fitted(sections, limit_bytes, _left_out, utf8_bytes)
 
 
-def _annotation(level: str, one: Case) -> str:
-    message = f"{one.headline}: {' '.join(one.reason)[:_MOST_MESSAGE]}\nevidence: {one.evidence}"
-    return command(level, message, title=f"{one.name}@{one.target}")
+def _annotation(level: str, entry: Case) -> str:
+    message = f"{entry.headline}: {' '.join(entry.reason)[:_MOST_MESSAGE]}\nevidence: {entry.evidence}"
+    return command(level, message, title=f"{entry.name}@{entry.target}")
 
 
 def _escaped(text: str, escapes: Mapping[str, str]) -> str:
@@ -101,27 +101,27 @@ def _escaped(text: str, escapes: Mapping[str, str]) -> str:
     return "".join(escapes.get(char, char) for char in shown)
 
 
-def _why(one: Case) -> str:
+def _why(entry: Case) -> str:
     """Why a cell is not as expected: its finding, and its reason in a block that no line of it can end."""
-    shown = list(one.reason[:_MOST_REASON_LINES])
-    more = [f"... and {len(one.reason) - len(shown)} more lines"] if len(one.reason) > len(shown) else []
+    shown = list(entry.reason[:_MOST_REASON_LINES])
+    more = [f"... and {len(entry.reason) - len(shown)} more lines"] if len(entry.reason) > len(shown) else []
     text = "\n".join(line[:_MOST_MESSAGE] for line in (*shown, *more))
-    head = f"**{_MARKS[one.outcome]}** {table_code(f'{one.name}@{one.target}')}: {table_code(one.headline)}"
-    return f"{head}, evidence in {table_code(one.evidence)}\n\n{block(text, 'text')}\n"
+    head = f"**{_MARKS[entry.outcome]}** {table_code(f'{entry.name}@{entry.target}')}: {table_code(entry.headline)}"
+    return f"{head}, evidence in {table_code(entry.evidence)}\n\n{block(text, 'text')}\n"
 
 
-def _row(cell: Json, one: Case) -> list[str]:
-    numbers = (cell.get("drops"), cell.get("entries_peak"), cell.get("max"))
+def _row(cell: CellResult, entry: Case) -> list[str]:
+    numbers = (cell.drops, cell.entries_peak, cell.max)
     drops, peak, most = ("?" if number is None else str(number) for number in numbers)
     return [
-        mark(cell),
-        f"{one.name}@{one.target}",
-        str(cell.get("kernel_release") or "?"),
-        one.finding,
-        str(cell["expected"] or "-"),
+        cell.mark,
+        f"{entry.name}@{entry.target}",
+        cell.kernel_release or "?",
+        entry.finding,
+        cell.expected or "-",
         f"{peak}/{most}",
         drops,
-        f"{one.seconds:.1f}",
+        f"{entry.seconds:.1f}",
     ]
 
 

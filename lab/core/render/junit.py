@@ -8,18 +8,17 @@ target, which names the scenario's file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 
 from lab.core.render.test_cases import PASSED, Case, RunFacts, case
+from lab.core.result import CellResult
 
-Json = Mapping[str, Any]
 _NO_FACTS = RunFacts()
 _ATTACHMENT = re.compile(r"\[(?=\[)")
 
 
-def junit(cells: Sequence[Json], name: str, facts: RunFacts = _NO_FACTS) -> str:
+def junit(cells: Sequence[CellResult], name: str, facts: RunFacts = _NO_FACTS) -> str:
     """JUnit XML: a finding that differs is a failure, an inconclusive one an error, and skipped is skipped.
 
     Each case's `system-out` says where its evidence lies.
@@ -30,9 +29,9 @@ def junit(cells: Sequence[Json], name: str, facts: RunFacts = _NO_FACTS) -> str:
 def suites_of(cases: Iterable[Case], name: str, facts: RunFacts = _NO_FACTS) -> str:
     """JUnit XML of test cases, a suite for each scenario on each target."""
     groups: dict[tuple[str, str], list[Case]] = {}
-    for one in cases:
-        groups.setdefault((one.scenario, one.target), []).append(one)
-    totals = _counts([one for group in groups.values() for one in group])
+    for entry in cases:
+        groups.setdefault((entry.scenario, entry.target), []).append(entry)
+    totals = _counts([entry for group in groups.values() for entry in group])
     totals.pop("skipped")  # the root has no such attribute in junit-10.xsd
     suites = ElementTree.Element("testsuites", {"name": name, **totals})
     for (scenario, target), group in groups.items():
@@ -55,23 +54,23 @@ def _suite(scenario: str, target: str, cases: Sequence[Case], facts: RunFacts) -
     return suite
 
 
-def _case(one: Case) -> ElementTree.Element:
-    element = ElementTree.Element("testcase", classname=one.target, name=one.name, time=f"{one.seconds:.3f}")
-    if one.outcome != PASSED:
-        told = ElementTree.SubElement(element, one.outcome, type=one.finding, message=one.headline)
-        told.text = "\n".join(one.reason)
+def _case(entry: Case) -> ElementTree.Element:
+    element = ElementTree.Element("testcase", classname=entry.target, name=entry.name, time=f"{entry.seconds:.3f}")
+    if entry.outcome != PASSED:
+        outcome = ElementTree.SubElement(element, entry.outcome, type=entry.finding, message=entry.headline)
+        outcome.text = "\n".join(entry.reason)
     # [[ATTACHMENT|path]] in it has Jenkins and GitLab fetch a file
-    out = f"{one.headline}: {one.reason[0]}\nevidence: {one.evidence}"
+    out = f"{entry.headline}: {entry.reason[0]}\nevidence: {entry.evidence}"
     ElementTree.SubElement(element, "system-out").text = _ATTACHMENT.sub("[ ", out)
     return element
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
-    outcomes = [one.outcome for one in cases]
+    outcomes = [entry.outcome for entry in cases]
     return {
         "tests": str(len(cases)),
         "failures": str(outcomes.count("failure")),
         "errors": str(outcomes.count("error")),
         "skipped": str(outcomes.count("skipped")),
-        "time": f"{sum(one.seconds for one in cases):.3f}",
+        "time": f"{sum(entry.seconds for entry in cases):.3f}",
     }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lab.core.render.test_cases import Case, by_target
-
-Json = Mapping[str, Any]
+from lab.core.result import CellResult
 
 _VERSION = "KTAP version 1"
 _INDENT = "  "
@@ -23,7 +21,7 @@ _TOTALS = (
 )
 
 
-def ktap(cells: Sequence[Json], folder: str = "") -> str:
+def ktap(cells: Sequence[CellResult], folder: str = "") -> str:
     """A run as KTAP; `folder` is where its evidence lies.
 
     A finding that differs is `not ok`. An inconclusive one is `not ok` with the directive ERROR: what was to be tested
@@ -34,45 +32,45 @@ def ktap(cells: Sequence[Json], folder: str = "") -> str:
     for number, (target, cases) in enumerate(groups.items(), start=1):
         lines += [f"{_INDENT}{line}" for line in _subtests(cases)]
         lines += _target(number, target, cases)
-    outcomes = [one.outcome for cases in groups.values() for one in cases]
+    outcomes = [case.outcome for cases in groups.values() for case in cases]
     counts = " ".join(f"{word}:{outcomes.count(outcome) if outcome else 0}" for word, outcome in _TOTALS)
     return "\n".join([*lines, f"# Totals: {counts}"]) + "\n"
 
 
 def _subtests(cases: Sequence[Case]) -> list[str]:
     lines = [_VERSION, f"1..{len(cases)}"]
-    for number, one in enumerate(cases, start=1):
-        lines += [*_diagnostics(one), _result(number, one)]
+    for number, case in enumerate(cases, start=1):
+        lines += [*_diagnostics(case), _result(number, case)]
     return lines
 
 
-def _result(number: int, one: Case) -> str:
-    timed = f"{one.headline} time={_milliseconds(one)}ms"
-    told = {"error": f"ERROR {one.headline}: {one.reason[0]}", "skipped": f"SKIP {one.reason[0]}"}
-    verdict = "not ok" if one.outcome in ("failure", "error") else "ok"
-    return f"{verdict} {number} {_name(one.name)} # {_plain(told.get(one.outcome, timed))}"
+def _result(number: int, case: Case) -> str:
+    timed = f"{case.headline} time={_milliseconds(case)}ms"
+    directives = {"error": f"ERROR {case.headline}: {case.reason[0]}", "skipped": f"SKIP {case.reason[0]}"}
+    verdict = "not ok" if case.outcome in ("failure", "error") else "ok"
+    return f"{verdict} {number} {_name(case.name)} # {_plain(directives.get(case.outcome, timed))}"
 
 
-def _diagnostics(one: Case) -> list[str]:
+def _diagnostics(case: Case) -> list[str]:
     """Why a result is not plainly ok. With the test's name first, as the kernel does: then no word of a guest can be
     taken for one of the lines that parsers know, such as `# Subtest: x`.
     """
-    if one.outcome in ("passed", "skipped"):
+    if case.outcome in ("passed", "skipped"):
         return []
-    shown = one.reason[:_MOST_REASON_LINES]
-    more = len(one.reason) - len(shown)
+    shown = case.reason[:_MOST_REASON_LINES]
+    more = len(case.reason) - len(shown)
     rest = [f"{more} more lines in the evidence"] if more else []
-    told = (one.headline, *shown, *rest, f"evidence: {one.evidence}")
-    return [f"# {_name(one.name)}: {line}".rstrip() for line in told]
+    lines = (case.headline, *shown, *rest, f"evidence: {case.evidence}")
+    return [f"# {_name(case.name)}: {line}".rstrip() for line in lines]
 
 
 def _target(number: int, target: str, cases: Sequence[Case]) -> list[str]:
     """The parent's result: it fails with any of its subtests, and is skipped where all of them are."""
     name = _name(target)
-    bad = sum(one.outcome in ("failure", "error") for one in cases)
+    bad = sum(case.outcome in ("failure", "error") for case in cases)
     if bad:
         return [f"# {name}: {bad} of {len(cases)} are not ok", f"not ok {number} {name}"]
-    skipped = all(one.outcome == "skipped" for one in cases)
+    skipped = all(case.outcome == "skipped" for case in cases)
     return [f"ok {number} {name}{' # SKIP nothing of it could run here' if skipped else ''}"]
 
 
@@ -86,5 +84,5 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("#", "_").split())
 
 
-def _milliseconds(one: Case) -> int:
-    return round(one.seconds * 1000)
+def _milliseconds(case: Case) -> int:
+    return round(case.seconds * 1000)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+from lab.core.manifest import Manifest, Target
 from lab.core.render.markdown import prose, table
-from lab.core.result import mark
+from lab.core.result import CellResult
 from lab.core.scenario import BACKEND_AXIS
-
-Json = Mapping[str, Any]
 
 _KERNEL_PACKAGE = "linux-image-"
 _ACCELERATORS = {"tcg": "emulated", "kvm": "with KVM"}
@@ -23,9 +21,8 @@ MARKS = (
 )
 
 
-def matrix_page(manifest: Json, results: Json, wall_seconds: float, made_by: str) -> str:
-    """The page of a run as Markdown, from its manifest.json and results.json."""
-    cells: Sequence[Json] = results["cells"]
+def matrix_page(manifest: Manifest, cells: Sequence[CellResult], wall_seconds: float, made_by: str) -> str:
+    """The page of a run as Markdown, from its manifest and results."""
     parts = [
         f"<!-- Made by {made_by} from results/reference/: change nothing here, and run it again. -->",
         "# The matrix",
@@ -38,18 +35,16 @@ def matrix_page(manifest: Json, results: Json, wall_seconds: float, made_by: str
     return "\n\n".join(parts) + "\n"
 
 
-def _head(manifest: Json, cells: Sequence[Json], wall_seconds: float) -> str:
-    counts = Counter(map(mark, cells))
+def _head(manifest: Manifest, cells: Sequence[CellResult], wall_seconds: float) -> str:
+    counts = Counter(cell.mark for cell in cells)
     outcome = ", ".join(f"{counts[name]} {words}" for name, words in MARKS if counts[name])
-    provisioner, overrides = manifest["provisioner"], manifest["overrides"]
-    how = f"{_ACCELERATORS[provisioner['accelerator']]}, {manifest['host']['processors'] or '?'} processors"
-    changed = [f"--{name} {overrides[name]}" for name in ("connections", "max") if overrides[name] is not None]
-    changed += [f"--set {one}" for one in overrides["set"]] + ["--mitigate"] * overrides.get("mitigate", False)
+    made_by, changed = manifest.provisioner, manifest.overrides.words
+    how = f"{_ACCELERATORS[made_by.accelerator or '']}, {manifest.host.processors or '?'} processors"
     lines = [
         f"{len(cells)} cells: {outcome}.",
         *_alike(manifest, cells),
-        f"Run on {manifest['started_at'][:10]} (UTC) in {duration(wall_seconds)}: conntrack-lab"
-        f" {manifest['tool_version']}, {prose(provisioner['qemu_version'])}, {how}.",
+        f"Run on {(manifest.started_at or '')[:10]} (UTC) in {duration(wall_seconds)}: conntrack-lab"
+        f" {manifest.tool_version}, {prose(made_by.qemu_version or '')}, {how}.",
         *([f"With `{' '.join(changed)}`."] if changed else []),
         "What the findings mean: [findings.md](findings.md). "
         "All numbers: [results/reference](../results/reference/README.md).",
@@ -57,12 +52,12 @@ def _head(manifest: Json, cells: Sequence[Json], wall_seconds: float) -> str:
     return "\n".join(lines)
 
 
-def _alike(manifest: Json, cells: Sequence[Json]) -> list[str]:
+def _alike(manifest: Manifest, cells: Sequence[CellResult]) -> list[str]:
     """A sentence where no row has two findings: then one column says what all of them do."""
     if len(target_names(manifest, cells)) < 2:
         return []
     rows = [[cell for found in row.values() for cell in found] for row in by_state(cells).values()]
-    differing = [row for row in rows if len({cell["finding"] for cell in row}) > 1]
+    differing = [row for row in rows if len({cell.finding for cell in row}) > 1]
     if differing:
         return [f"{len(differing)} of {len(rows)} states have another finding on some kernel."]
     kernels = ", ".join(prose(kernel_of(target, manifest, cells)) for target in target_names(manifest, cells))
@@ -72,37 +67,35 @@ def _alike(manifest: Json, cells: Sequence[Json]) -> list[str]:
     ]
 
 
-def _legend(cells: Iterable[Json]) -> str:
+def _legend(cells: Iterable[CellResult]) -> str:
     lines = ["- L: the kernel logged `table full`."]
-    if any(mark(cell) in ("DIFFERS", "unclear") for cell in cells):
+    if any(cell.mark in ("DIFFERS", "unclear") for cell in cells):
         lines.append("- **Bold**: not as expected; the expected finding stands behind it.")
     return "\n".join(lines)
 
 
-def by_state(cells: Iterable[Json]) -> dict[tuple[str, str], dict[str, list[Json]]]:
+def by_state(cells: Iterable[CellResult]) -> dict[tuple[str, str], dict[str, list[CellResult]]]:
     """The cells of each state and target, in their order; a state is a scenario's name and its axes in words."""
-    states: dict[tuple[str, str], dict[str, list[Json]]] = {}
+    states: dict[tuple[str, str], dict[str, list[CellResult]]] = {}
     for cell in cells:
-        axes = [
-            f"iptables-{value}" if axis == BACKEND_AXIS else f"{axis}={value}" for axis, value in cell["axes"].items()
-        ]
-        state = (str(cell["scenario"]), ", ".join(axes))
-        states.setdefault(state, {}).setdefault(str(cell["target"]), []).append(cell)
+        axes = [f"iptables-{value}" if axis == BACKEND_AXIS else f"{axis}={value}" for axis, value in cell.axes.items()]
+        state = (cell.scenario, ", ".join(axes))
+        states.setdefault(state, {}).setdefault(cell.target, []).append(cell)
     return states
 
 
-def target_names(manifest: Json, cells: Iterable[Json]) -> list[str]:
+def target_names(manifest: Manifest, cells: Iterable[CellResult]) -> list[str]:
     """The targets of a run, each once: those of its manifest, then those that only its cells name."""
-    return list(dict.fromkeys((*manifest["targets"], *(str(cell["target"]) for cell in cells))))
+    return list(dict.fromkeys((*manifest.targets, *(cell.target for cell in cells))))
 
 
-def kernel_of(target: str, manifest: Json, cells: Iterable[Json]) -> str:
+def kernel_of(target: str, manifest: Manifest, cells: Iterable[CellResult]) -> str:
     """What the guests said, else what the target's kernel names itself."""
-    said = (cell["kernel_release"] for cell in cells if cell["target"] == target and cell["kernel_release"])
-    return str(next(said, None) or manifest["targets"].get(target, {}).get("kernel_release") or "?")
+    said = (cell.kernel_release for cell in cells if cell.target == target and cell.kernel_release)
+    return next(said, None) or manifest.targets.get(target, Target()).kernel_release or "?"
 
 
-def told(cells: Sequence[Json]) -> str:
+def outcome_of(cells: Sequence[CellResult]) -> str:
     """A field of the matrix; of repeats, each different outcome with how often it came."""
     counts = Counter(map(_finding, cells))
     if len(cells) == 1 or not cells:
@@ -110,21 +103,22 @@ def told(cells: Sequence[Json]) -> str:
     return "; ".join(f"{words} ({count}x)" for words, count in counts.most_common())
 
 
-def _findings(manifest: Json, cells: Sequence[Json]) -> str:
+def _findings(manifest: Manifest, cells: Sequence[CellResult]) -> str:
     """The states that differ between kernels, a column for each; then those that do not, in one column."""
     targets = target_names(manifest, cells)
     outcomes = {
-        state: tuple(told(found.get(target, ())) for target in targets) for state, found in by_state(cells).items()
+        state: tuple(outcome_of(found.get(target, ())) for target in targets)
+        for state, found in by_state(cells).items()
     }
     differing = [
-        [", ".join(filter(None, (_link(name), axes))), *told_here]
-        for (name, axes), told_here in outcomes.items()
-        if len(set(told_here)) > 1
+        [", ".join(filter(None, (_link(name), axes))), *shown]
+        for (name, axes), shown in outcomes.items()
+        if len(set(shown)) > 1
     ]
     alike: dict[tuple[str, str], list[str]] = {}
-    for (name, axes), told_here in outcomes.items():
-        if len(set(told_here)) == 1:
-            alike.setdefault((name, told_here[0]), []).append(axes)
+    for (name, axes), shown in outcomes.items():
+        if len(set(shown)) == 1:
+            alike.setdefault((name, shown[0]), []).append(axes)
     variants = Counter(name for name, _ in outcomes)
     joined = [[_link(name), _joined(axes, variants[name]), outcome] for (name, outcome), axes in alike.items()]
     kernels = [f"{prose(target)}<br>{prose(kernel_of(target, manifest, cells))}" for target in targets]
@@ -145,15 +139,15 @@ def _joined(axes: Sequence[str], variants: int) -> str:
     return "; ".join(axes)
 
 
-def _finding(cell: Json) -> str:
-    differs = mark(cell) in ("DIFFERS", "unclear") and cell["expected"]
-    words = f"**{cell['finding']}**, not {cell['expected']}" if differs else str(cell["finding"])
-    return f"{words}, L" if cell["message_logged"] else words
+def _finding(cell: CellResult) -> str:
+    differs = cell.mark in ("DIFFERS", "unclear") and cell.expected
+    words = f"**{cell.finding}**, not {cell.expected}" if differs else cell.finding
+    return f"{words}, L" if cell.message_logged else words
 
 
-def _versions(manifest: Json) -> str:
-    targets: Mapping[str, Json] = manifest["targets"]
-    packages = {name: by_role(target.get("packages") or {}) for name, target in targets.items()}
+def _versions(manifest: Manifest) -> str:
+    targets = manifest.targets
+    packages = {name: by_role(target.packages or {}) for name, target in targets.items()}
     roles = dict.fromkeys(role for versions in packages.values() for role in versions)
     if not roles:
         return "Not recorded."

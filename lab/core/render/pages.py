@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lab.core.kernel.version import VersionSpec
-from lab.core.plan import Cell, CellPlan, Variant, describe_load, plan_cell, variants
+from lab.core.plan import Cell, CellPlan, Variant, plan_cell, variants
 from lab.core.render import by_hand
+from lab.core.render.by_hand_paths import topology
+from lab.core.render.load_words import load_in_words
 from lab.core.render.markdown import block, code, prose, table
-from lab.core.scenario import BACKEND_AXIS, LoadSpec, RunStep, Scenario
+from lab.core.scenario import BACKEND_AXIS, DEFAULT_PATH, PATHS, RunStep, Scenario
 from lab.core.scenario.condition import BACKEND_NEEDS, Condition, Requirement
 from lab.core.scenario.expectation import AxisValue, Chosen, Expectation
 
@@ -35,11 +37,6 @@ _ALL: Mapping[str, str] = {
     "churn": "; all are opened",
     "udp": "; none is refused",
 }
-_CLOSED: Mapping[str, str] = {
-    "fin": "closed with FIN",
-    "reset": "closed with RST",
-    "vanish": "dropped on both sides without a packet",
-}
 
 
 def scenario_page(scenario: Scenario) -> str:
@@ -63,8 +60,8 @@ def scenario_page(scenario: Scenario) -> str:
 def scenario_index(scenarios: Iterable[Scenario], *, matrix: bool = False) -> str:
     """The index of the pages as Markdown; `matrix`: whether there is a page of what a run found."""
     rows = [
-        (f"[{one.name}]({one.name}.md)", prose(one.summary), _in_short(one.expectations))
-        for one in sorted(scenarios, key=lambda one: one.name)
+        (f"[{scenario.name}]({scenario.name}.md)", prose(scenario.summary), _in_short(scenario.expectations))
+        for scenario in sorted(scenarios, key=lambda scenario: scenario.name)
     ]
     parts = [
         _made_from("scenarios/"),
@@ -120,35 +117,19 @@ def _machine(plans: Mapping[Variant, CellPlan]) -> list[str]:
     if machine.packages:
         lines.append(f"- Packages beside the target's own: {', '.join(map(code, machine.packages))}.")
     lines.append(f"- Table: {_table(plan)}.")
-    lines.append(f"- Load: {_load(plan.load, plan.machine.topology == by_hand.ROUTED)}.")
+    lines.append(f"- Load: {load_in_words(plan.load, plan.machine.path or DEFAULT_PATH)}.")
+    lines += [f"- Meanwhile: {code(by_hand.commands(planned.step))}." for planned in plan.during]
+    if plan.machine.path not in (None, DEFAULT_PATH):
+        lines.append(f"- Stands for: {PATHS[plan.machine.path].stands_for}.")
     return ["## Machine, table, load", "\n".join(lines)]
 
 
 def _table(plan: CellPlan) -> str:
-    wanted = plan.conntrack
-    parts = [f"`nf_conntrack_max` {wanted.max:,}" if wanted.max else "the kernel's own `nf_conntrack_max`"]
-    parts += [f"{wanted.buckets:,} buckets"] if wanted.buckets else []
-    parts += [f"timeout {code(name)} {seconds:,} s" for name, seconds in wanted.timeouts.items()]
+    conntrack = plan.conntrack
+    parts = [f"`nf_conntrack_max` {conntrack.max:,}" if conntrack.max else "the kernel's own `nf_conntrack_max`"]
+    parts += [f"{conntrack.buckets:,} buckets"] if conntrack.buckets else []
+    parts += [f"timeout {code(name)} {seconds:,} s" for name, seconds in conntrack.timeouts.items()]
     return "; ".join(parts)
-
-
-def _load(load: LoadSpec, routed: bool) -> str:
-    count = f"{load.connections:,}"
-    where = "through the machine as a router, between two network namespaces" if routed else "over loopback"
-    rate = f", {load.rate_per_second:,} per second" if load.rate_per_second else ""
-    newcomers = f"; then {load.newcomers:,} TCP connections are opened and held" if load.newcomers else ""
-    if load.kind == "hold":
-        return f"{count} TCP connections are opened and held {where}"
-    if load.kind == "churn":
-        closed = _CLOSED[load.close or "fin"]
-        life = f"open for {load.hold_seconds:g} s, then {closed}" if load.hold_seconds else f"{closed} at once"
-        return f"{count} TCP connections are opened {where}{rate}, each {life}"
-    unanswered = f"to as many addresses of 127.0.0.0/8 that answer nothing{rate}{newcomers}"
-    if load.kind == "half-open":
-        return f"{count} SYNs {unanswered}"
-    if load.kind == "udp":
-        return f"{count} UDP datagrams {unanswered}"
-    return describe_load(load)
 
 
 def _expected(scenario: Scenario) -> list[str]:
@@ -156,7 +137,8 @@ def _expected(scenario: Scenario) -> list[str]:
     if not expectations:
         return ["## Expected", "Nothing is expected: the finding is reported and not judged."]
     rows = [
-        (_where(one, first=index == 0), code(one.finding), prose(one.because)) for index, one in enumerate(expectations)
+        (_where(expected, first=index == 0), code(expected.finding), prose(expected.because))
+        for index, expected in enumerate(expectations)
     ]
     parts = ["## Expected", table(("where", "[finding](../findings.md)", "because"), rows)]
     last = [] if expectations[-1].unconditional else ["Elsewhere nothing is expected."]
@@ -171,8 +153,8 @@ def _where(expectation: Expectation, *, first: bool) -> str:
 def _in_short(expectations: Sequence[Expectation]) -> str:
     """The findings in the order in which they are looked at, each with its conditions."""
     parts = []
-    for finding, group in itertools.groupby(expectations, key=lambda one: one.finding):
-        conditions = [condition_in_words(one.condition, one.axes) for one in group]
+    for finding, group in itertools.groupby(expectations, key=lambda expectation: expectation.finding):
+        conditions = [condition_in_words(expectation.condition, expectation.axes) for expectation in group]
         if all(conditions):
             parts.append(f"{code(finding)} ({'; '.join(conditions)})")
         else:
@@ -206,6 +188,11 @@ def _requirement(requires: Requirement) -> str:
 
 def _by_hand(scenario: Scenario, plans: Mapping[Variant, CellPlan]) -> list[str]:
     plan = next(iter(plans.values()))
+    if not by_hand.covers(plan):
+        return [
+            "## By hand",
+            "There is no script of this load: `lab shell` leads to a machine in the state, see below.",
+        ]
     return [
         "## By hand",
         "\n".join(_advice(plans)),
@@ -220,11 +207,14 @@ def _advice(plans: Mapping[Variant, CellPlan]) -> list[str]:
         "On a throwaway machine, freshly booted, as root, with Python 3.8 or newer.",
         "Use its console: a full table cuts SSH too.",
     ]
-    if any(one.machine.boot_args for one in plans.values()):
+    if any(plan.machine.boot_args for plan in plans.values()):
         lines.append("Boot it with the kernel command line above.")
-    if plan.machine.topology == by_hand.ROUTED:
+    ends = PATHS[plan.machine.path or DEFAULT_PATH].ends
+    if "server" in ends and plan.machine.path != "bridge":
         lines.append("If it has an `eth0`, give the link to the server another name, in the state too.")
-        lines.append("Up to 4.13, and with `enable_hooks=1`, both namespaces track as well, each in its own table.")
+    if ends:
+        whose = "both namespaces track" if len(ends) == 2 else "the namespace tracks"
+        lines.append(f"Up to 4.13, and with `enable_hooks=1`, {whose} as well, in a table of its own.")
     small = by_hand.connections(plan)
     if small < plan.load.connections:
         lines.append(f"{small:,} connections show the same as {plan.load.connections:,}.")
@@ -233,7 +223,7 @@ def _advice(plans: Mapping[Variant, CellPlan]) -> list[str]:
 
 def _procedure(plan: CellPlan) -> list[str]:
     """The commands from a fresh machine to what is read of it."""
-    lines = [routed, ""] if (routed := by_hand.topology(plan)) else []
+    lines = [routed, ""] if (routed := topology(plan)) else []
     lines += ["# the commands of the state, then:"] if plan.steps else []
     if settings := by_hand.settings(plan):
         lines += ["# a setting that does not exist: conntrack is not loaded, go on", settings]
@@ -241,7 +231,7 @@ def _procedure(plan: CellPlan) -> list[str]:
 
 
 def _shows(scenario: Scenario, plan: CellPlan) -> list[tuple[str, str]]:
-    findings = dict.fromkeys((*_SHOWS, *(one.finding for one in scenario.expectations)))
+    findings = dict.fromkeys((*_SHOWS, *(expectation.finding for expectation in scenario.expectations)))
     refused = any(isinstance(step, RunStep) and step.refused for step in scenario.state)
     words = {"all": _ALL.get(plan.load.kind, ""), "refused": ", or one that must fail does not" if refused else ""}
     shows = {**_SHOWS, **_SHOWS_ELSE}
@@ -275,7 +265,7 @@ def _names(group: Sequence[Variant]) -> str:
     values = {axis: tuple(dict.fromkeys(variant.axes[axis] for variant in group)) for axis in matrix}
     if math.prod(map(len, values.values())) == len(group):
         return ", ".join(_axis(axis, found) for axis, found in values.items() if found != matrix[axis])
-    return "; ".join(", ".join(_axis(axis, (value,)) for axis, value in one.axes.items()) for one in group)
+    return "; ".join(", ".join(_axis(axis, (value,)) for axis, value in variant.axes.items()) for variant in group)
 
 
 def _axis(axis: str, values: Sequence[AxisValue]) -> str:
@@ -287,11 +277,11 @@ def _axis(axis: str, values: Sequence[AxisValue]) -> str:
 def _versions(spec: VersionSpec) -> str:
     """`>= 4.16 and < 4.18`, `< 4.20 but not 4.9 or 4.14`; of `==` the number alone."""
     numbers = {clause: ".".join(map(str, clause.numbers)) for clause in spec.clauses}
-    wanted = [
+    needed = [
         number if clause.operator == "==" else f"{clause.operator} {number}"
         for clause, number in numbers.items()
         if clause.operator != "!="
     ]
     unwanted = [number for clause, number in numbers.items() if clause.operator == "!="]
-    parts = [" and ".join(wanted)] if wanted else []
+    parts = [" and ".join(needed)] if needed else []
     return " ".join([*parts, *([f"but not {' or '.join(unwanted)}"] if unwanted else [])])

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.core.render.matrix import MARKS
-from lab.core.result import mark
+from lab.core.result import CellResult
 
 if TYPE_CHECKING:
-    from lab.core.render.report import Outcome, StateView
+    from lab.core.render.views import Outcome, StateView
 
-Json = Mapping[str, Any]
 MARK_WORDS: Mapping[str, str] = {**dict(MARKS), "DIFFERS": "differs", "-": "nothing expected"}
 _BACKEND = "iptables-"
 _FIRST = ("DIFFERS", "unclear")  # of the marks: what nobody expected comes first
@@ -61,19 +60,19 @@ def by_finding(states: Sequence[StateView], column: int = 0) -> tuple[Group, ...
     return tuple(sorted(made, key=lambda group: (group.mark not in _FIRST, -group.count)))
 
 
-def counts_of_findings(cells: Iterable[Json]) -> tuple[tuple[str, int], ...]:
+def counts_of_findings(cells: Iterable[CellResult]) -> tuple[tuple[str, int], ...]:
     """How often each finding was made, the most frequent first."""
-    return tuple(Counter(str(cell["finding"]) for cell in cells).most_common())
+    return tuple(Counter(cell.finding for cell in cells).most_common())
 
 
-def headline(cells: Sequence[Json], columns: Sequence[tuple[str, str]]) -> str:
+def headline(cells: Sequence[CellResult], columns: Sequence[tuple[str, str]]) -> str:
     """`5 cells, debian12, 6.12.95: all as expected`; several targets are counted."""
     where = f"{len(columns)} kernels" if len(columns) > 1 else ", ".join(columns[0]) if columns else "no kernel"
     return f"{len(cells):,} {'cell' if len(cells) == 1 else 'cells'}, {where}: {_in_words(cells)}"
 
 
-def _in_words(cells: Sequence[Json]) -> str:
-    counts = Counter(map(mark, cells))
+def _in_words(cells: Sequence[CellResult]) -> str:
+    counts = Counter(cell.mark for cell in cells)
     if len(counts) == 1:
         (words,) = (words for name, words in MARKS if name in counts)
         return words if len(cells) == 1 else f"all {words}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.core.render.markdown import block, code, table, words
-from lab.core.render.report import CellView, Outcome, Report
 from lab.core.render.report_groups import MARK_WORDS
+from lab.core.render.views import CellView, Outcome, Report
 
 # A comment has room for 65,536 characters; the counts and the matrix tell of the others.
 _MOST_REASONS = 50
@@ -68,9 +68,9 @@ def _reason(cell: CellView) -> str:
     if cell.expected and cell.mark != "ok":
         because = f": {_quoted(cell.because)}" if cell.because else ""
         lines.append(f"- expected {words(cell.expected)}{because}")
-    for one in cell.holders or ():
-        note = f" ({words(one.note)})" if one.note else ""
-        lines.append(f"- held by {words(one.place)}: {_quoted(one.rule)}{note}")
+    for holder in cell.holders or ():
+        note = f" ({words(holder.note)})" if holder.note else ""
+        lines.append(f"- held by {words(holder.place)}: {_quoted(holder.rule)}{note}")
     if cell.mitigation:
         lines.append(f"- mitigated: {words(cell.mitigation.outcome)}: {_quoted(cell.mitigation.reason)}")
         lines += [f"- {words(line)}" for line in cell.mitigation.advice]

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING
 
-from lab.core.result import mark
 from lab.core.text import printable
 
-Json = Mapping[str, Any]
+if TYPE_CHECKING:  # every command prints by way of here, and few of them read results
+    from lab.core.manifest import Manifest
+    from lab.core.result import CellResult
 
 # what a mark is for a test runner; all other marks have passed
 OUTCOMES: Mapping[str, str] = {"DIFFERS": "failure", "unclear": "error", "skipped": "skipped"}
@@ -44,63 +45,50 @@ class Case:
     evidence: str
 
 
-def run_facts(manifest: Json, folder: str) -> RunFacts:
+def run_facts(manifest: Manifest, folder: str) -> RunFacts:
     """What a manifest tells of its run; what is not in it is left out, and a damaged part is no more than that."""
-    started = manifest.get("started_at")
+    started = manifest.started_at
+    files = manifest.scenario_files or {}
     return RunFacts(
         folder,
-        started if isinstance(started, str) and _TIME.fullmatch(started) else None,
+        started if started and _TIME.fullmatch(started) else None,
         {name: printable(str(value)) for name, value in _properties(manifest).items() if value not in (None, "")},
-        {name: printable(path) for name, path in _scenario_files(manifest).items()},
+        {name: printable(file.path) for name, file in files.items() if file.path},
     )
 
 
-def case(cell: Json, folder: str = "") -> Case:
+def case(cell: CellResult, folder: str = "") -> Case:
     """A result as a test case; `folder` is the run's."""
-    repeat = cell.get("repeat", 1)
-    wanted = f" instead of {cell['expected']}" if cell["expected"] and cell["as_expected"] is False else ""
+    instead = f" instead of {cell.expected}" if cell.expected and cell.as_expected is False else ""
     return Case(
-        scenario=printable(str(cell.get("scenario", cell["variant"]))),
-        target=printable(str(cell["target"])),
-        name=printable(f"{cell['variant']}{f'-r{repeat}' if repeat != 1 else ''}"),
-        outcome=OUTCOMES.get(mark(cell), PASSED),
-        finding=printable(str(cell["finding"])),
-        headline=printable(f"{cell['finding']}{wanted}"),
-        reason=tuple(map(printable, str(cell["reason"]).splitlines())) or ("",),
-        seconds=sum(sum(attempt["stages_seconds"].values()) for attempt in cell["tries"]),
-        evidence=printable(str(PurePath(folder, "cells", str(cell["cell"])))),
+        scenario=printable(cell.scenario),
+        target=printable(cell.target),
+        name=printable(f"{cell.variant}{f'-r{cell.repeat}' if cell.repeat != 1 else ''}"),
+        outcome=OUTCOMES.get(cell.mark, PASSED),
+        finding=printable(cell.finding),
+        headline=printable(f"{cell.finding}{instead}"),
+        reason=tuple(map(printable, cell.reason.splitlines())) or ("",),
+        seconds=cell.seconds,
+        evidence=printable(str(PurePath(folder, "cells", cell.cell))),
     )
 
 
-def by_target(cells: Sequence[Json], folder: str = "") -> dict[str, list[Case]]:
+def by_target(cells: Sequence[CellResult], folder: str = "") -> dict[str, list[Case]]:
     """The cases of each target, in the order of the cells."""
     groups: dict[str, list[Case]] = {}
     for cell in cells:
-        one = case(cell, folder)
-        groups.setdefault(one.target, []).append(one)
+        made = case(cell, folder)
+        groups.setdefault(made.target, []).append(made)
     return groups
 
 
-def _properties(manifest: Json) -> dict[str, object]:
-    provisioner, host = (_table(manifest, name) for name in ("provisioner", "host"))
-    overrides = _table(manifest, "overrides")
+def _properties(manifest: Manifest) -> dict[str, object]:
     return {
-        "lab.version": manifest.get("tool_version"),
-        "lab.provisioner": provisioner.get("name"),
-        "lab.accelerator": provisioner.get("accelerator"),
-        "lab.qemu_version": provisioner.get("qemu_version"),
-        "lab.host_kernel": host.get("kernel_release"),
-        "lab.connections": overrides.get("connections"),
-        "lab.max": overrides.get("max"),
+        "lab.version": manifest.tool_version,
+        "lab.provisioner": manifest.provisioner.name,
+        "lab.accelerator": manifest.provisioner.accelerator,
+        "lab.qemu_version": manifest.provisioner.qemu_version,
+        "lab.host_kernel": manifest.host.kernel_release,
+        "lab.connections": manifest.overrides.connections,
+        "lab.max": manifest.overrides.max,
     }
-
-
-def _scenario_files(manifest: Json) -> dict[str, str]:
-    files = _table(manifest, "scenario_files")
-    paths = {name: one.get("path") for name, one in files.items() if isinstance(one, Mapping)}
-    return {name: path for name, path in paths.items() if isinstance(path, str) and path}
-
-
-def _table(document: Json, name: str) -> Json:
-    value = document.get(name)
-    return value if isinstance(value, Mapping) else {}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lab.core.evidence import Sample
 from lab.core.kernel import kmsg
+from lab.core.result import CellResult, Connections
 
-Json = Mapping[str, Any]
 Point = tuple[float, float | None]  # seconds since the load's beginning, and a count; None is unknown
 
 # No table and no load comes near; beyond it a number is no count, and a plot of it shows nothing.
@@ -25,6 +24,14 @@ _OPENED: Mapping[str, tuple[str, str]] = {
     "half-open": ("SYNs", "sent"),
     "udp": ("Datagrams", "sent"),
 }
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What is known of a load: its kind, and after how many seconds it had ended."""
+
+    kind: str = "hold"
+    seconds: int | float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,19 +65,20 @@ class Panel:
         return max([1, *(line.top for line in self.lines)])
 
 
-def panels(samples: Sequence[Sample], result: Json, load: Json, message_seconds: Sequence[float]) -> tuple[Panel, ...]:
+def panels(
+    samples: Sequence[Sample], result: CellResult, load: Driven, message_seconds: Sequence[float]
+) -> tuple[Panel, ...]:
     """A cell's plots: of the table, where it has one, and of the connections. None where too little was sampled.
 
-    `load` is what is known of the load: its `kind`, and the `seconds` after which it had ended. Raises ValueError for
-    numbers that are no counts.
+    Raises ValueError for numbers that are no counts.
     """
     if len(samples) < 2 or samples[-1].seconds <= 0:
         return ()
-    end = max(samples[-1].seconds, _seconds_of(load.get("seconds"), _MOST_SECONDS) or 0)
-    drop = _seconds_of(result["first_drop_seconds"], end)
-    shown = tuple(one for one in message_seconds if one <= end)
+    end = max(samples[-1].seconds, _seconds_of(load.seconds, _MOST_SECONDS) or 0)
+    drop = _seconds_of(result.first_drop_seconds, end)
+    shown = tuple(moment for moment in message_seconds if moment <= end)
     table = _table(samples, end, drop, shown)
-    connections = _connections(samples, end, load, result["connections"])
+    connections = _connections(samples, end, load, result.connections)
     found = (connections,) if table is None else (table, connections)
     if not all(panel.top <= MOST for panel in found):
         raise ValueError(f"a sample has a number above {MOST:,}")
@@ -101,25 +109,25 @@ def _until(points: Sequence[Point], seconds: float) -> tuple[Point, ...]:
     return (*kept, (seconds, kept[-1][1])) if kept else tuple(points[:1])
 
 
-def message_seconds(log: Iterable[kmsg.Record], first_drop_seconds: object) -> tuple[float, ...]:
+def message_seconds(log: Iterable[kmsg.Record], first_drop_seconds: float | None) -> tuple[float, ...]:
     """When the kernel said that the table is full, on the load's clock; empty where nothing ties the two clocks.
 
     The kernel stamps its log with a clock of its own. Its first such message and the first drop are one event, so the
     messages are placed from there on.
     """
-    if not isinstance(first_drop_seconds, int | float):
+    if first_drop_seconds is None:
         return ()
-    times = [one.time_microseconds for one in log if one.from_kernel and kmsg.is_table_full(one.text)]
+    times = [record.time_microseconds for record in log if record.from_kernel and kmsg.is_table_full(record.text)]
     return tuple(first_drop_seconds + (time - times[0]) / 10**6 for time in times)
 
 
 def _table(samples: Sequence[Sample], seconds: float, drop: float | None, messages: tuple[float, ...]) -> Panel | None:
-    entries = Line("entries", "entries", _points(samples, lambda one: one.entries))
+    entries = Line("entries", "entries", _points(samples, lambda sample: sample.entries))
     known = [value for _, value in entries.points if value is not None]
     if not known:
         return None
     # a max of 0 means no bound
-    limit = Line("max", "max", _points(samples, lambda one: one.table_max or None))
+    limit = Line("max", "max", _points(samples, lambda sample: sample.table_max or None))
     lines = (entries, limit) if limit.top else (entries,)
     said = [f"Entries in {seconds:.1f} s: {known[0]:,} at first, {known[-1]:,} at last, at most {max(known):,}"]
     said += [f"max {limit.top:,}"] if limit.top else ["no max"]
@@ -128,30 +136,38 @@ def _table(samples: Sequence[Sample], seconds: float, drop: float | None, messag
     return Panel("Entries against max, over time", "; ".join(said) + ".", seconds, lines, drop, messages)
 
 
-def _connections(samples: Sequence[Sample], seconds: float, load: Json, at_last: Mapping[str, int] | None) -> Panel:
+def _connections(samples: Sequence[Sample], seconds: float, load: Driven, at_last: Connections | None) -> Panel:
     """The processes of the load tell how far they are now and then, and what became of each connection at its end. So
     the last point is of that end.
     """
-    kind, last = str(load.get("kind", "hold")), samples[-1]
-    what, done = _OPENED.get(kind, _OPENED["hold"])
+    last = samples[-1]
+    what, done = _OPENED.get(load.kind, _OPENED["hold"])
     held, waiting, failed = last.held, _waiting(last), last.failed + last.lost
     if at_last is not None:
-        held, waiting, failed = at_last["held"], at_last["stalled"], at_last["failed"] + at_last["lost"]
+        held, waiting, failed = at_last.held, at_last.stalled, at_last.failed + at_last.lost
     lines = [
-        Line("held", done, (*_points(samples, lambda one: one.held), (seconds, held))),
+        Line("held", done, (*_points(samples, lambda sample: sample.held), (seconds, held))),
         Line("stalled", "stalled (no answer yet)", (*_points(samples, _waiting), (seconds, waiting))),
     ]
     more = [
-        Line("failed", "failed or lost", (*_points(samples, lambda one: one.failed + one.lost), (seconds, failed))),
-        Line("newcomers", "newcomers held", _points(samples, lambda one: one.newcomers_held)),
+        Line(
+            "failed",
+            "failed or lost",
+            (*_points(samples, _gone), (seconds, failed)),
+        ),
+        Line("newcomers", "newcomers held", _points(samples, lambda sample: sample.newcomers_held)),
     ]
     # those that are held are open
-    more += [Line("open", "open", _points(samples, lambda one: one.open))] if kind != "hold" else []
+    more += [Line("open", "open", _points(samples, lambda sample: sample.open))] if load.kind != "hold" else []
     lines += [line for line in more if line.top]
     said = f"{what} in {seconds:.1f} s: at last {held:,} {done}, {waiting:,} without an answer"
     said += f", {failed:,} failed or lost." if failed else "."
     title = f"{what} held and stalled, over time" if done == "held" else f"{what} over time"
     return Panel(title, said, seconds, tuple(lines))
+
+
+def _gone(sample: Sample) -> int:
+    return sample.failed + sample.lost
 
 
 def _waiting(sample: Sample) -> int:
@@ -162,5 +178,5 @@ def _points(samples: Iterable[Sample], value: Callable[[Sample], int | None]) ->
     return tuple((sample.seconds, value(sample)) for sample in samples)
 
 
-def _seconds_of(value: object, end: float) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 <= value <= end else None
+def _seconds_of(value: float | None, end: float) -> float | None:
+    return float(value) if value is not None and 0 <= value <= end else None

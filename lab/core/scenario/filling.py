@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from lab.core.scenario.model import Scenario
 
 # findings that a table which is never full cannot have
@@ -24,9 +21,3 @@ def cannot_fill(scenario: Scenario, connections: object, newcomers: object, tabl
     if opened > table_max:
         return None
     return f"{opened} connections cannot fill a table of {table_max} entries"
-
-
-def planned_cannot_fill(scenario: Scenario, plan: Mapping[str, Any]) -> str | None:
-    """The same by a stored plan."""
-    load = plan["load"]
-    return cannot_fill(scenario, load.get("connections"), load.get("newcomers"), plan.get("max"))

@@ -115,7 +115,7 @@ def run_words(prefix: str, **rest: object) -> Words:
 
 def kept_words(prefix: str, **rest: object) -> Words:
     """The folders of cells whose machine was kept."""
-    from lab.host.run.runner import KEPT_MACHINE
+    from lab.host.results.layout import KEPT_MACHINE
 
     return [str(file.parent) for file in sorted(_RESULTS.glob(f"*/cells/*/{KEPT_MACHINE}"))]
 
@@ -184,7 +184,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "names": built_words,
     "directory": run_words,
     "base": run_words,
-    "new": run_words,
+    **dict.fromkeys(("new", "runs", "resume", "durations"), run_words),
     "kept": kept_words,
     "chosen": axis_words,
     "timeouts": timeout_words,
@@ -192,7 +192,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "suite": suite_words,
     "kernel": named_kernel_words,
     "kernels": kernel_words,
-    **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror"), nothing),
+    **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror", "shard"), nothing),
 }
 
 

@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
 
 def _judge(options: argparse.Namespace) -> int:
     from lab.core.result import exit_status
-    from lab.host.run.runner import judge_run
+    from lab.host.results.judging import judge_run
 
     files = ci_files(options)
     files.check()

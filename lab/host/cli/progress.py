@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from lab.core.plan import CellPlan, describe_load
 from lab.core.render.tables import one_line
-from lab.core.result import mark
+from lab.core.result import CellResult
 from lab.core.text import printable
 from lab.host.cli.board import Board
 from lab.host.run.recording import Progress
@@ -103,12 +103,12 @@ class Reporter:
             return
         self._told_at[plan.cell] = now
 
-    def result(self, plan: CellPlan, result: Mapping[str, Any]) -> None:
+    def result(self, plan: CellPlan, result: CellResult) -> None:
         """A cell has ended."""
         self._board = self._board.ended(plan.cell, time.monotonic())
         count, seconds = len(self._board.ended_seconds), self._board.ended_seconds[plan.cell]
         line = f"[{count}/{self._board.total}] {one_line(result)} ({seconds:.1f} s)"
-        self.say(line, _STYLES.get(mark(result), ""))
+        self.say(line, _STYLES.get(result.mark, ""))
 
     def refresh(self) -> None:
         """Draw the rows now, where there are any; they are drawn several times a second by themselves."""

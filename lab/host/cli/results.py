@@ -7,13 +7,14 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.core.errors import LabError
 from lab.host.cli.console import say, shows
 from lab.host.publish import github
 
 if TYPE_CHECKING:
+    from lab.core.result import CellResult
     from lab.host.publish.ci import CiFiles
 
 
@@ -32,22 +33,22 @@ def ci_files(options: argparse.Namespace) -> CiFiles:
     return CiFiles({name: Path(path) for name in FORMATS if (path := getattr(options, name)) is not None})
 
 
-def formatted(cells: list[dict[str, Any]], form: str, run: Path) -> str:
+def formatted(cells: list[CellResult], form: str, run: Path) -> str:
     """The results of a run in one of the formats; what is not in them is read in the run's folder."""
     from lab.core.render import tables as output
     from lab.core.render.occupancy import ASCII, BLOCKS
-    from lab.core.result import results_document
     from lab.host.results.samples import sparklines
+    from lab.host.results.store import results_json
 
     if form == "json":
-        return github.printed_json(json.dumps(results_document(cells), indent=1))
+        return github.printed_json(json.dumps(results_json(cells), indent=1))
     if form == "md":
         return github.printed(output.markdown_table(cells))
     marks = BLOCKS if shows(sys.stdout, BLOCKS.all) else ASCII
     return github.printed(output.human_table(cells, sparklines(run, marks)))
 
 
-def show_results(cells: list[dict[str, Any]], run: Path, form: str, files: CiFiles) -> None:
+def show_results(cells: list[CellResult], run: Path, form: str, files: CiFiles) -> None:
     """A run's results: to the files that CI reads, to stdout, and to GitHub where it runs this."""
     from lab.core.render.github import run_summary
 

@@ -7,21 +7,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.host.cli.console import loudness, say, wait_for
+from lab.core.errors import LabError
+from lab.host.cli.console import loudness, say, voice, wait_for
 from lab.host.cli.parsing import PROVISIONERS, add_output, command
-from lab.host.cli.results import ci_files, show_results
-from lab.host.options import RunOptions, add_options, read_options
+from lab.host.cli.results import ci_files, show_results, stored_run
+from lab.host.options import RunOptions, add_options, differing, read_options
 from lab.host.publish import github
 
 if TYPE_CHECKING:
+    from lab.core.result import CellResult
     from lab.host.run.planned import PlannedRun
+    from lab.host.run.resuming import BegunRun, Resumed
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to `lab`'s."""
     example = "lab run nat-flushed --target 'debian1?' --repeat 3 --junit out.xml"
     parser = command(commands, "run", _run, "run cells and say what each found", example)
-    groups = add_options(parser, provisioner={"choices": PROVISIONERS})
+    groups = add_options(parser, scenarios={"nargs": "*"}, provisioner={"choices": PROVISIONERS})
+    help_of_resume = "instead of SCENARIO: run what this run lacks, in its own folder"
+    groups["what to run"].add_argument("--resume", metavar="RUN", help=help_of_resume)
     help_of_dry_run = "print every step, run nothing; -v: QEMU's lines too"
     groups["what to run"].add_argument("--dry-run", action="store_true", help=help_of_dry_run)
     add_output(groups["output"])
@@ -32,35 +37,55 @@ def _run(options: argparse.Namespace) -> int:
     from lab.host.run.planned import plan_run
 
     asked = read_options(options, sys.argv)
-    planned = plan_run(asked)
+    begun = None
+    if options.resume is not None:
+        resumed = _resumed(options, asked)
+        planned, asked, begun = resumed.planned, resumed.options, resumed.begun
+    elif asked.scenarios:
+        planned = plan_run(asked)
+    else:
+        raise LabError("lab run: names no scenario", hint="lab run nat-present; lab list shows what there is")
     if options.dry_run:
         for line in planned.describe(asked, options.verbose):
             print(github.printed(line))
         return 0
     files = ci_files(options)
     files.check()
-    run, cells = run_planned(planned, asked, options)
+    run, cells = run_planned(planned, asked, options, begun)
     show_results(cells, run, options.format, files)
     return exit_status(cells)
 
 
+def _resumed(options: argparse.Namespace, asked: RunOptions) -> Resumed:
+    """What the run that is named lacks. Raises LabError for options that are the run's own."""
+    from lab.host.run import resuming
+
+    own = differing(asked, but=("parallel", "mirror", "accelerator", "disposable_host"))
+    if own:
+        raise LabError(f"--resume {options.resume}: {own[0]} is as the run began", hint=f"leave {own[0]} out")
+    resumed = resuming.prepare(stored_run(options.resume), asked, voice(options))
+    for change in resumed.changes:
+        say(f"changed: {change}")
+    return resumed
+
+
 def run_planned(
-    planned: PlannedRun, asked: RunOptions, options: argparse.Namespace
-) -> tuple[Path, list[dict[str, Any]]]:
-    """Run cells with progress on stderr; the run's folder and the results."""
+    planned: PlannedRun, asked: RunOptions, options: argparse.Namespace, begun: BegunRun | None = None
+) -> tuple[Path, list[CellResult]]:
+    """Run cells with progress on stderr; the run's folder and all of its results."""
     from lab.host.cli.progress import Reporter
-    from lab.host.results.store import stored_seconds
+    from lab.host.results.layout import KEPT_MACHINE
+    from lab.host.results.stored_run import StoredRun
     from lab.host.run.commands import Services, run_cells
     from lab.host.run.planned import too_small
-    from lab.host.run.runner import KEPT_MACHINE
 
     for line in too_small(planned):
         say(line)
-    expected = stored_seconds(asked.output / "latest", [plan.cell for plan in planned.plans])
+    expected = StoredRun(asked.output / "latest").seconds([plan.cell for plan in planned.plans])
     reporter = Reporter(github.stream(sys.stderr), len(planned.plans), loudness=loudness(options), expected=expected)
     services = Services(reporter.say, reporter.progress, reporter.result, reporter.detail)
     try:
-        run, cells = wait_for(run_cells(planned, asked, services))
+        run, cells = wait_for(run_cells(planned, asked, services, begun))
     finally:
         reporter.close()
     reporter.say(f"results: {run}")

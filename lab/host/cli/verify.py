@@ -22,13 +22,14 @@ def _verify(options: argparse.Namespace) -> int:
     from collections import Counter
 
     from lab.host.results import verify
+    from lab.host.results.checked import OK
 
     states: Counter[str] = Counter()
     files = 0
     for checked in verify.verify_run(stored_run(options.directory)):
         states[checked.state] += 1
         files += checked.files
-        if checked.state != verify.OK:
+        if checked.state != OK:
             print(github.printed(printable(f"{checked.state:8} {checked.where}: {checked.what}")), flush=True)
     print(verify.verdict(states, files))
     return verify.exit_status(states)

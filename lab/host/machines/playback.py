@@ -19,7 +19,7 @@ from lab.core.plan import Cell, CellPlan, Overrides, Variant, plan_cell
 from lab.core.scenario import parse_scenario
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.machine import AgentError, MachineSpec, OnEvent
-from lab.host.results import store
+from lab.host.results.stored_cell import StoredCell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class ReplayMachine:
             "set": lambda on_event: self._recorded("settings"),
             "observe": self._observe,
             "load": self._load,
-            "topology": lambda on_event: self._recorded("topology"),
+            "path": lambda on_event: self._recorded("topology"),
             "untrack_ends": lambda on_event: self._recorded("topology")["untracked_ends"],
             "check": lambda on_event: {"crash": None},
             "peer": lambda on_event: self._recorded("peer"),
@@ -169,18 +169,16 @@ class ReplayMachine:
 
 def recorded_plan(cell: Path) -> CellPlan:
     """The plan of a recorded cell, made anew from its own scenario. Raises ScenarioError."""
-    stored = store.read_plan(cell)
-    scenario = parse_scenario(_read(cell / "scenario.toml"), f"{stored['scenario']}.toml")
-    planned = Cell(Variant(scenario, stored["axes"]), stored["target"], stored["repeat"])
-    return plan_cell(planned, Overrides(stored["load"]["connections"], stored["max"]))
+    stored = StoredCell(cell).plan()
+    scenario = parse_scenario(_read(cell / "scenario.toml"), f"{stored.scenario}.toml")
+    planned = Cell(Variant(scenario, stored.axes), stored.target, stored.repeat)
+    return plan_cell(planned, Overrides(stored.load.connections, stored.max))
 
 
 def recorded_machine(cell: Path) -> RecordedMachine:
     """The machine that plays back a recorded cell. Raises ScenarioError."""
-    shape = store.read_plan(cell)["machine"]
-    return RecordedMachine(
-        f"replay of {cell}", shape["memory_mb"], shape["vcpus"], tuple(shape["boot_args"]), cell=cell
-    )
+    machine = StoredCell(cell).plan().machine
+    return RecordedMachine(f"replay of {cell}", machine.memory_mb, machine.vcpus, machine.boot_args, cell=cell)
 
 
 def _items(folder: Path) -> Iterator[Mapping[str, Any]]:

@@ -7,20 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lab.core.errors import LabError
 from lab.core.render.junit import junit
 from lab.core.render.ktap import ktap
 from lab.core.render.test_cases import RunFacts, run_facts
+from lab.core.result import CellResult
 from lab.host.results.plain_files import write_aside
-from lab.host.results.store import read_manifest
+from lab.host.results.stored_run import StoredRun
 
-Json = Mapping[str, Any]
 _SUITES = "conntrack-lab"
 
 # an option's name -> what it writes
-FORMATS: Mapping[str, Callable[[Sequence[Json], RunFacts], str]] = {
+FORMATS: Mapping[str, Callable[[Sequence[CellResult], RunFacts], str]] = {
     "junit": lambda cells, facts: junit(cells, _SUITES, facts),
     "ktap": lambda cells, facts: ktap(cells, facts.folder),
 }
@@ -28,7 +27,7 @@ FORMATS: Mapping[str, Callable[[Sequence[Json], RunFacts], str]] = {
 
 @dataclass(frozen=True)
 class CiFiles:
-    """Which file is wanted in which of FORMATS."""
+    """Which file is asked for in which of FORMATS."""
 
     paths: Mapping[str, Path]
 
@@ -38,11 +37,11 @@ class CiFiles:
             if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
                 raise LabError(f"--{name} {path}: cannot be written", hint="name a file in a folder that exists")
 
-    def write(self, cells: Sequence[Json], run: Path) -> None:
+    def write(self, cells: Sequence[CellResult], run: Path) -> None:
         """Write them, each whole or not at all. Raises LabError for a file that cannot be written after all."""
         if not self.paths:
             return
-        facts = run_facts(read_manifest(run) or {}, str(run))
+        facts = run_facts(StoredRun(run).manifest, str(run))
         self.write_texts({name: partial(FORMATS[name], cells, facts) for name in self.paths})
 
     def write_texts(self, made: Mapping[str, Callable[[], str]]) -> None:

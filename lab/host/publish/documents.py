@@ -4,16 +4,16 @@ kernels' page.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 
 from lab.core.kernel.facts import with_facts
 from lab.core.render.matrix import matrix_page
 from lab.core.render.pages import MADE_BY, scenario_index, scenario_page
 from lab.host.publish import reference
+from lab.host.results.layout import MANIFEST
 from lab.host.results.plain_files import write_aside
+from lab.host.results.stored_run import StoredRun, wall_seconds
 from lab.host.scenario_files import PROGRAMS, load_scenario
 
 _SCENARIOS = Path("docs/scenarios")
@@ -71,8 +71,7 @@ def _written(root: Path) -> list[Path]:
 
 def _matrix(folder: Path) -> str | None:
     """The matrix of the reference results; None without them."""
-    if not (folder / reference.MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         return None
-    manifest, results = (json.loads((folder / name).read_text()) for name in (reference.MANIFEST, reference.RESULTS))
-    started, ended = (datetime.fromisoformat(manifest[name]) for name in ("started_at", "ended_at"))
-    return matrix_page(manifest, results, (ended - started).total_seconds(), MADE_BY)
+    run = StoredRun(folder)
+    return matrix_page(run.manifest, run.results, wall_seconds(run.manifest) or 0.0, MADE_BY)

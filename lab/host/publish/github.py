@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from lab.core.render import github
 
-Json = Mapping[str, Any]
+if TYPE_CHECKING:
+    from lab.core.result import CellResult
+
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 _LEFT_OUT = "\nMore is left out here: GitHub takes no larger summary.\n"
 
@@ -33,7 +35,7 @@ def stream(to: TextIO) -> TextIO:
     return cast(TextIO, Harmless(to)) if active() else to
 
 
-def workflow_commands(cells: Sequence[Json], folder: str) -> list[str]:
+def workflow_commands(cells: Sequence[CellResult], folder: str) -> list[str]:
     """The annotations of these results; none elsewhere than in GitHub Actions."""
     return github.workflow_commands(cells, folder) if active() else []
 
@@ -41,7 +43,7 @@ def workflow_commands(cells: Sequence[Json], folder: str) -> list[str]:
 def append_summary(made: Callable[[int], str], say: Callable[[str], None]) -> None:
     """Append to the file that GITHUB_STEP_SUMMARY names what `made` gives for the bytes that are left in it.
 
-    Nothing happens where it names none. A file that cannot be written is told and costs no result.
+    Nothing happens where it names none. A file that cannot be written is reported, and costs no result.
     """
     path = os.environ.get(_SUMMARY)
     if not path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,16 @@ from lab.core.plan import folder_of_target
 from lab.core.sums import SUMS
 from lab.host.cache import cache_root
 from lab.host.kernels.source import SEPARATOR, is_fetched
+from lab.host.results.layout import MANIFEST, RESULTS
 from lab.host.results.plain_files import write_aside
-from lab.host.results.store import check_version, json_text
+from lab.host.results.store import json_text
+from lab.host.results.stored_run import StoredRun
 from lab.host.results.sums import run_sums
 
 FOLDER = Path("results/reference")
-MANIFEST, RESULTS, README = "manifest.json", "results.json", "README.md"
+README = "README.md"
 
-Json = dict[str, Any]
+Document = dict[str, Any]  # published as it is, but for words: whatever a lab of any version wrote
 
 _KERNEL_MARK = "+kernel:"
 _MIRROR = "--mirror"
@@ -39,11 +40,12 @@ def write_reference(run: Path, folder: Path) -> None:
     write_aside(folder / SUMS, run_sums(folder, (MANIFEST, RESULTS, README)))
 
 
-def reference(run: Path) -> tuple[Json, Json]:
+def reference(run: Path) -> tuple[Document, Document]:
     """A run's manifest and results as they are published. Raises ScenarioError as write_reference does."""
-    check_version(run)
-    manifest, results = _read(run / MANIFEST), _read(run / RESULTS)
-    if not manifest["complete"]:
+    stored = StoredRun(run)
+    stored.check_version()
+    manifest, results = _read(stored, MANIFEST), _read(stored, RESULTS)
+    if not stored.manifest.complete:
         raise ScenarioError(f"{run}: did not end", hint="name a run whose every cell has a result")
     names = _published_names(manifest["targets"])
     cells = [_published_cell(cell, names) for cell in results["cells"]]
@@ -78,15 +80,15 @@ def _kernel_without_folders(source: str) -> str:
     return SEPARATOR.join(part if is_fetched(part) else PurePath(part).name or part for part in parts)
 
 
-def _published_manifest(manifest: Json, names: Mapping[str, str], cells: Mapping[str, str]) -> Json:
+def _published_manifest(manifest: Document, names: Mapping[str, str], cells: Mapping[str, str]) -> Document:
     host, release = manifest["host"], _NUMBER.search(manifest["host"]["kernel_release"])
     # their texts are published as they are: what they mean is what they say
     files = manifest.get("scenario_files", {})
     published = {name: {**file, "path": _without_folders(file["path"])} for name, file in files.items()}
-    told = {name: value for name, value in manifest.items() if name != "scenario_files"}
+    kept = {name: value for name, value in manifest.items() if name != "scenario_files"}
     return _scrubbed(
         {
-            **told,
+            **kept,
             **_published_options(manifest, cells),
             "command": _published_command(manifest["command"]),
             "host": {**host, "kernel_release": release[0] if release else "unknown"},
@@ -101,15 +103,15 @@ def _published_manifest(manifest: Json, names: Mapping[str, str], cells: Mapping
     ) | ({"scenario_files": published} if published else {})
 
 
-def _published_options(manifest: Json, cells: Mapping[str, str]) -> Json:
+def _published_options(manifest: Document, cells: Mapping[str, str]) -> Document:
     """What newer manifests have beside, by which the run can be replayed."""
-    told: Json = {}
+    kept: Document = {}
     if "cells" in manifest:
-        told["cells"] = [cells.get(cell, cell) for cell in manifest["cells"]]
+        kept["cells"] = [cells.get(cell, cell) for cell in manifest["cells"]]
     if "options" in manifest:
         modules = manifest["options"]["modules"]
-        told["options"] = {**manifest["options"], "modules": modules and PurePath(modules).name}
-    return told
+        kept["options"] = {**manifest["options"], "modules": modules and PurePath(modules).name}
+    return kept
 
 
 def _published_command(command: Sequence[str]) -> list[str]:
@@ -124,7 +126,7 @@ def _published_command(command: Sequence[str]) -> list[str]:
     return ["lab", *kept]
 
 
-def _published_cell(cell: Json, names: Mapping[str, str]) -> Json:
+def _published_cell(cell: Document, names: Mapping[str, str]) -> Document:
     target = names.get(cell["target"], cell["target"])
     if target == cell["target"]:
         return cell
@@ -133,12 +135,12 @@ def _published_cell(cell: Json, names: Mapping[str, str]) -> Json:
     return {**cell, "cell": name, "target": target}
 
 
-def _scrubbed(document: Json) -> Json:
+def _scrubbed(document: Document) -> Document:
     """The document without this machine's folders in any text of it: a reason may quote one."""
     # /root is the guest's, too
     roots = {str(path) for path in (cache_root(), Path.cwd(), Path.home())} - {"/", "/root"}
     pattern = re.compile("|".join(f"{re.escape(root)}(?![\\w.-])/?" for root in sorted(roots, key=len, reverse=True)))
-    scrubbed: Json = _substituted(document, pattern)
+    scrubbed: Document = _substituted(document, pattern)
     return scrubbed
 
 
@@ -146,22 +148,18 @@ def _substituted(value: Any, pattern: re.Pattern[str]) -> Any:
     if isinstance(value, str):
         return pattern.sub("", value)
     if isinstance(value, dict):
-        return {name: _substituted(one, pattern) for name, one in value.items()}
-    return [_substituted(one, pattern) for one in value] if isinstance(value, list) else value
+        return {name: _substituted(inner, pattern) for name, inner in value.items()}
+    return [_substituted(inner, pattern) for inner in value] if isinstance(value, list) else value
 
 
-def _read(path: Path) -> Json:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ScenarioError(f"{path}: is not there", hint="name a run's folder, as in results/latest") from error
-    except ValueError as error:
-        raise ScenarioError(f"{path}: is damaged: {error}", hint="name another run") from error
-    assert isinstance(content, dict)
+def _read(run: StoredRun, name: str) -> Document:
+    content = run.document(name)
+    if content is None:
+        raise ScenarioError(f"{run.folder / name}: is not there", hint="name a run's folder, as in results/latest")
     return content
 
 
-def _readme(manifest: Json) -> str:
+def _readme(manifest: Document) -> str:
     return f"""\
 # Reference results
 

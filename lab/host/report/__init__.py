@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from pathlib import Path
 
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
-from lab.core.render.report import Report, report
+from lab.core.render.report import report
 from lab.core.render.report_markdown import markdown
-from lab.host.report.reading import StoredRun, read_run
+from lab.core.render.views import Report
+from lab.host.report.reading import ReadRun, read_run
+from lab.host.results.layout import PAGE
 from lab.host.results.plain_files import write_aside
+from lab.host.results.stored_run import wall_seconds
 
 __all__ = ["MADE_BY", "PAGE", "report_html", "report_markdown", "write_report"]
 
-PAGE = "report.html"
 MADE_BY = "Made by lab report"  # by which a file is known as one that may be written again
 _HEAD_BYTES = 300
 
@@ -70,18 +71,9 @@ def _is_report(path: Path) -> bool:
         return MADE_BY.encode() in file.read(_HEAD_BYTES)
 
 
-def _wall_seconds(stored: StoredRun) -> float | None:
-    """How long the run took; None where its manifest does not say."""
+def _report(stored: ReadRun) -> Report:
     try:
-        started, ended = (datetime.fromisoformat(stored.manifest[name]) for name in ("started_at", "ended_at"))
-        return max(0.0, (ended - started).total_seconds())
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _report(stored: StoredRun) -> Report:
-    try:
-        return report(stored.name, stored.manifest, stored.cells, stored.summaries, _wall_seconds(stored))
+        return report(stored.name, stored.manifest, stored.cells, stored.summaries, wall_seconds(stored.manifest))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ScenarioError(
             f"{stored.folder}: a result or plan is damaged: {error!r}", hint=f"lab judge {stored.folder}"

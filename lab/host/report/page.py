@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import lab
-from lab.core.render.report import Report
+from lab.core.render.views import Report
 from lab.core.scenario.expectation import FINDING_EVIDENCE
 
 _MAIN, _STYLE, _SCRIPT = "page.html", "page.css", "page.js"

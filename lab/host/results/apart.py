@@ -132,29 +132,29 @@ _lock = threading.Lock()
 def worker() -> Iterator[Worker]:
     """A worker for this block alone; it is killed when the block raises, and kept for the next one otherwise."""
     with _lock:
-        one = _idle.pop() if _idle else Worker()
-    if not one.is_alive():  # somebody ended it while it waited
-        one.end()
-        one = Worker()
+        chosen = _idle.pop() if _idle else Worker()
+    if not chosen.is_alive():  # somebody ended it while it waited
+        chosen.end()
+        chosen = Worker()
     try:
-        _busy.add(one)
-        yield one
+        _busy.add(chosen)
+        yield chosen
     except LabError:  # an answer like another
-        _idle.append(one)
+        _idle.append(chosen)
         raise
     except BaseException:
-        one.end()
+        chosen.end()
         raise
     else:
-        _idle.append(one)
+        _idle.append(chosen)
     finally:
-        _busy.discard(one)
+        _busy.discard(chosen)
 
 
 def end_busy() -> None:
     """Kill the workers that are at work: their callers get Exceeded at once."""
-    for one in tuple(_busy):
-        one.kill()
+    for chosen in tuple(_busy):
+        chosen.kill()
 
 
 @atexit.register
@@ -170,8 +170,8 @@ def call_apart(function: str, *arguments: Any, seconds: float = SECONDS, memory_
 
     Raises Exceeded where it needs more than `seconds` or `memory_bytes`, and otherwise what it raises.
     """
-    with worker() as one:
-        return one.call(function, arguments, seconds, memory_bytes)
+    with worker() as chosen:
+        return chosen.call(function, arguments, seconds, memory_bytes)
 
 
 async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:

@@ -6,21 +6,21 @@ from pathlib import Path
 
 from lab.core.errors import LabError
 from lab.core.render.occupancy import UNKNOWN, Marks, sparkline
-from lab.host.results import store
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import StoredRun
 
 
-def sparklines(run: Path, marks: Marks) -> dict[str, str]:
+def sparklines(folder: Path, marks: Marks) -> dict[str, str]:
     """The sparkline of every cell of a run, by the cell's name; empty for a cell that sampled nothing.
 
     What cannot be read is unknown; a run without cells has none.
     """
-    if not (run / "cells").is_dir():
-        return {}
-    return {folder.name: _sparkline(folder, marks) for folder in store.cell_folders(run)}
+    run = StoredRun(folder)
+    return {cell.name: _sparkline(cell, marks) for cell in run.cells} if run.has_cells else {}
 
 
-def _sparkline(cell: Path, marks: Marks) -> str:
+def _sparkline(cell: StoredCell, marks: Marks) -> str:
     try:
-        return sparkline(store.read_samples(cell), marks)
+        return sparkline(cell.samples(), marks)
     except (OSError, LabError, ValueError, RecursionError):
         return UNKNOWN

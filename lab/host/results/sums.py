@@ -11,12 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab.core.sums import SUMS, parse_sums, sums_text
+from lab.host.results.layout import CELLS, DERIVED, RUN_FILES
 from lab.host.results.plain_files import Damaged, read_text, sha256_of
-
-CELLS = "cells"
-RUN_FILES = ("manifest.json", "results.json")
-# what `lab judge` makes of a cell's evidence, again and again; everything else stays as it was recorded
-DERIVED = ("result.json", "samples.csv", "mitigation/result.json", "mitigation/samples.csv")
 
 
 def files_below(folder: Path) -> Iterator[str]:

@@ -6,19 +6,24 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lab.core.errors import ScenarioError
+from lab.core.manifest import Target
 from lab.core.plan import CellPlan
+from lab.core.result import CellResult
 from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.host.machines.kinds import kind_of, parse_target
 from lab.host.machines.machine import Preparation, Prepared, Ready
 from lab.host.options import RunOptions
-from lab.host.results.store import create_run, read_manifest, read_plan, unless_failed
+from lab.host.results.layout import KEPT_MACHINE
+from lab.host.results.store import create_run, resume_run, unless_failed
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import StoredRun
 from lab.host.run.manifest import manifest_of, now
 from lab.host.run.planned import PlannedRun
 from lab.host.run.recording import Progress, Recording, reach_state
-from lab.host.run.runner import KEPT_MACHINE, Job, Runner
+from lab.host.run.resuming import BegunRun
+from lab.host.run.runner import Job, Runner
 
 Say = Callable[[str], None]
 
@@ -29,28 +34,38 @@ class Services:
 
     say: Say
     on_progress: Callable[[CellPlan, Progress], None] = lambda plan, seen: None
-    on_result: Callable[[CellPlan, dict[str, Any]], None] = lambda plan, result: None
+    on_result: Callable[[CellPlan, CellResult], None] = lambda plan, result: None
     detail: Say = lambda text: None
 
 
-async def run_cells(planned: PlannedRun, options: RunOptions, services: Services) -> tuple[Path, list[dict[str, Any]]]:
-    """Run every cell; the run's folder and the results. Raises LabError before anything is started."""
+async def run_cells(
+    planned: PlannedRun, options: RunOptions, services: Services, begun: BegunRun | None = None
+) -> tuple[Path, list[CellResult]]:
+    """Run every cell, in a new folder or in that of a run that was begun; the run's folder, and its results.
+
+    Raises LabError before anything is started.
+    """
     parallel = options.parallel or planned.kind.parallel(planned.plans)
     options = replace(options, parallel=parallel)
     async with contextlib.AsyncExitStack() as stack:
         ready = await stack.enter_async_context(_prepared(planned, options, services))
         jobs = _jobs(planned, options, ready.targets)
-        folder = stack.enter_context(create_run(options.output))
-        manifest = manifest_of(planned, options, ready)
-        folder.write_json("manifest.json", manifest)
+        if begun is None:
+            folder = stack.enter_context(create_run(options.output))
+            manifest, results = manifest_of(planned, options, ready), []
+        else:
+            folder = stack.enter_context(resume_run(begun.folder))
+            manifest, results = begun.manifest, list(begun.results)
+        folder.write_manifest(manifest)
+        order = manifest.cells or ()
         deadlines = planned.kind.deadlines_with(options)
-        runner = Runner(ready.provisioner, folder, deadlines, services.on_progress, services.on_result)
+        runner = Runner(ready.provisioner, folder, deadlines, services.on_progress, services.on_result, results, order)
         try:
             await runner.run_all(jobs, parallel)
         finally:
-            complete = len(runner.results) == len(jobs)
+            complete = len(runner.results) == len(order)
             with unless_failed():
-                folder.write_json("manifest.json", {**manifest, "ended_at": now(), "complete": complete})
+                folder.write_manifest(replace(manifest, ended_at=now(), complete=complete))
         return folder.path, runner.results
 
 
@@ -84,21 +99,16 @@ async def open_kept(cell: Path, options: RunOptions, services: Services) -> int:
     file = cell / KEPT_MACHINE
     if not file.is_file():
         raise ScenarioError(f"{cell}: keeps no machine", hint="run the cell again with --keep-failed")
-    plan = read_plan(cell)
-    recorded = (read_manifest(cell.parent.parent) or {}).get("targets", {}).get(plan["target"], {})
-    spec = parse_target(plan["target"], recorded.get("kernel_path"))
-    kind, stored = kind_of([spec]), plan["machine"]
-    shape = ScenarioMachine(
-        tuple(stored["boot_args"]),
-        stored["memory_mb"],
-        stored["vcpus"],
-        packages=tuple(stored.get("packages", ())),
-    )
+    plan = StoredCell(cell).plan()
+    recorded = StoredRun(cell.parent.parent).manifest.targets.get(plan.target, Target())
+    spec = parse_target(plan.target, recorded.kernel_path)
+    kind, stored = kind_of([spec]), plan.machine
+    shape = ScenarioMachine(stored.boot_args, stored.memory_mb, stored.vcpus, packages=stored.packages)
     preparation = Preparation(
         (spec,), (), options, kind.deadlines_with(options), services.say, services.detail
     )  # of no cell
     async with kind.load().kept(spec, shape, file, preparation) as machine:
-        services.say(f"{plan['cell']}, as it was at its end")
+        services.say(f"{plan.cell}, as it was at its end")
         return await machine.shell()
 
 

@@ -14,6 +14,7 @@ from lab.core.facts import parse_facts
 from lab.core.kernel.conntrack import stat_totals
 from lab.core.kernel.kmsg import LOAD_BEGINS, LOAD_ENDS
 from lab.core.plan import CellPlan, describe_outcome, step_request
+from lab.core.scenario import DEFAULT_PATH
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.machine import Event, Machine
@@ -135,16 +136,17 @@ async def reach_state(
         if recording.skipped is not None:
             return
         await machine.call("begin", deadline_seconds=seconds, marker=f"conntrack-lab: {plan.cell} begins")
-        topology = plan.machine.topology
-        if topology is not None:
-            recording.topology = await machine.call("topology", deadline_seconds=seconds, name=topology)
+        path: dict[str, Any] = {"name": plan.machine.path or DEFAULT_PATH, "families": list(plan.families)}
+        if plan.machine.path is not None or plan.load.family is not None:
+            recording.topology = await machine.call("path", deadline_seconds=seconds, **path)
         steps = await _send_texts(machine, [step_request(step) for step in plan.steps], seconds)
         outcome = await machine.call("apply", deadline_seconds=seconds, steps=steps, on_event=on_step)
         recording.reached = outcome.get("reached") is True
         if not recording.reached:
             return
         if recording.topology is not None:
-            ends = await machine.call("untrack_ends", deadline_seconds=seconds, name=topology)
+            touched = list(plan.touched_ends)
+            ends = await machine.call("untrack_ends", deadline_seconds=seconds, **path, touched=touched)
             recording.topology = {**recording.topology, "untracked_ends": ends}
         values = plan.to_json()["settings"]
         recording.settings = await machine.call("set", deadline_seconds=seconds, values=values)
@@ -215,7 +217,8 @@ async def _load(
             deadline_seconds=deadlines.load + GUEST_SPARE_SECONDS,
             load_seconds=deadlines.load,
             on_event=on_sample,
-            topology=request["machine"]["topology"],
+            path=request["machine"]["path"],
+            during=request.get("during", []),
             marks=[LOAD_BEGINS, LOAD_ENDS],
             **request["load"],
         )

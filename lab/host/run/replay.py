@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -12,22 +13,23 @@ from typing import Any
 
 import lab
 from lab.core.errors import LabError, ScenarioError
+from lab.core.manifest import Manifest
 from lab.core.plan import Cell, CellPlan, Overrides, plan_cell
 from lab.core.plan.repeating import Change, Recipe, cells_of, plan_changes, recipe, tool_changes
+from lab.core.result import CellResult
 from lab.core.scenario import Scenario, parse_scenario, scenario_digest, with_sources
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.machines.kinds import KINDS, parse_target
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import RunOptions, restored_options
 from lab.host.results.comparison import load_run
-from lab.host.results.plain_files import is_folder, read_text, sha256_of
-from lab.host.results.store import MANIFEST, check_run, read_manifest, read_plan
-from lab.host.results.sums import CELLS
-from lab.host.run.planned import PlannedRun
-from lab.host.run.runner import stored_scenario
+from lab.host.results.layout import CELLS, MANIFEST, PLAN, SCENARIO
+from lab.host.results.plain_files import is_folder, sha256_of
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import opened
+from lab.host.run.planned import PlannedRun, reduced
 from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
 
-Json = Mapping[str, Any]
 Say = Callable[[str], None]
 
 
@@ -66,68 +68,58 @@ def prepare(run: Path, asked: RunOptions, say: Say) -> Replay:
     cache. Raises ScenarioError for a run that cannot be read at all.
     """
     folder = run.parent / run.readlink() if run.is_symlink() else run  # the new run will be the latest
-    check_run(folder)
-    manifest = read_manifest(folder)
-    if manifest is None:
+    kept_run = opened(folder)
+    document, manifest = kept_run.document(MANIFEST), kept_run.manifest
+    if document is None:
         raise ScenarioError(f"{run}: has no {MANIFEST}", hint="name a run's folder, as in results/latest")
     try:
-        results: Sequence[Json] = load_run(folder).cells
+        results: Sequence[CellResult] = load_run(folder).cells
     except ScenarioError:
         results = ()  # none of its cells ended
-    stored = recipe(manifest, results, _copies(folder, results))
-    options = _options(manifest, stored, asked)
+    stored = recipe(manifest, kept_run.manifest_parts.wrong, results, _copies(folder, results))
+    options = _options(document, manifest, stored, asked)
     changes = [Change(what) for what in stored.lacks]
     changes += tool_changes(manifest, lab.__version__, hashlib.sha256(agent_zipapp()).hexdigest())
-    scenarios, texts = _scenarios(stored, changes)
-    specs = _specs(stored, changes)
-    pinned = _pinned(stored, options, specs, changes, say)
-    cells, plans = _plans(folder, stored, options, scenarios, changes)
+    scenarios, texts = _scenarios(manifest, stored, changes)
+    specs = _specs(manifest, changes)
+    pinned = _pinned(manifest, options, specs, changes, say)
+    cells, plans = _plans(folder, manifest, stored, options, scenarios, changes)
+    replay_of = _replay_of(folder, manifest, changes)
+    whole = PlannedRun(tuple(scenarios), tuple(specs), cells, plans, texts, pinned, replay_of)
     # of a scenario or target none of whose cells is run, nothing belongs to this run
-    kept, aimed = {plan.scenario for plan in plans}, {plan.target for plan in plans}
-    planned = PlannedRun(
-        tuple(scenario for scenario in scenarios if scenario.name in kept),
-        tuple(spec for spec in specs if spec.name in aimed),
-        cells,
-        plans,
-        {name: text for name, text in texts.items() if name in kept},
-        pinned,
-        _replay_of(folder, manifest, changes),
-    )
-    return Replay(folder, options, planned, tuple(changes))
+    return Replay(folder, options, reduced(whole, {plan.cell for plan in plans}), tuple(changes))
 
 
-def _replay_of(folder: Path, manifest: Json, changes: Sequence[Change]) -> Json:
+def _replay_of(folder: Path, manifest: Manifest, changes: Sequence[Change]) -> Mapping[str, Any]:
     """What the new manifest says of the run that is run again."""
     return {
         "run": folder.name,
-        "started_at": manifest.get("started_at"),
+        "started_at": manifest.started_at,
         "manifest_sha256": sha256_of(folder / MANIFEST),
         "differences": [change.to_json() for change in changes],
     }
 
 
-def _copies(folder: Path, results: Sequence[Json]) -> dict[str, str]:
+def _copies(folder: Path, results: Sequence[CellResult]) -> dict[str, str]:
     """The scenarios' texts that the cells keep, where they are what was run."""
     texts: dict[str, str] = {}
     for cell in results:
-        path = folder / CELLS / Path(cell["cell"]).name
-        if cell["scenario"] not in texts and is_folder(path):
-            try:
-                if scenario_digest(stored_scenario(path)) == cell["scenario_digest"]:
-                    texts[cell["scenario"]] = read_text(path / "scenario.toml")
-            except (LabError, OSError, ValueError):
-                continue
+        kept = StoredCell(folder / CELLS / Path(cell.cell).name)
+        if cell.scenario not in texts and is_folder(kept.folder):
+            with contextlib.suppress(LabError, OSError, ValueError):
+                if scenario_digest(kept.scenario()) == cell.scenario_digest:
+                    texts[cell.scenario] = kept.text(SCENARIO) or ""
     return texts
 
 
-def _options(manifest: Json, stored: Recipe, asked: RunOptions) -> RunOptions:
+def _options(document: Mapping[str, Any], manifest: Manifest, stored: Recipe, asked: RunOptions) -> RunOptions:
     """The options of the stored run, with those that count of what is asked for now."""
-    options = restored_options(manifest, replace(asked, parallel=None, repeat=stored.repeats))
-    used = stored.provisioner.get("accelerator")
+    options = restored_options(document, replace(asked, parallel=None, repeat=stored.repeats))
+    used = manifest.provisioner.accelerator
     return replace(
         options,
-        scenarios=tuple(stored.scenarios),
-        targets=tuple(stored.targets),
+        scenarios=tuple(manifest.scenarios),
+        targets=tuple(manifest.targets),
         parallel=asked.parallel or options.parallel,
         # KVM may be gone here, and is then told; emulation can always be had
         accelerator="tcg" if asked.accelerator == "auto" and used == "tcg" else asked.accelerator,
@@ -137,10 +129,10 @@ def _options(manifest: Json, stored: Recipe, asked: RunOptions) -> RunOptions:
 # -- scenarios and cells ----------------------------------------------------------------------------------------------
 
 
-def _scenarios(stored: Recipe, changes: list[Change]) -> tuple[list[Scenario], dict[str, str]]:
+def _scenarios(manifest: Manifest, stored: Recipe, changes: list[Change]) -> tuple[list[Scenario], dict[str, str]]:
     """The scenarios that can be had, with their texts; what is not as it was is added to `changes`."""
     scenarios, texts = [], {}
-    for name, digest in stored.scenarios.items():
+    for name, digest in manifest.scenarios.items():
         kept = stored.texts.get(name)
         try:
             scenario = parse_scenario(kept, f"{name}.toml") if kept is not None else _todays(name)
@@ -163,11 +155,16 @@ def _todays(name: str) -> Scenario:
 
 
 def _plans(
-    folder: Path, stored: Recipe, options: RunOptions, scenarios: Sequence[Scenario], changes: list[Change]
+    folder: Path,
+    manifest: Manifest,
+    stored: Recipe,
+    options: RunOptions,
+    scenarios: Sequence[Scenario],
+    changes: list[Change],
 ) -> tuple[tuple[Cell, ...], tuple[CellPlan, ...]]:
     """The cells that can be run, with their plans, in the run's order."""
     gone = frozenset[str]().union(*(change.without for change in changes))
-    found = cells_of(stored.cells, scenarios, stored.targets, options.repeat)
+    found = cells_of(stored.cells, scenarios, manifest.targets, options.repeat)
     overrides = Overrides(options.connections, options.max)
     cells, plans = [], []
     for name in stored.cells:
@@ -192,8 +189,10 @@ def _plans(
 
 def _stored_plan_changes(folder: Path, plan: CellPlan) -> list[str]:
     """What differs from the plan that the cell's folder keeps; nothing where it keeps none."""
+    cell = StoredCell(folder)
     try:
-        return plan_changes(read_plan(folder), json.loads(json.dumps(plan.to_json())))
+        cell.plan()  # not a damaged one
+        return plan_changes(cell.document(PLAN) or {}, json.loads(json.dumps(plan.to_json())))
     except (LabError, OSError):
         return []
 
@@ -201,33 +200,34 @@ def _stored_plan_changes(folder: Path, plan: CellPlan) -> list[str]:
 # -- machines ---------------------------------------------------------------------------------------------------------
 
 
-def _specs(stored: Recipe, changes: list[Change]) -> list[TargetSpec]:
+def _specs(manifest: Manifest, changes: list[Change]) -> list[TargetSpec]:
     specs = []
-    for name, recorded in stored.targets.items():
+    for name, recorded in manifest.targets.items():
         try:
-            specs.append(parse_target(name, recorded.get("kernel_path")))
+            specs.append(parse_target(name, recorded.kernel_path))
         except ScenarioError as error:
             changes.append(Change(f"target {name}: {error}", True, frozenset({name})))
     return specs
 
 
 def _pinned(
-    stored: Recipe, options: RunOptions, specs: Sequence[TargetSpec], changes: list[Change], say: Say
+    manifest: Manifest, options: RunOptions, specs: Sequence[TargetSpec], changes: list[Change], say: Say
 ) -> dict[str, Any]:
     """By target what is to be used as it was; what is not as it was with the machines is added to `changes`."""
-    provisioner = str(stored.provisioner.get("name"))
+    provisioner = str(manifest.provisioner.name)
     everything = frozenset(spec.name for spec in specs)
     if provisioner not in KINDS:
         changes.append(Change(f"this lab knows no provisioner {provisioner!r:.40}", True, everything))
         return {}
     machines = KINDS[provisioner].load()
+    targets = {name: target.document for name, target in manifest.targets.items()}
     try:
-        changes += machines.changes(stored.provisioner, stored.targets, options)
+        changes += machines.changes(manifest.provisioner.document, targets, options)
     except LabError as error:
         changes.append(Change(f"{provisioner}: {error}{f' ({error.hint})' if error.hint else ''}", True, everything))
         return {}
     pinned = {}
     for spec in specs:
-        found, pinned[spec.name] = KINDS[spec.kind].load().target_changes(spec, stored.targets[spec.name], options, say)
+        found, pinned[spec.name] = KINDS[spec.kind].load().target_changes(spec, targets[spec.name], options, say)
         changes += found
     return pinned

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lab.core import mitigation
-from lab.core.errors import GuestLost, ScenarioError
-from lab.core.facts import Facts
-from lab.core.mitigation import Judged, Mitigation
+from lab.core.errors import GuestLost
 from lab.core.plan import CellPlan
-from lab.core.result import Try, cell_result
-from lab.core.scenario import MAX_SCENARIO_BYTES, Scenario, parse_scenario
-from lab.core.scenario.expectation import Expectation, expected_for
-from lab.core.scenario.filling import NEEDS_FULL, planned_cannot_fill
+from lab.core.result import CellResult, Try
 from lab.core.text import plural
 from lab.host.failures import first_error, host_failed
 from lab.host.machines.machine import Machine, MachineSpec, Provisioner, Unsuitable
 from lab.host.options import Deadlines
 from lab.host.results import apart, store
-from lab.host.results.judging import Read, judged_apart
-from lab.host.results.plain_files import Damaged, is_folder, read_text, write_aside
+from lab.host.results.judging import judge_folder, judge_mitigation, judged_apart
+from lab.host.results.layout import KEPT_MACHINE, MITIGATION
 from lab.host.run.recording import Progress, Recording, record
 
 TRIES = 2
-KEPT_MACHINE = "machine"  # a cell's whole machine, as it was at the end
-MITIGATION = "mitigation"  # a cell's folder of its second machine, in which the holders are removed
 _RESULTS_EVERY_SECONDS = 1.0
 
 
@@ -56,15 +48,17 @@ class Runner:
     run: store.RunFolder
     deadlines: Deadlines
     on_progress: Callable[[CellPlan, Progress], None]
-    on_result: Callable[[CellPlan, dict[str, Any]], None]
-    results: list[dict[str, Any]] = field(default_factory=list)
+    on_result: Callable[[CellPlan, CellResult], None]
+    results: list[CellResult] = field(default_factory=list)  # of a run that is resumed, those that it has
+    order: Sequence[str] = ()  # all cells of the run, where the jobs are not all of them
     _written_at: float = 0.0
 
     async def run_all(self, jobs: Sequence[Job], parallel: int) -> None:
         """Run every job, at most `parallel` at once. What has ended is in results.json however this ends."""
-        order = {job.plan.cell: number for number, job in enumerate(jobs)}
+        names = self.order or [job.plan.cell for job in jobs]
+        order = {name: number for number, name in enumerate(names)}
         slots = asyncio.Semaphore(parallel)
-        self.run.write_results([])
+        self.run.write_results(self.results)
         try:
             async with asyncio.TaskGroup() as group:
                 for job in jobs:
@@ -72,10 +66,10 @@ class Runner:
                     await slots.acquire()
                     group.create_task(self._run(job, slots))
         except* OSError as group:
-            ran = f"{len(self.results)} of {plural(len(jobs), 'cell')} had ended, kept in {self.run.path}"
+            ran = f"{len(self.results)} of {plural(len(names), 'cell')} had ended, kept in {self.run.path}"
             raise host_failed(first_error(group, OSError), ran) from group
         finally:
-            self.results.sort(key=lambda result: order[result["cell"]])
+            self.results.sort(key=lambda result: order[result.cell])
             with store.unless_failed():
                 self.run.write_results(self.results)
 
@@ -90,12 +84,12 @@ class Runner:
             self.run.write_results(self.results)
             self._written_at = time.monotonic()
 
-    async def _cell(self, job: Job) -> dict[str, Any]:
+    async def _cell(self, job: Job) -> CellResult:
         with self.run.cell(job.plan.cell) as folder:
             kept = folder / KEPT_MACHINE if job.keep_failed else None
             tries = await self._tries(job, folder, kept)
             result = await apart.in_thread(judge_folder, folder, tries, job.mitigate)
-            if kept is not None and result["as_expected"] is not False:  # kept only where something differs
+            if kept is not None and result.as_expected is not False:  # kept only where something differs
                 await self.provisioner.discard(kept)
             if job.mitigate and await self._mitigate(job, folder):
                 result = await apart.in_thread(judge_folder, folder, tries, job.mitigate)
@@ -110,7 +104,7 @@ class Runner:
         second = replace(job, plan=mitigation.mitigated(job.plan, removal), is_mitigation=True)
         (folder / MITIGATION).mkdir()
         tries = await self._tries(second, folder / MITIGATION)
-        await apart.in_thread(_judge_mitigation, folder / MITIGATION, tries)
+        await apart.in_thread(judge_mitigation, folder / MITIGATION, tries)
         return True
 
     async def _tries(self, job: Job, folder: Path, kept: Path | None = None) -> list[Try]:
@@ -177,111 +171,3 @@ class Runner:
 
     def _report(self, job: Job, seen: Progress) -> None:
         self.on_progress(job.plan, replace(seen, mitigation=job.is_mitigation))
-
-
-def judge_folder(folder: Path, tries: Sequence[Try], mitigate: bool = False) -> dict[str, Any]:
-    """Judge a cell by what lies in its folder, and write its result.json and samples.csv.
-
-    `mitigate` is whether its holders were to be removed: then it is said, too, why there was no second machine.
-    """
-    read = judged_apart(folder)
-    skipped = read.judged.finding.name == "skipped"
-    expected, not_judged = (None, None) if skipped else _expected(folder, store.read_plan(folder), read.facts)
-    return _write_result(folder, read, tries, expected, _mitigation(folder, read.judged, mitigate), not_judged)
-
-
-def _judge_mitigation(folder: Path, tries: Sequence[Try]) -> Judged:
-    """The same for the second machine of a cell, of which no scenario expects anything."""
-    read = judged_apart(folder)
-    _write_result(folder, read, tries, None, None)
-    return read.judged
-
-
-def _write_result(
-    folder: Path,
-    read: Read,
-    tries: Sequence[Try],
-    expected: Expectation | None,
-    mitigated: Mitigation | None,
-    not_judged: str | None = None,
-) -> dict[str, Any]:
-    if read.samples_csv is not None:
-        write_aside(folder / "samples.csv", read.samples_csv)
-    finding, proofs = read.judged.finding, read.judged.proofs
-    result = cell_result(store.read_plan(folder), finding, proofs, expected, read.facts, tries, mitigated, not_judged)
-    write_aside(folder / "result.json", store.json_text(result))
-    return result
-
-
-def _mitigation(folder: Path, first: Judged, wanted: bool) -> Mitigation | None:
-    """What came of removing a cell's holders, from the evidence of both machines; None when that was not tried."""
-    inner = folder / MITIGATION
-    tried = is_folder(inner)
-    second = _judge_mitigation(inner, _stored_tries(inner)) if tried else None
-    if not mitigation.called_for(first) or not (wanted or tried):
-        return None
-    ran = mitigation.planned_commands(store.read_plan(inner)) if tried else ()
-    return mitigation.outcome(first, second, ran)
-
-
-def judge_run(run: Path) -> list[dict[str, Any]]:
-    """Judge every cell of a run again from its folder alone, and write results.json. Raises ScenarioError."""
-    with store.open_run(run) as folder:
-        # in the order of the run, not of the folders' names
-        order = {cell: number for number, cell in enumerate(store.stored_order(run))}
-        cells = sorted(store.cell_folders(run), key=lambda cell: order.get(cell.name, len(order)))
-        mitigate = store.mitigation_wanted(run)
-        results = [judge_folder(cell, _stored_tries(cell), mitigate) for cell in cells]
-        folder.write_results(results)
-    return results
-
-
-def _stored_tries(cell: Path) -> list[Try]:
-    stored = (store.read_result(cell) or {}).get("tries", [])
-    path = cell / "result.json"
-    if not isinstance(stored, list) or not all(map(_is_try, stored)):
-        raise Damaged(path, "tries are not what the lab writes", "remove it, and judge again")
-    return [Try(one["number"], one["lost"], one["stages_seconds"]) for one in stored]
-
-
-def _is_try(one: object) -> bool:
-    if not isinstance(one, dict) or not isinstance(one.get("number"), int):
-        return False
-    seconds = one.get("stages_seconds")
-    return (
-        isinstance(one.get("lost", 0), str | None)
-        and isinstance(seconds, dict)
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in seconds.values())
-    )
-
-
-def stored_scenario(folder: Path) -> Scenario:
-    """The scenario that a cell was run with, from its own copy. Raises ScenarioError."""
-    path = folder / "scenario.toml"
-    plan = store.read_plan(folder)
-    try:
-        text = read_text(path, MAX_SCENARIO_BYTES)
-    except (OSError, Damaged) as error:
-        raise ScenarioError(
-            f"{path}: cannot be read: {getattr(error, 'what', error)}",
-            hint="the judge needs it: copy it from scenarios/ if it is unchanged, or run the cell again",
-        ) from error
-    try:
-        return parse_scenario(text, f"{plan['scenario']}.toml")
-    except ScenarioError as error:
-        raise Damaged(path, str(error), "restore it, or run the cell again") from error
-
-
-def _expected(folder: Path, plan: Mapping[str, Any], facts: Facts) -> tuple[Expectation | None, str | None]:
-    """What the scenario expects of the cell; None where that depends on something that the machine never told, and
-    where the load is too small for it, with that as the second.
-    """
-    scenario = stored_scenario(folder)
-    try:
-        expected = expected_for(scenario.expectations, plan["axes"], facts)
-    except ValueError:
-        return None, None
-    why = planned_cannot_fill(scenario, plan)
-    if expected is None or expected.finding not in NEEDS_FULL or why is None:
-        return expected, None
-    return None, f"{expected.finding} is not expected here: {why}"

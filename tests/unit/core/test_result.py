@@ -10,9 +10,13 @@ import pytest
 
 from lab.core.evidence import UNKNOWN_MACHINE
 from lab.core.facts import Facts
+from lab.core.judging.cell_result import cell_result
 from lab.core.judging.finding import Finding, Measured
-from lab.core.result import RESULT_VERSION, Try, cell_result, exit_status, mark, results_document
+from lab.core.result import RESULT_VERSION, Try, exit_status
 from lab.core.scenario.expectation import Expectation
+from lab.host.results.records import to_json
+from lab.host.results.store import results_json
+from tests.records import stored, stored_plan
 
 OK: Mapping[str, Any] = {"finding": "tracked", "as_expected": True}
 DIFFERS: Mapping[str, Any] = {"finding": "tracked", "as_expected": False}
@@ -22,15 +26,19 @@ UNCLEAR_UNJUDGED: Mapping[str, Any] = {"finding": "inconclusive", "as_expected":
 UNCLEAR_AS_EXPECTED: Mapping[str, Any] = {"finding": "inconclusive", "as_expected": True}
 SKIPPED: Mapping[str, Any] = {"finding": "skipped", "as_expected": None}
 
-PLAN = {
-    "cell": "a@debian12",
-    "scenario": "a",
-    "scenario_digest": "0",
-    "variant": "a",
-    "axes": {},
-    "target": "debian12",
-    "repeat": 1,
-}
+PLAN = stored_plan(
+    {
+        "cell": "a@debian12",
+        "scenario": "a",
+        "scenario_digest": "0",
+        "variant": "a",
+        "axes": {},
+        "target": "debian12",
+        "repeat": 1,
+        "machine": {"boot_args": [], "memory_mb": 1024, "vcpus": 2},
+        "load": {"connections": 300},
+    }
+)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +62,9 @@ PLAN = {
     ],
 )
 def test_exit_status(cells: list[Mapping[str, Any]], status: int) -> None:
-    assert exit_status(cells) == status
-    assert exit_status(cells[::-1]) == status
+    results = list(map(stored, cells))
+    assert exit_status(results) == status
+    assert exit_status(results[::-1]) == status
 
 
 @pytest.mark.parametrize(
@@ -71,11 +80,11 @@ def test_exit_status(cells: list[Mapping[str, Any]], status: int) -> None:
     ],
 )
 def test_mark(cell: Mapping[str, Any], word: str) -> None:
-    assert mark(cell) == word
+    assert stored(cell).mark == word
 
 
 def test_a_result_without_knowledge_is_null_and_never_zero() -> None:
-    result = cell_result(PLAN, Finding("inconclusive", "lost"), None, None, UNKNOWN_MACHINE, ())
+    result = to_json(cell_result(PLAN, Finding("inconclusive", "lost"), None, None, UNKNOWN_MACHINE, ()))
     unknown = (
         *("kernel_release", "cause", "expected", "because", "as_expected", "message_logged", "max", "entries_before"),
         *("entries_peak", "drops", "early_drops", "insert_failed", "connections", "first_drop_seconds", "holders"),
@@ -86,10 +95,11 @@ def test_a_result_without_knowledge_is_null_and_never_zero() -> None:
 def test_a_result_has_what_the_design_asks_for() -> None:
     finding = Finding("table-full", "because", None, Measured(drops=7, table_max=100))
     tries = [Try(1, "panic", {"restore": 1.0}), Try(2, None, {"restore": 0.5, "load": 2.0})]
-    result = cell_result(PLAN, finding, None, Expectation("tracked", "it should"), Facts("debian12", "6.1.0"), tries)
+    made = cell_result(PLAN, finding, None, Expectation("tracked", "it should"), Facts("debian12", "6.1.0"), tries)
+    result = to_json(made)
     expected = {"finding": "table-full", "expected": "tracked", "because": "it should", "as_expected": False}
     assert expected.items() <= result.items()
     assert {"drops": 7, "max": 100, "stages_seconds": {"restore": 0.5, "load": 2.0}}.items() <= result.items()
     assert [(one["number"], one["lost"]) for one in result["tries"]] == [(1, "panic"), (2, None)]
-    assert json.loads(json.dumps(result_document := results_document([result]))) == result_document
-    assert result_document["schema_version"] == result["schema_version"] == RESULT_VERSION
+    assert json.loads(json.dumps(document := results_json([made])))["cells"] == [json.loads(json.dumps(result))]
+    assert document["schema_version"] == result["schema_version"] == RESULT_VERSION

@@ -94,9 +94,9 @@ class PreparedImage:
             if isinstance(layer, images.Image):
                 release = self.kernel.release if self.kernel else layer.kernel_release
                 added = dict(added_packages(layer, self.image))
-                yield {"packages": list(packages), **_told(layer), "kernel_release": release, "added": added}
+                yield {"asked": list(packages), **_told(layer), "kernel_release": release, "packages": added}
             else:
-                yield {"packages": list(packages), "lacking": str(layer)}
+                yield {"asked": list(packages), "lacking": str(layer)}
 
     def kernel_config(self, shape: ScenarioMachine) -> str | None:
         """What the kernel's configuration says of netfilter, for machines that do not have it in them."""

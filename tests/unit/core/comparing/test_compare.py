@@ -10,19 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.core.comparing.compare import NUMBERS, ComparedCell, Comparison, Run, compare, outcomes
+from lab.core.comparing.compare import compare
 from lab.core.comparing.differences import Difference, meaning_differences
+from lab.core.comparing.model import NUMBERS, ComparedCell, Comparison, Run
+from lab.core.comparing.verdicts import outcomes
 from lab.core.errors import ScenarioError
+from lab.core.result import CellResult
 from lab.core.scenario import parse_scenario, scenario_meaning
 from lab.core.scenario.expectation import FINDING_EVIDENCE
 from tests import ROOT
+from tests.records import stored_manifest
 from tests.unit.runs import DIGEST, OTHER_DIGEST, cell, manifest, repeated, run
 
 SCHEMA = json.loads((ROOT / "lab/schemas/compare.schema.json").read_text())
 OWN = "debian12+kernel:/tmp/linux.deb"
 
 
-def one(base: list[dict[str, Any]], new: list[dict[str, Any]], **changes: Any) -> ComparedCell:
+def one(base: list[CellResult], new: list[CellResult], **changes: Any) -> ComparedCell:
     """The comparison of one cell; `changes` are of NEW's manifest."""
     (found,) = compare(run(base), run(new, "results/two", **changes)).cells
     return found
@@ -154,7 +158,7 @@ def test_the_order_of_repeats_and_cells_tells_nothing(findings: list[str], order
 # -- messages and numbers ---------------------------------------------------------------------------------------------
 
 
-def with_drops(values: list[int], **changes: Any) -> list[dict[str, Any]]:
+def with_drops(values: list[int], **changes: Any) -> list[CellResult]:
     return [cell(FULL, repeat=number, drops=value, **changes) for number, value in enumerate(values, start=1)]
 
 
@@ -321,7 +325,12 @@ def test_where_meanings_differ_is_told_where_that_is_known() -> None:
     )
     assert meaning_differences(one, other) == ["state differs", "load.connections is 500 in BASE and 900 in NEW"]
     base, new = (
-        Run(name, manifest(), (cell(scenario_digest=digest), cell(variant="pristine")), {"nat-flushed": meaning})
+        Run(
+            name,
+            stored_manifest(manifest()),
+            (cell(scenario_digest=digest), cell(variant="pristine")),
+            {"nat-flushed": meaning},
+        )
         for name, digest, meaning in (("one", DIGEST, one), ("two", OTHER_DIGEST, other))
     )
     told = compare(base, new).cells[0].reason
@@ -385,7 +394,7 @@ def test_versions_that_guests_told_stand_in_for_packages() -> None:
 )
 def test_a_manifest_may_hold_anything(value: Any) -> None:
     odd = {"provisioner": value, "targets": value, "overrides": value, "new": value}
-    base, new = Run("one", manifest(), (cell(),)), Run("two", {**manifest(), **odd}, (cell(),))
+    base, new = run([cell()], "one"), run([cell()], "two", **odd)
     try:
         assert errors(compare(base, new)) == []
     except ScenarioError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import json
+from dataclasses import replace
 
-from lab.core.holders import MOST_GROUPS, Batch, Recorded, batched, groups, holders, stored_holder
+from lab.core.holders import MOST_GROUPS, Batch, Holder, Recorded, batched, groups, holders
 from lab.core.holders.quoting import saved_words
+from lab.host.results.records import to_json, whole
 
 
 def services(count: int) -> str:
@@ -41,9 +43,9 @@ def test_what_differs_in_what_is_said_of_it_is_not_in_one_group() -> None:
 
 def test_a_stored_holder_comes_back() -> None:
     for one in holders(Recorded((6, 1), iptables_legacy=services(2))):
-        stored = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(one).items()}
-        assert stored_holder(stored) == one
-        assert stored_holder({name: stored[name] for name in stored if name not in ("certain", "advice")}) == one
+        stored = json.loads(json.dumps(to_json(one)))
+        assert whole(Holder, stored) == one
+        assert whole(Holder, {name: stored[name] for name in stored if name not in ("certain", "advice")}) == one
 
 
 def test_a_thousand_removals_are_a_restore_for_each_program() -> None:

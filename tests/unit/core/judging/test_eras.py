@@ -10,8 +10,9 @@ import pytest
 
 from lab.core.render import comparison as compare_output
 from lab.host.results.comparison import compare_runs
-from lab.host.run.runner import judge_run
+from lab.host.results.judging import judge_run
 from tests import ROOT
+from tests.records import document
 
 ARCHIVE = ROOT / "tests" / "golden" / "eras" / "eras.tar.xz"
 RELEASES = ("4.9.154", "4.10.17", "4.14.67")
@@ -32,7 +33,8 @@ def eras(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judged(eras: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """The cells of each run, judged again from their evidence, by release and variant."""
     return {
-        release: {cell["cell"].partition("@")[0]: cell for cell in judge_run(eras / release)} for release in RELEASES
+        release: {cell.cell.partition("@")[0]: document(cell) for cell in judge_run(eras / release)}
+        for release in RELEASES
     }
 
 
@@ -72,7 +74,7 @@ def test_before_4_14_a_loaded_module_holds_conntrack(
     cell = judged[release]["nat-flushed,iptables=legacy"]
     assert cell["message_logged"] and cell["drops"] > 10_000
     (holder,) = cell["holders"]
-    assert (holder["kind"], holder["depends_on"]) == ("module", ("nf_conntrack_ipv4",))
+    assert (holder["kind"], holder["depends_on"]) == ("module", ["nf_conntrack_ipv4"])
     assert set(holder["remove"]) > UNLOAD
 
 

@@ -18,7 +18,7 @@ from lab.core.facts import Facts
 from lab.core.judging.finding import Finding, judge
 from lab.core.judging.losses import CAUSES, losses
 from lab.core.judging.rules import RULES
-from lab.host.results.store import read_evidence
+from lab.host.results.stored_cell import StoredCell
 from tests.recordings import GOLDEN
 
 CELLS = GOLDEN / "cells"
@@ -85,7 +85,7 @@ def test_every_recorded_cell_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("cell", EXPECTED)
 def test_a_recorded_cell_gives_its_finding(cell: str) -> None:
-    finding = judge(read_evidence(CELLS / cell))
+    finding = judge(StoredCell(CELLS / cell).evidence())
     measured = finding.measured
     held = measured.connections["held"] if measured.connections else None
     seen = Expected(finding.name, held, measured.entries_peak, measured.drops, measured.message_logged)
@@ -93,7 +93,7 @@ def test_a_recorded_cell_gives_its_finding(cell: str) -> None:
 
 
 def test_the_recorded_cells_come_from_four_kernels() -> None:
-    releases = {read_evidence(CELLS / cell).kernel_release for cell in EXPECTED}
+    releases = {StoredCell(CELLS / cell).evidence().kernel_release for cell in EXPECTED}
     assert releases == {
         "5.10.0-32-cloud-amd64",
         "6.1.0-50-cloud-amd64",
@@ -103,13 +103,13 @@ def test_the_recorded_cells_come_from_four_kernels() -> None:
 
 
 def test_a_reason_quotes_its_numbers() -> None:
-    reason = judge(read_evidence(CELLS / "nat-present,iptables=nft@debian12")).reason
+    reason = judge(StoredCell(CELLS / "nat-present,iptables=nft@debian12").evidence()).reason
     for words in ("100 of 100 entries", "dropped 369 packets", "after 0.50 s", "100 of 300", "200 stalled", "logged"):
         assert words in reason
 
 
 def test_a_refusal_quotes_the_command_and_what_it_said() -> None:
-    reason = judge(read_evidence(CELLS / "modules-blocked,iptables=legacy@debian11")).reason
+    reason = judge(StoredCell(CELLS / "modules-blocked,iptables=legacy@debian11").evidence()).reason
     assert "`iptables-legacy --table nat --append POSTROUTING" in reason
     assert "status 3" in reason
     assert "Table does not exist" in reason
@@ -612,14 +612,14 @@ REPRESENTATIVES = (
 @pytest.mark.parametrize("cell", REPRESENTATIVES)
 def test_without_a_file_the_finding_is_the_same_or_inconclusive(cell: str, tmp_path: Path) -> None:
     """What is missing was not seen; it must not be taken for a zero, nor for the absence of conntrack."""
-    whole = judge(read_evidence(CELLS / cell))
+    whole = judge(StoredCell(CELLS / cell).evidence())
     for name in EVIDENCE_FILES:
         if not (CELLS / cell / name).exists():
             continue
         folder = tmp_path / name.replace("/", "_")
         shutil.copytree(CELLS / cell, folder)
         shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
-        partly = judge(read_evidence(folder))
+        partly = judge(StoredCell(folder).evidence())
         assert partly.name in (whole.name, "inconclusive"), f"without {name}: {partly.reason}"
         assert_known_values_agree(partly, whole, name)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from lab.core.judging.finding import judge
-from lab.host.results.store import read_evidence
+from lab.host.results.stored_cell import StoredCell
 from tests.recordings import GOLDEN
 
 CELLS = GOLDEN / "attribution" / "cells"
@@ -48,6 +48,6 @@ def test_every_recorded_state_is_here() -> None:
 @pytest.mark.parametrize("state", TRUE)
 def test_a_state_that_misleads_is_judged_as_what_it_is(state: str) -> None:
     expected, loss, words = TRUE[state]
-    finding = judge(read_evidence(CELLS / f"{state}@debian12"))
+    finding = judge(StoredCell(CELLS / f"{state}@debian12").evidence())
     largest = (finding.losses[0].cause, finding.losses[0].connections) if finding.losses else None
     assert (finding.name, largest, words in finding.reason) == (expected, loss, True), finding.reason

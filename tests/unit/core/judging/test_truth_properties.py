@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lab.core.evidence import Evidence, Sample, Snapshot, parse_samples
 from lab.core.judging.finding import judge
 from lab.core.kernel import kmsg
-from lab.host.results.store import read_evidence
+from lab.host.results.stored_cell import StoredCell
 from tests import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "truth"
@@ -47,7 +47,7 @@ def recorded(cell: str) -> tuple[Evidence, str]:
     with TemporaryDirectory() as folder, tarfile.open(GOLDEN / f"{cell}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
         samples = (Path(folder) / "evidence" / "samples.jsonl").read_text(encoding="utf-8")
-        return read_evidence(Path(folder)), samples
+        return StoredCell(Path(folder)).evidence(), samples
 
 
 def with_counters(sample: Sample, rises: Mapping[str, int]) -> Sample:

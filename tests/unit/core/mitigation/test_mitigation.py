@@ -35,7 +35,9 @@ from lab.core.scenario.expectation import FINDING_EVIDENCE
 from lab.guest.apply import apply_steps, run_command
 from lab.guest.removal import mismatch
 from lab.host.machines.playback import recorded_plan
+from lab.host.results.records import to_json
 from tests.recordings import GOLDEN
+from tests.records import stored_plan
 from tests.unit.host.publish.test_schemas import errors
 
 CELLS = GOLDEN / "cells"
@@ -246,8 +248,8 @@ def test_the_second_plan_is_the_first_with_more_steps() -> None:
     assert replace(second, steps=plan.steps) == plan
     stored = json.loads(json.dumps(second.to_json()))
     assert errors(stored, "plan") == []
-    assert planned_commands(stored) == (RULE.remove, OTHER.remove, MODULE.remove)
-    assert planned_commands(plan.to_json()) == ()
+    assert planned_commands(stored_plan(stored)) == (RULE.remove, OTHER.remove, MODULE.remove)
+    assert planned_commands(stored_plan(json.loads(json.dumps(plan.to_json())))) == ()
 
 
 # -- a rule and its place ---------------------------------------------------------------------------------------------
@@ -497,6 +499,11 @@ CASES = {
 }
 
 
+def document(found: Mitigation) -> Any:
+    """As it is stored."""
+    return json.loads(json.dumps(to_json(found)))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_an_outcome(name: str) -> None:
     case = CASES[name]
@@ -505,7 +512,7 @@ def test_an_outcome(name: str) -> None:
     assert case.words in found.reason
     assert case.second.finding.reason.splitlines()[0] in found.reason, "the numbers are quoted"
     assert "\n" not in found.reason
-    assert errors(found.to_json(), "results", "mitigation") == []
+    assert errors(document(found), "results", "mitigation") == []
 
 
 def test_every_outcome_has_a_case() -> None:
@@ -541,13 +548,13 @@ def test_what_was_not_tried_is_unknown(name: str) -> None:
     found = outcome(first, None, ())
     assert (found.outcome, found.finding, found.commands) == ("unknown", None, ())
     assert words in found.reason
-    assert errors(found.to_json(), "results", "mitigation") == []
+    assert errors(document(found), "results", "mitigation") == []
 
 
 def test_where_a_firewall_holds_it_there_is_other_advice() -> None:
-    found = outcome(judged("table-full", True, True, (FIREWALL_RULE,)), None, ()).to_json()
-    assert [one["reason"] for one in found["kept"]] == [PART_OF_FIREWALL]
-    text = " ".join(found["advice"])
+    found = outcome(judged("table-full", True, True, (FIREWALL_RULE,)), None, ())
+    assert [kept.reason for kept in found.kept] == [PART_OF_FIREWALL]
+    text = " ".join(found.advice)
     assert all(words in text for words in ("nf_conntrack_max", "notrack", "whole ruleset"))
 
 
@@ -575,8 +582,8 @@ def test_a_guest_may_say_anything_of_its_peers() -> None:
 def test_the_outcomes_are_those_of_the_schema() -> None:
     for name in OUTCOMES:
         for finding in (*FINDING_EVIDENCE, None):
-            assert errors(Mitigation(name, "so it is", REMOVAL, finding).to_json(), "results", "mitigation") == []
+            assert errors(document(Mitigation(name, "so it is", REMOVAL, finding)), "results", "mitigation") == []
     old: dict[str, Any] = {"outcome": "fixes", "reason": "so it is", "commands": [], "finding": None}
     assert errors(old, "results", "mitigation") == []
-    assert errors(Mitigation("cures", "so it is", (), None).to_json(), "results", "mitigation")
-    assert errors(Mitigation("fixes", "", (), None).to_json(), "results", "mitigation")
+    assert errors(document(Mitigation("cures", "so it is", (), None)), "results", "mitigation")
+    assert errors(document(Mitigation("fixes", "", (), None)), "results", "mitigation")

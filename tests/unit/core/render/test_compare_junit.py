@@ -12,6 +12,7 @@ from lab.core.comparing.compare import compare
 from lab.core.render.compare_junit import comparison_junit
 from lab.core.render.comparison import human, markdown
 from tests import ROOT
+from tests.records import changed
 from tests.unit.runs import EVIL, cell, run
 
 FULL = "table-full"
@@ -55,5 +56,5 @@ def test_a_case_for_every_cell(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", ["reason", "variant", "scenario"])
 def test_a_guest_cannot_leave_its_place(field: str) -> None:
     base = [cell(**{field: EVIL}), cell(variant="gone", reason=EVIL)]
-    text = comparison_junit(compare(run(base), run([{**base[0], "finding": FULL}])), "comparison")
+    text = comparison_junit(compare(run(base), run([changed(base[0], finding=FULL)])), "comparison")
     assert len(cases(text.encode("utf-8", "replace").decode())) == 2

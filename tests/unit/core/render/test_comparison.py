@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lab.core.comparing.compare import Comparison, compare
+from lab.core.comparing.compare import compare
+from lab.core.comparing.model import Comparison
 from lab.core.render.comparison import MOST_MARKDOWN, human, markdown
+from lab.core.result import CellResult
 from tests.unit.runs import EVIL, OTHER_DIGEST, cell, manifest, repeated, run
 
 KERNEL = {"kernel_release": "6.1.0-56-cloud-amd64"}
@@ -158,7 +161,7 @@ def test_a_comment_is_never_too_long(limit: int) -> None:
 
 
 def evil() -> Comparison:
-    def side(finding: str, **changes: Any) -> list[dict[str, Any]]:
+    def side(finding: str, **changes: Any) -> list[CellResult]:
         told: dict[str, Any] = {"kernel_release": EVIL, "reason": EVIL, "versions": {EVIL: EVIL}, "expected": EVIL}
         return [
             cell(finding, as_expected=False, **told, **changes),
@@ -208,3 +211,10 @@ def without_code(text: str) -> str:
             kept.append(line)
     assert not fence, "every block is closed"
     return "\n".join(re.sub(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", line) for line in kept)
+
+
+def test_cells_that_one_run_alone_has_are_listed_as_far_as_people_read() -> None:
+    names = tuple(f"a@debian{number}" for number in range(25))
+    text = human(replace(compared(), only_base=names))
+    assert "\n  a@debian9\n  and 15 more: --format json\n" in text
+    assert "a@debian10" not in text

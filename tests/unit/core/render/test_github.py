@@ -6,7 +6,6 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,8 +25,8 @@ from lab.host.cli import main as cli
 from lab.host.cli.results import show_results
 from lab.host.publish import github
 from lab.host.publish.ci import CiFiles
-from tests import ROOT
 from tests.recordings import GOLDEN
+from tests.records import changed, reference_cells
 from tests.unit import runs
 from tests.unit.core.render.test_tables import DIFFERS, EVIL, SKIPPED, UNKNOWN, cell
 
@@ -94,7 +93,7 @@ def test_no_more_are_told_than_github_shows_and_the_last_says_how_many() -> None
 @pytest.mark.parametrize("words", [*FORGED, EVIL])
 @pytest.mark.parametrize("key", ["reason", "variant", "target", "cell", "expected"])
 def test_no_words_make_a_further_command(words: str, key: str) -> None:
-    (line,) = workflow_commands([{**DIFFERS, key: f"{words}\n{words}"}], words)
+    (line,) = workflow_commands([changed(DIFFERS, **{key: f"{words}\n{words}"})], words)
     assert commands_in(line) == [line]
     assert line.startswith("::error title=")
     assert line.isprintable()
@@ -161,7 +160,7 @@ def test_a_summary_tells_counts_reasons_and_every_cell() -> None:
 @pytest.mark.parametrize("words", [*FORGED, EVIL, "``` `a` ``", "|a|", "\\|", "<details>", "@someone #1 http://x.y"])
 def test_no_words_are_markup(words: str) -> None:
     keys = ("reason", "variant", "target", "cell", "expected", "finding", "kernel_release")
-    text = run_summary([{**DIFFERS, **dict.fromkeys(keys, words)}], words)
+    text = run_summary([changed(DIFFERS, **dict.fromkeys(keys, words))], words)
     told = outside_of_code(text)
     assert text.isprintable() or all(char.isprintable() or char == "\n" for char in text)
     for sign in ("<script", "http:", "@someone", "[", "::", "\\"):
@@ -173,7 +172,7 @@ def test_no_words_are_markup(words: str) -> None:
 
 @pytest.mark.parametrize("limit", [0, 50, 200, 1000, 5000, 100_000])
 def test_a_summary_fits_and_says_what_is_left_out(limit: int) -> None:
-    cells = [{**DIFFERS, "reason": "\u20ac" * 200, "variant": f"v{number}"} for number in range(300)]
+    cells = [changed(DIFFERS, reason="\u20ac" * 200, variant=f"v{number}") for number in range(300)]
     text = run_summary(cells, "results/one", limit)
     assert len(text.encode()) <= limit
     assert ("more are left out here" in text) == (limit >= 100)
@@ -183,7 +182,7 @@ def test_a_summary_fits_and_says_what_is_left_out(limit: int) -> None:
 
 
 def test_the_whole_reference_fits() -> None:
-    cells = json.loads((ROOT / "results" / "reference" / "results.json").read_text())["cells"]
+    cells = reference_cells()
     text = run_summary(cells, "results/reference")
     assert "left out" not in text
     assert text.count("\n| `") == len(cells)
@@ -282,7 +281,7 @@ def test_a_result_is_told_once_to_each_who_reads(
     summary: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    cells: list[dict[str, Any]] = [{**DIFFERS, "reason": "bad\n  ::error::forged\n##[error]forged"}]
+    cells = [changed(DIFFERS, reason="bad\n  ::error::forged\n##[error]forged")]
     show_results(cells, tmp_path, "human", CiFiles({"ktap": tmp_path / "out.ktap"}))
     out, err = capsys.readouterr()
     assert commands_in(out) == []

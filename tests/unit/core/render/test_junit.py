@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -13,8 +12,11 @@ import xmlschema
 from lab.core.errors import LabError
 from lab.core.render.junit import junit
 from lab.core.render.test_cases import RunFacts, run_facts
+from lab.core.result import CellResult
 from lab.host.publish.ci import CiFiles
+from lab.host.results.records import to_json
 from tests import ROOT, recordings
+from tests.records import reference_cells, stored, stored_manifest
 from tests.unit.core.render.test_tables import DIFFERS, EVIL, SKIPPED, UNKNOWN, cell
 
 GOLDEN = recordings.GOLDEN / "results"
@@ -28,7 +30,7 @@ FACTS = RunFacts(
 PRESENT = {"scenario": "nat-present", "repeat": 1}
 
 
-def root_of(cells: list[dict[str, Any]], facts: RunFacts = FACTS) -> ElementTree.Element:
+def root_of(cells: list[CellResult], facts: RunFacts = FACTS) -> ElementTree.Element:
     """The document, which is valid."""
     text = junit(cells, "conntrack-lab", facts)
     assert text.startswith("<?xml ")
@@ -36,18 +38,18 @@ def root_of(cells: list[dict[str, Any]], facts: RunFacts = FACTS) -> ElementTree
     return ElementTree.fromstring(text.encode("utf-8"))
 
 
-def suite_of(cells: list[dict[str, Any]]) -> ElementTree.Element:
+def suite_of(cells: list[CellResult]) -> ElementTree.Element:
     (suite,) = root_of(cells)
     return suite
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.result.json")), ids=lambda path: path.name)
 def test_real_results_are_valid(path: Path) -> None:
-    root_of([json.loads(path.read_text())])
+    root_of([stored(json.loads(path.read_text()))])
 
 
 def test_a_whole_run_is_valid_and_counted() -> None:
-    cells = json.loads((ROOT / "results" / "reference" / "results.json").read_text())["cells"]
+    cells = reference_cells()
     root = root_of(cells)
     for name in ("tests", "failures", "errors"):
         assert int(root.get(name, "")) == sum(int(suite.get(name, "")) for suite in root), name
@@ -70,9 +72,9 @@ def test_a_suite_counts_what_it_holds() -> None:
     assert {one.get("name"): one.get("value") for one in suite.iter("property")} == FACTS.properties
 
 
-DIFFERS_ONLY = {name: DIFFERS[name] for name in ("finding", "as_expected", "message_logged")}
-UNKNOWN_ONLY = {name: UNKNOWN[name] for name in ("finding", "as_expected", "reason", "connections")}
-SKIPPED_ONLY = {name: SKIPPED[name] for name in ("finding", "as_expected", "expected", "connections", "tries")}
+DIFFERS_ONLY = {name: to_json(DIFFERS)[name] for name in ("finding", "as_expected", "message_logged")}
+UNKNOWN_ONLY = {name: to_json(UNKNOWN)[name] for name in ("finding", "as_expected", "reason", "connections")}
+SKIPPED_ONLY = {name: to_json(SKIPPED)[name] for name in ("finding", "as_expected", "expected", "connections", "tries")}
 
 
 def test_a_failure_says_what_was_expected_and_why_not() -> None:
@@ -124,7 +126,7 @@ def test_no_word_of_a_manifest_breaks_it_either() -> None:
         "scenario_files": {"nat-present": {"path": EVIL, "text": EVIL}, "other": 3},
     }
     for started in (7, EVIL, "today", None):
-        facts = run_facts({**manifest, "started_at": started}, EVIL)
+        facts = run_facts(stored_manifest({**manifest, "started_at": started}), EVIL)
         assert facts.started_at is None
         root_of([cell(**PRESENT)], facts)
 

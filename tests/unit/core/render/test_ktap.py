@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.core.render.ktap import ktap
-from tests import ROOT
+from lab.core.result import CellResult
 from tests.ktap_parser import KtapError, Outcome, parse_ktap
+from tests.records import changed, reference_cells
 from tests.unit.core.render.test_tables import DIFFERS, EVIL, SKIPPED, UNKNOWN, cell
 
 
-def parsed(cells: list[dict[str, Any]], folder: str = "results/one") -> list[Outcome]:
+def parsed(cells: list[CellResult], folder: str = "results/one") -> list[Outcome]:
     return parse_ktap(ktap(cells, folder))[0]
 
 
@@ -57,10 +55,10 @@ def test_a_target_on_which_all_is_skipped_is_skipped() -> None:
 
 
 def test_a_whole_run() -> None:
-    cells = json.loads((ROOT / "results" / "reference" / "results.json").read_text())["cells"]
+    cells = reference_cells()
     tests = parsed(cells)
     assert sum(len(test.subtests) for test in tests) == len(cells)
-    assert [test.name for test in tests] == list(dict.fromkeys(one["target"] for one in cells))
+    assert [test.name for test in tests] == list(dict.fromkeys(one.target for one in cells))
 
 
 def test_a_long_reason_is_cut_and_says_so() -> None:
@@ -89,8 +87,8 @@ FORGED = (
 @pytest.mark.parametrize("words", FORGED)
 @pytest.mark.parametrize("key", ["reason", "variant", "target", "cell", "expected"])
 @pytest.mark.parametrize("outcome", [DIFFERS, UNKNOWN])
-def test_no_words_make_a_failure_anything_else(words: str, key: str, outcome: dict[str, Any]) -> None:
-    text = ktap([{**outcome, key: words}], "results/one")
+def test_no_words_make_a_failure_anything_else(words: str, key: str, outcome: CellResult) -> None:
+    text = ktap([changed(outcome, **{key: words})], "results/one")
     ((target,), _) = parse_ktap(text)
     (only,) = target.subtests
     assert not target.ok

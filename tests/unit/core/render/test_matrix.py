@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lab.core.render.matrix import matrix_page
+from lab.core.result import CellResult
 from lab.host.publish.documents import documents
+from lab.host.results.store import results_json
+from tests.records import changed, stored, stored_manifest
 
 MANIFEST: dict[str, Any] = {
     "tool_version": "0.1.0",
@@ -29,8 +32,8 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def cell(scenario: str, target: str, finding: str, **changes: Any) -> dict[str, Any]:
-    return {
+def cell(scenario: str, target: str, finding: str, **changes: Any) -> CellResult:
+    document = {
         "scenario": scenario,
         "axes": {"iptables": "nft"} if scenario == "nat-present" else {},
         "target": target,
@@ -41,6 +44,7 @@ def cell(scenario: str, target: str, finding: str, **changes: Any) -> dict[str, 
         "message_logged": False,
         **changes,
     }
+    return stored(document)
 
 
 CELLS = [
@@ -51,8 +55,8 @@ CELLS = [
 ]
 
 
-def page(cells: list[dict[str, Any]], **changes: Any) -> str:
-    return matrix_page({**MANIFEST, **changes}, {"schema_version": 1, "cells": cells}, 3900, "scripts/write-docs")
+def page(cells: list[CellResult], **changes: Any) -> str:
+    return matrix_page(stored_manifest({**MANIFEST, **changes}), cells, 3900, "scripts/write-docs")
 
 
 def rows(text: str, part: int = 0) -> list[list[str]]:
@@ -89,7 +93,7 @@ def test_what_every_kernel_shows_stands_in_one_column() -> None:
         for backend in ("legacy", "nft")
         for target in ("debian11", "debian12")
     ]
-    same[-2:] = [{**one, "finding": "tracked", "expected": "tracked"} for one in same[-2:]]
+    same[-2:] = [changed(one, finding="tracked", expected="tracked") for one in same[-2:]]
     text = page([*CELLS, *same])
     assert [state[0] for state in rows(text)[2:]] == [
         "[pristine](scenarios/pristine.md)",
@@ -106,7 +110,7 @@ def test_what_every_kernel_shows_stands_in_one_column() -> None:
 
 
 def test_repeats_are_counted() -> None:
-    other = {**CELLS[1], "message_logged": False}
+    other = changed(CELLS[1], message_logged=False)
     _, _, *states = rows(page([CELLS[0], CELLS[0], CELLS[1], CELLS[1], other]))
     assert [state[1] for state in states] == ["untracked (2x)", "table-full, L (2x); table-full (1x)"]
 
@@ -142,6 +146,6 @@ def test_without_reference_results_there_is_no_matrix(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "reference"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps(MANIFEST))
-    (folder / "results.json").write_text(json.dumps({"schema_version": 1, "cells": CELLS}))
+    (folder / "results.json").write_text(json.dumps(results_json(CELLS)))
     assert "in 1 h 5 min" in documents(tmp_path)[Path("docs/matrix.md")]
     assert "(../matrix.md)" in documents(tmp_path)[Path("docs/scenarios/README.md")]

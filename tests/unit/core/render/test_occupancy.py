@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lab.core.evidence import Sample
 from lab.core.render.occupancy import ASCII, BLOCKS, UNKNOWN, WIDTH, Marks, sparkline
 from lab.host.results.samples import sparklines
-from lab.host.results.store import read_samples
+from lab.host.results.stored_cell import StoredCell
 from tests.recordings import GOLDEN
 
 CELLS = GOLDEN / "cells"
@@ -87,11 +87,13 @@ def test_any_samples_make_one_line_of_known_characters(
 
 
 def test_recorded_cells() -> None:
-    full = sparkline(read_samples(CELLS / FULL))
+    full = sparkline(StoredCell(CELLS / FULL).samples())
     assert full.startswith("▁")
     assert "█" in full
-    assert "█" not in sparkline(read_samples(CELLS / "nat-flushed,iptables=nft@debian13"))
-    assert sparkline(read_samples(CELLS / "pristine@debian12")) == UNKNOWN, "no table, which is not an empty one"
+    assert "█" not in sparkline(StoredCell(CELLS / "nat-flushed,iptables=nft@debian13").samples())
+    assert sparkline(StoredCell(CELLS / "pristine@debian12").samples()) == UNKNOWN, (
+        "no table, which is not an empty one"
+    )
 
 
 @pytest.mark.parametrize("text", ["{", "[]\n", '{"seconds": -1}\n', '{"seconds": 1, "count": 5}\n', "\xff"])

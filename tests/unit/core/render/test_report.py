@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from lab.core.kernel.kmsg import records
-from lab.core.render.report import Recorded, Report, readable, report, run_facts
+from lab.core.render.report import report, run_facts
+from lab.core.render.report_cell import RecordedCell, readable
 from lab.core.render.report_markdown import markdown
+from lab.core.render.views import Report
+from lab.core.result import CellResult
+from tests.records import changed, stored, stored_manifest
 
 PROOFS = {"hooks": None, "holders": True, "behaviour": True, "notrack": False, "disagreement": None}
 HOLDER = {
@@ -32,10 +36,10 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def result(cell: Any = "nat-present,iptables=nft@debian12", **changes: Any) -> dict[str, Any]:
+def result(cell: Any = "nat-present,iptables=nft@debian12", **changes: Any) -> CellResult:
     variant, _, target = cell.partition("@")
     scenario, _, axis = variant.partition(",iptables=")
-    return {
+    document = {
         "cell": cell,
         "scenario": scenario,
         "variant": variant,
@@ -62,11 +66,14 @@ def result(cell: Any = "nat-present,iptables=nft@debian12", **changes: Any) -> d
         "tries": [{"number": 1, "lost": None, "stages_seconds": {"restore": 0.5, "load": 2.0}}],
         **changes,
     }
+    return stored(document)
 
 
-def made(*results: dict[str, Any], manifest: dict[str, Any] | None = None, **recorded: Any) -> Report:
-    cells = [Recorded(one, **recorded) for one in results]
-    return report("run", MANIFEST if manifest is None else manifest, cells, {"pristine": "Nothing was done."})
+def made(*results: CellResult, manifest: dict[str, Any] | None = None, **recorded: Any) -> Report:
+    cells = [RecordedCell(one, **recorded) for one in results]
+    return report(
+        "run", stored_manifest(MANIFEST if manifest is None else manifest), cells, {"pristine": "Nothing was done."}
+    )
 
 
 DIFFERS = {"finding": "tracked", "as_expected": False, "message_logged": False}
@@ -97,7 +104,7 @@ def test_states_down_and_kernels_across() -> None:
 
 def test_repeats_are_told_by_outcome() -> None:
     cells = [result(f"pristine@debian12-r{n}", target="debian12", repeat=n) for n in range(1, 6)]
-    cells[1].update(DIFFERS)
+    cells[1] = changed(cells[1], **DIFFERS)
     (field,) = made(*cells, manifest={}).states[0].fields
     assert [(one.anchor, one.finding, one.count) for one in field] == [("c1", "table-full", 4), ("c2", "tracked", 1)]
     assert made(*cells).cells[1].title == "debian12, repeat 2"
@@ -113,7 +120,7 @@ def test_a_manifest_may_lack_anything() -> None:
 def test_what_shaped_the_run() -> None:
     page = made(result())
     assert page.incomplete
-    assert run_facts(MANIFEST) == [
+    assert run_facts(stored_manifest(MANIFEST)) == [
         ("command", "lab run 'nat-*' --connections 500"),
         ("started", "2026-11-21 00:54 UTC"),
         ("conntrack-lab", "0.1.0"),
@@ -191,7 +198,7 @@ def test_the_state_as_commands_and_how_they_ended() -> None:
         {"key": "mitigation[0]", "kind": "remove", "argv": ["iptables", "-D", "a b", "2"], "expected": []},
     ]
     outcomes = ({"exit_status": 0, "stdout": "x" * 3000}, {"exit_status": 1, "stderr": "no\n", "as_wanted": False})
-    (cell,) = made(result(), plan={"steps": steps}, outcomes=outcomes).cells
+    (cell,) = made(result(), steps=tuple(steps), outcomes=outcomes).cells
     first, second, *rest = cell.steps
     assert (first.command, first.ended) == ("iptables -t nat -F", "exit status 0")
     assert first.output.endswith("\n... (3,000 characters)") and len(first.output) < 2100

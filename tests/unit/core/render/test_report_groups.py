@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from lab.core.render.report import Recorded, report
+from lab.core.render.report import report
+from lab.core.render.report_cell import RecordedCell
 from lab.core.render.report_groups import headline
+from tests.records import stored_manifest
 from tests.unit.core.render.test_report import DIFFERS, MANIFEST, made, result
 
 ONE = (("debian12", "6.1.0-50"),)
@@ -31,7 +33,9 @@ def test_states_of_one_kernel_are_grouped_by_finding() -> None:
     cells = [result(f"{name}@debian12") for name in names[:2]]
     cells += [result(f"{name}@debian12", finding="untracked", expected="untracked") for name in names[2:3]]
     cells += [result(f"{names[3]}@debian12", **DIFFERS)]
-    page = report("run", {**MANIFEST, "targets": {"debian12": {}}}, [Recorded(cell) for cell in cells], {})
+    page = report(
+        "run", stored_manifest({**MANIFEST, "targets": {"debian12": {}}}), [RecordedCell(cell) for cell in cells], {}
+    )
     differs, full, untracked = page.groups
     assert (differs.mark, differs.rows[0].name) == ("DIFFERS", "module-only")
     assert (full.finding, full.count, full.mark_words) == ("table-full", 2, "as expected")

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from lab.core.render.tables import human_table, markdown_table, one_line
+from lab.core.result import CellResult
+from tests.records import stored
 
 EVIL = "\x1b[2J\x07\nok  forged@debian12\r\t<script>|a](b)*`x`&amp;\u202e\x9b\ud800]]>\x00"
 
 
-def cell(**changes: Any) -> dict[str, Any]:
-    """A result as lab/core/result.py makes it, as far as output looks at it."""
-    return {
+def cell(**changes: Any) -> CellResult:
+    """A result, as far as output looks at it."""
+    document = {
         "cell": "nat-present,iptables=nft@debian12",
         "variant": "nat-present,iptables=nft",
         "target": "debian12",
@@ -34,6 +36,7 @@ def cell(**changes: Any) -> dict[str, Any]:
         "tries": [{"number": 1, "lost": None, "stages_seconds": {"restore": 0.5, "load": 2.0}}],
         **changes,
     }
+    return stored(document)
 
 
 UNKNOWN = cell(
@@ -159,7 +162,7 @@ def test_a_cell_in_one_line() -> None:
 # -- a guest's words --------------------------------------------------------------------------------------------------
 
 
-def evil_cells() -> list[dict[str, Any]]:
+def evil_cells() -> list[CellResult]:
     holder = {**HOLDER, "rule": EVIL, "chain": EVIL, "remove": [EVIL]}
     proofs = {"disagreement": EVIL}
     tried = {"outcome": "unknown", "reason": EVIL, "commands": [[EVIL]], "finding": None}
@@ -196,7 +199,7 @@ def test_the_markdown_table_has_the_same_cells() -> None:
 
 def test_without_a_table_there_is_nothing_to_count() -> None:
     untracked = cell(finding="untracked", expected="untracked", entries_peak=None, max=None, drops=None)
-    row = human_table([untracked], {untracked["cell"]: "?"}).splitlines()[1]
+    row = human_table([untracked], {untracked.cell: "?"}).splitlines()[1]
     assert "no table" in row and "?" not in row
 
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from lab.core.evidence import Sample
 from lab.core.kernel.kmsg import records
-from lab.core.render.timeline import MOST, Panel, message_seconds, panels
-from lab.host.results import store
+from lab.core.render.timeline import MOST, Driven, Panel, message_seconds, panels
+from lab.host.results.records import readable_parts
+from lab.host.results.stored_cell import StoredCell
 from tests.recordings import GOLDEN
+from tests.records import changed, stored
 
 FULL = "nf_conntrack: nf_conntrack: table full, dropping packet"
-RESULT: dict[str, Any] = {"first_drop_seconds": None, "connections": None}
-LOAD: dict[str, Any] = {"kind": "hold"}
+RESULT = stored({})
+LOAD = Driven()
 
 
 def sample(seconds: float, **changes: Any) -> Sample:
     return Sample(seconds, **{"entries": 0, "table_max": 100, "counters": None, **changes})
+
+
+def load_of(document: Mapping[str, Any]) -> Driven:
+    """As a report reads it."""
+    return readable_parts(Driven, document).record or Driven()
 
 
 def lines(panel: Panel) -> dict[str, list[float | None]]:
@@ -38,8 +46,8 @@ def test_the_table_and_the_connections_over_time() -> None:
 def test_the_end_of_the_load_is_the_last_point() -> None:
     """The clients tell what became of their connections when the load has ended: no sample may have it."""
     counts = {"held": 100, "stalled": 190, "failed": 4, "lost": 6}
-    result = {**RESULT, "connections": counts}
-    table, connections = panels([sample(0.0), sample(1.0)], result, {**LOAD, "seconds": 2.5}, ())
+    result = changed(RESULT, connections=counts)
+    table, connections = panels([sample(0.0), sample(1.0)], result, Driven(seconds=2.5), ())
     last = {line.kind: line.points[-1] for line in connections.lines}
     assert last == {"held": (2.5, 100), "stalled": (2.5, 190), "failed": (2.5, 10)}
     assert table.seconds == connections.seconds == 2.5
@@ -73,16 +81,16 @@ def test_what_is_no_count_is_refused(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("seconds", [None, "1", math.nan, -1, 10**9, True])
 def test_a_load_without_a_usable_end_ends_with_its_samples(seconds: object) -> None:
-    assert panels([sample(0.0), sample(3.0)], RESULT, {"seconds": seconds}, ())[0].seconds == 3.0
+    assert panels([sample(0.0), sample(3.0)], RESULT, load_of({"seconds": seconds}), ())[0].seconds == 3.0
 
 
 def test_other_loads_have_words_and_lines_of_their_own() -> None:
     samples = [sample(0.0, open=0), sample(1.0, open=20, held=90, attempted=100, newcomers_held=7)]
-    churn = panels(samples, RESULT, {"kind": "churn"}, ())[1]
+    churn = panels(samples, RESULT, Driven("churn"), ())[1]
     assert churn.title == "Connections over time"
     assert set(lines(churn)) == {"held", "stalled", "open", "newcomers"}
-    assert panels(samples, RESULT, {"kind": "udp"}, ())[1].title == "Datagrams over time"
-    assert panels(samples, RESULT, {"kind": "of tomorrow"}, ())[1].title.startswith("Connections held")
+    assert panels(samples, RESULT, Driven("udp"), ())[1].title == "Datagrams over time"
+    assert panels(samples, RESULT, Driven("of tomorrow"), ())[1].title.startswith("Connections held")
     assert "open" not in lines(panels(samples, RESULT, LOAD, ())[1])
 
 
@@ -94,20 +102,23 @@ def test_the_first_message_is_put_at_the_first_drop() -> None:
 
 
 def test_marks_after_the_end_are_left_out() -> None:
-    table, _ = panels([sample(0.0), sample(1.0)], {**RESULT, "first_drop_seconds": 0.5}, LOAD, (0.5, 0.75, 30.0))
+    table, _ = panels([sample(0.0), sample(1.0)], changed(RESULT, first_drop_seconds=0.5), LOAD, (0.5, 0.75, 30.0))
     assert (table.first_drop_seconds, table.message_seconds) == (0.5, (0.5, 0.75))
     assert table.summary.endswith("the first drop at 0.50 s; 2 times the kernel's message.")
     assert (
-        panels([sample(0.0), sample(1.0)], {**RESULT, "first_drop_seconds": 9}, LOAD, ())[0].first_drop_seconds is None
+        panels([sample(0.0), sample(1.0)], changed(RESULT, first_drop_seconds=9), LOAD, ())[0].first_drop_seconds
+        is None
     )
 
 
 def test_a_real_cell() -> None:
     cell = GOLDEN / "cells" / "nat-present,iptables=nft@debian13"
-    evidence = store.read_evidence(cell)
+    evidence = StoredCell(cell).evidence()
     assert evidence.kernel_log is not None and evidence.load is not None
     seconds = message_seconds(records(evidence.kernel_log), 0.4)
-    table, connections = panels(evidence.samples, {**RESULT, "first_drop_seconds": 0.4}, evidence.load, seconds)
+    table, connections = panels(
+        evidence.samples, changed(RESULT, first_drop_seconds=0.4), load_of(evidence.load), seconds
+    )
     assert len(table.message_seconds) == 10
     assert table.lines[0].top == table.lines[1].top == 100
     assert max(value or 0 for value in lines(connections)["stalled"]) == 200
@@ -117,7 +128,7 @@ def test_the_seconds_in_which_things_happen_are_shown() -> None:
     quiet = [sample(second / 2, entries=100, attempted=300, held=100) for second in range(2, 26)]
     samples = [sample(0.0), sample(0.5, entries=60, attempted=200, held=60), *quiet]
     at_end = {"held": 100, "stalled": 203, "failed": 0, "lost": 0}  # three more than the last sample knew of
-    table, connections = panels(samples, {**RESULT, "connections": at_end}, {**LOAD, "seconds": 13.0}, ())
+    table, connections = panels(samples, changed(RESULT, connections=at_end), Driven(seconds=13.0), ())
     assert table.seconds == connections.seconds == 1.25
     assert table.title == "Entries against max, over time: 1.2 of 13.0 s, then nothing moves"
     assert list(table.lines[0].points) == [(0.0, 0), (0.5, 60), (1.0, 100), (1.25, 100)]
@@ -130,5 +141,5 @@ def test_what_moves_late_is_shown_whole() -> None:
     at_end = {"held": 100, "stalled": 200, "failed": 0, "lost": 0}
     all_lost = {"held": 0, "stalled": 200, "failed": 0, "lost": 100}
     for samples, counts in (([*quiet, end], at_end), (quiet, all_lost)):
-        found = panels([sample(0.0), *samples], {**RESULT, "connections": counts}, {**LOAD, "seconds": 13.0}, ())
+        found = panels([sample(0.0), *samples], changed(RESULT, connections=counts), Driven(seconds=13.0), ())
         assert found[0].seconds == 13.0

@@ -11,7 +11,7 @@ import pytest
 from lab.core.plan import variants
 from lab.core.result import exit_status
 from lab.core.scenario.expectation import FINDINGS
-from lab.host.run.runner import judge_folder
+from lab.host.results.judging import judge_folder
 from lab.host.scenario_files import load_scenario
 from tests import ROOT
 from tests.recordings import GOLDEN

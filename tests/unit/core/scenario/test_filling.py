@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from lab.core.render.tables import human_table
+from lab.core.result import CellResult
 from lab.core.scenario import parse_scenario
 from lab.core.scenario.filling import cannot_fill
 from lab.host.cli.main import command_line
 from lab.host.options import read_options
+from lab.host.results.judging import judge_run
 from lab.host.run.planned import PlannedRun, plan_run, too_small
-from lab.host.run.runner import judge_run
+from tests.records import stored
 from tests.unit.host.run.test_runner import PRESENT, RUN
 
 SCENARIO = parse_scenario(
@@ -40,7 +42,7 @@ def test_which_loads_fill(connections: object, newcomers: object, table_max: obj
     assert (cannot_fill(SCENARIO, connections, newcomers, table_max) is None) is fills
 
 
-def judged(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+def judged(tmp_path: Path, **changes: Any) -> CellResult:
     folder = tmp_path / "run" / "cells" / PRESENT
     shutil.copytree(RUN / "cells" / PRESENT, folder)
     plan = json.loads((folder / "plan.json").read_text())
@@ -52,13 +54,13 @@ def judged(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 def test_a_cell_that_could_not_be_as_expected_does_not_differ(tmp_path: Path) -> None:
     result = judged(tmp_path, connections=50)
-    assert (result["expected"], result["as_expected"]) == (None, None)
-    assert result["because"] == "table-full is not expected here: 50 connections cannot fill a table of 100 entries"
-    assert result["because"] in human_table([result])
+    assert (result.expected, result.as_expected) == (None, None)
+    assert result.because == "table-full is not expected here: 50 connections cannot fill a table of 100 entries"
+    assert (result.because or "") in human_table([result])
 
 
 def test_a_cell_that_could_is_judged(tmp_path: Path) -> None:
-    assert judged(tmp_path)["as_expected"] is True
+    assert judged(tmp_path).as_expected is True
 
 
 def test_it_is_said_before_the_run() -> None:
@@ -75,5 +77,5 @@ def planned(connections: int) -> PlannedRun:
 def test_a_refused_cell_that_nobody_judges_is_told() -> None:
     result = json.loads((RUN / "results" / "state-refused.result.json").read_text())
     result.update(expected=None, as_expected=None, because=None)
-    table = human_table([result])
+    table = human_table([stored(result)])
     assert "state-refused, and not judged" in table and str(result["reason"]).splitlines()[0] in table

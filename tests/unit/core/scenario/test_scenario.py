@@ -115,9 +115,7 @@ def test_everything_a_file_can_say() -> None:
             SysctlStep((("net.ipv4.tcp_syncookies", "0"), ("net.core.somaxconn", "{size}"))),
             UnloadStep(("iptable_nat", "nf_nat")),
         ),
-        machine=MachineSpec(
-            ("module_blacklist=nf_conntrack", "size={size}"), memory_mb=2048, vcpus=4, topology="netns"
-        ),
+        machine=MachineSpec(("module_blacklist=nf_conntrack", "size={size}"), memory_mb=2048, vcpus=4, path="forward"),
         conntrack=ConntrackSpec(max=100, buckets=64, timeouts={"tcp_established": 54000, "udp": 10}),
         load=LoadSpec("churn", 7, rate_per_second=500, hold_seconds=0.5, close="vanish"),
         requires=Requirement(

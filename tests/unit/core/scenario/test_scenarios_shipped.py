@@ -6,18 +6,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.core.facts import Facts
+from lab.core.judging.cell_result import cell_result
 from lab.core.judging.finding import Finding
 from lab.core.plan import Cell, Variant, plan_cell, requirement, variants
-from lab.core.result import cell_result, exit_status
+from lab.core.result import CellResult, exit_status
 from lab.core.scenario import Scenario, placeholder_values
 from lab.core.scenario.expectation import FINDINGS, Expectation, expected_for
 from lab.host.scenario_files import load_scenario
 from tests import ROOT
+from tests.records import stored_plan
 
 PATHS = sorted((ROOT / "scenarios").glob("*.toml"))
 
@@ -146,9 +147,9 @@ def cases(scenario: Scenario) -> Iterator[tuple[Variant, Facts, Expectation]]:
                     yield variant, facts, expected
 
 
-def result(variant: Variant, facts: Facts, finding: str) -> dict[str, Any]:
+def result(variant: Variant, facts: Facts, finding: str) -> CellResult:
     """A cell's result, had this been found."""
-    plan = plan_cell(Cell(variant, facts.target)).to_json()
+    plan = stored_plan(json.loads(json.dumps(plan_cell(Cell(variant, facts.target)).to_json())))
     expected = expected_for(variant.scenario.expectations, variant.axes, facts)
     return cell_result(plan, Finding(finding, "It was found."), None, expected, facts, ())
 
@@ -214,8 +215,8 @@ def test_each_expectation_speaks_somewhere_and_fails_what_it_does_not_expect(nam
         changed[index] = replace(own, finding=wrong)
         mutated = replace(scenario, expectations=tuple(changed))
         variant, facts = spoken_for[0]
-        assert result(variant, facts, own.finding)["as_expected"] is True
-        assert result(replace(variant, scenario=mutated), facts, own.finding)["as_expected"] is False
+        assert result(variant, facts, own.finding).as_expected is True
+        assert result(replace(variant, scenario=mutated), facts, own.finding).as_expected is False
         assert exit_status([result(replace(variant, scenario=mutated), facts, own.finding)]) == 1
 
 

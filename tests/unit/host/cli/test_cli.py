@@ -27,10 +27,11 @@ from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
 from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.options import Deadlines, read_options
-from lab.host.run import runner as run
+from lab.host.results import judging
 from lab.host.run.manifest import manifest_of
 from lab.host.run.planned import plan_run
 from tests.recordings import GOLDEN
+from tests.records import document
 from tests.unit.host.publish.test_schemas import errors
 from tests.unit.pseudo_terminal import PseudoTerminal
 
@@ -131,7 +132,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
     [
         (("image",), "required: ACTION"),
         (("fly",), "invalid choice: 'fly'"),
-        (("run",), "required: SCENARIO"),
+        (("run",), "names no scenario"),
         (("run", "pristine", "--provisioner", "cloud"), "--provisioner: invalid choice: 'cloud'"),
         (("run", "pristine", "--accelerator", "hvf"), "--accelerator: invalid choice: 'hvf'"),
         (("run", "pristine", "--format", "xml"), "--format: invalid choice: 'xml'"),
@@ -256,7 +257,7 @@ def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
         options = read_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         ready = Ready(QemuProvisioner(QEMU, TCG, Deadlines()), {})
-        manifest = manifest_of(plan_run(options), options, ready)
+        manifest = document(manifest_of(plan_run(options), options, ready))
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
         recorded = json.loads((GOLDEN / "results" / "manifest.json").read_text())
         assert errors({**manifest, "targets": recorded["targets"]}, "manifest") == []
@@ -413,7 +414,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
 def test_how_a_command_ends(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
 ) -> None:
-    monkeypatch.setattr(run, "judge_run", failing(error))
+    monkeypatch.setattr(judging, "judge_run", failing(error))
     assert lab("judge", ".") == (status, "", words if words.endswith("\n") else words + "\n")
 
 
@@ -421,7 +422,7 @@ def test_how_a_command_ends(
 def test_a_bug_is_shown_as_a_bug_and_never_as_a_finding(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, bug: Exception
 ) -> None:
-    monkeypatch.setattr(run, "judge_run", failing(bug))
+    monkeypatch.setattr(judging, "judge_run", failing(bug))
     status, out, err = lab("judge", ".")
     assert (status, out) == (70, "")
     assert err.startswith("lab: a fault of the lab itself: ZeroDivisionError")
@@ -442,7 +443,7 @@ def test_a_bug_is_shown_as_a_bug_and_never_as_a_finding(
 def test_an_error_of_the_host_has_a_hint_and_status_2(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str, hint: str
 ) -> None:
-    monkeypatch.setattr(run, "judge_run", failing(error))
+    monkeypatch.setattr(judging, "judge_run", failing(error))
     status, out, err = lab("judge", ".")
     assert (status, out) == (2, "")
     assert words in err and hint in err.partition("hint: ")[2]

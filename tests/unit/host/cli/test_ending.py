@@ -16,6 +16,7 @@ from lab.host.cli.ending import StreamFailed, status_of
 from lab.host.failures import host_failed
 from lab.host.machines.playback import ReplayProvisioner
 from lab.host.results import store
+from lab.host.results.stored_run import StoredRun
 from tests import ROOT
 from tests.unit.host.run.test_runner import PRESENT, PRISTINE, Ran
 from tests.unit.host.run.test_runner import run as run_cells
@@ -104,4 +105,4 @@ async def test_a_full_disk_keeps_what_ended_and_says_so(tmp_path: Path, monkeypa
         await run_cells(tmp_path, [PRISTINE, PRESENT], ReplayProvisioner(), into=rans)
     assert str(rans[0].path) in str(caught.value) and "free some space" in caught.value.hint
     assert [result["cell"] for result in rans[0].stored()] == [PRISTINE]
-    assert [path.name for path in store.cell_folders(rans[0].path)] == [PRISTINE]
+    assert [cell.name for cell in StoredRun(rans[0].path).cells] == [PRISTINE]

@@ -23,18 +23,21 @@ from lab.host.run.recording import Progress
 from lab.host.run.runner import Job, Runner
 from tests import ROOT
 from tests.recordings import GOLDEN
+from tests.records import changed, stored
 from tests.unit.pseudo_terminal import PseudoTerminal
 
 CELLS = GOLDEN / "cells"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 LOADING = Progress("load", held=12, connections=300, entries="99", table_max="100", drops=3)
-RESULT: dict[str, Any] = {
-    "cell": "pristine@debian12",
-    "finding": "untracked",
-    "as_expected": True,
-    "reason": "nothing is there",
-    "tries": [{}],
-}
+RESULT = stored(
+    {
+        "cell": "pristine@debian12",
+        "finding": "untracked",
+        "as_expected": True,
+        "reason": "nothing is there",
+        "tries": [{}],
+    }
+)
 EVIL = "[red]x[/red] \x1b[2J\x1b[31m\x07\r\n[9/9] forged: ok :smile: \x9b1A[link=http://evil.example]y[/]"
 
 
@@ -373,7 +376,7 @@ def test_nobodys_words_mean_anything(plan: CellPlan, terminal: PseudoTerminal, r
     reporter.detail(EVIL)
     lines = terminal.screen()
     assert any("[red]x[/red]" in line and ":smile:" in line for line in lines)
-    reporter.result(evil, {**RESULT, "cell": evil.cell, "reason": EVIL, "finding": EVIL})
+    reporter.result(evil, changed(RESULT, cell=evil.cell, reason=EVIL, finding=EVIL))
     assert terminal.screen()[0].startswith("pristine@[red]x[/red]"), "nothing cleared the screen"
     assert not any(line.startswith("[9/9]") for line in terminal.screen())
     for sequence in (b"\x1b[2J\x1b[31m", b"\x07", b"\x1b]8", b"\x9b"):

@@ -11,12 +11,12 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from lab.core.manifest import MANIFEST_VERSION
 from lab.core.plan import PLAN_VERSION, Cell, plan_cell, variants
 from lab.core.result import RESULT_VERSION
 from lab.core.scenario import parse_scenario
 from lab.host.cli import main as cli
 from lab.host.publish.schemas import SCHEMAS, schema_text
-from lab.host.run.manifest import MANIFEST_VERSION
 from lab.host.scenario_files import load_scenario
 from tests import ROOT
 from tests.recordings import GOLDEN

@@ -13,11 +13,12 @@ import pytest
 from lab.core.errors import ScenarioError
 from lab.host.publish import reference
 from lab.host.publish.reference import write_reference
+from lab.host.results import layout
 from tests import ROOT, recordings
 
 GOLDEN = recordings.GOLDEN / "results"
 COMMITTED = ROOT / reference.FOLDER
-NAMES = (reference.MANIFEST, reference.RESULTS)
+NAMES = layout.RUN_FILES
 KERNEL = "debian12+kernel:/srv/secret/linux-5.15"
 
 Json = dict[str, Any]

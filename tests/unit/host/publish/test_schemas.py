@@ -16,10 +16,11 @@ import pytest
 from lab.core.errors import ScenarioError
 from lab.core.evidence import UNKNOWN_MACHINE, Evidence, Snapshot
 from lab.core.facts import Facts
+from lab.core.judging.cell_result import cell_result
 from lab.core.judging.finding import Finding, judge
 from lab.core.judging.proofs import Proofs, prove
 from lab.core.plan import Cell, Variant, plan_cell
-from lab.core.result import Try, cell_result, results_document
+from lab.core.result import CellResult, Try
 from lab.core.scenario import parse_scenario
 from lab.core.scenario.expectation import FINDING_EVIDENCE, FINDINGS, Expectation
 from lab.host.images import Image
@@ -29,7 +30,10 @@ from lab.host.machines.qemu.command import KVM, TCG
 from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.options import Deadlines
+from lab.host.results.records import to_json, whole
+from lab.host.results.store import results_json
 from tests import ROOT, recordings
+from tests.records import stored_plan
 
 GOLDEN = recordings.GOLDEN / "results"
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
@@ -77,7 +81,7 @@ def test_real_results_are_valid(path: Path) -> None:
 
 def test_a_real_results_document_is_valid() -> None:
     assert errors(read(GOLDEN / "results.json"), "results") == []
-    assert errors(results_document([read(path) for path in RESULTS]), "results") == []
+    assert errors(stored(results_json([whole(CellResult, read(path)) for path in RESULTS])), "results") == []
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
@@ -87,9 +91,10 @@ def test_real_manifests_are_valid(path: Path) -> None:
 
 # -- what the code writes today ---------------------------------------------------------------------------------------
 
-PLAN = plan_cell(
+_PLANNED = plan_cell(
     Cell(Variant(parse_scenario('version = 1\nname = "one"\nsummary = "For a test."\n', "one.toml")), "debian12")
-).to_json()
+)
+PLAN = stored_plan(json.loads(json.dumps(_PLANNED.to_json())))
 NOTHING = judge(Evidence())
 
 
@@ -100,7 +105,7 @@ NOTHING = judge(Evidence())
 def test_a_result_of_nothing_at_all_is_valid(expected: Expectation | None, proofs: Proofs | None) -> None:
     for tries in ((), (Try(1, "it vanished", {"boot": 3.2}), Try(2, None, {}))):
         result = cell_result(PLAN, NOTHING, proofs, expected, UNKNOWN_MACHINE, tries)
-        assert errors(stored(results_document([result])), "results") == []
+        assert errors(stored(results_json([result])), "results") == []
 
 
 def test_every_finding_of_the_code_is_in_both_schemas() -> None:
@@ -109,7 +114,7 @@ def test_every_finding_of_the_code_is_in_both_schemas() -> None:
 
 
 def test_every_key_of_a_result_is_described() -> None:
-    result = cell_result(PLAN, Finding("inconclusive", "for a test"), None, None, UNKNOWN_MACHINE, ())
+    result = to_json(cell_result(PLAN, Finding("inconclusive", "for a test"), None, None, UNKNOWN_MACHINE, ()))
     cell = schema("results")["$defs"]["cell"]
     assert set(cell["properties"]) == set(result)
     # those that came after the first version are not required, so that older results stay valid
@@ -137,7 +142,7 @@ def test_holders_read_from_rules_are_valid() -> None:
     }
     absent = dict.fromkeys(("iptables-nft-save", "ruleset.nft", "ruleset.json"), "nf_tables is not loaded")
     evidence = Evidence(after=Snapshot(texts, absent), facts=Facts("debian12", "6.1.0-50-cloud-amd64"))
-    result = stored(cell_result(PLAN, NOTHING, prove(evidence, NOTHING), None, evidence.facts, ()))
+    result = stored(to_json(cell_result(PLAN, NOTHING, prove(evidence, NOTHING), None, evidence.facts, ())))
     assert isinstance(result, dict)
     assert [holder["kind"] for holder in result["holders"]] == ["rule", "option"]
     assert errors(result, "results", "cell") == []

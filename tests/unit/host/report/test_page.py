@@ -311,8 +311,8 @@ def no_run(cell: Path) -> None:
     ("damage", "message", "hint"),
     [
         (no_result, "has no result.json", "lab judge"),
-        (no_finding, "is damaged: finding is missing", "lab judge"),
-        (odd_holder, "is damaged: KeyError", "lab judge"),
+        (no_finding, ": finding: is missing", "lab judge"),
+        (odd_holder, "holders[0].kind: is missing", "lab judge"),
         (odd_plan, "is damaged: KeyError", "lab judge"),
         (newer, "schema_version is 99", "newer"),
         (no_cells, "no cell of this run has ended", "results/latest"),

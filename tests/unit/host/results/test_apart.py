@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from lab.host.results import apart, judging, store
+from lab.host.results import apart, judging
 from lab.host.results.apart import Exceeded, call_apart, end_busy, end_idle
 from lab.host.results.plain_files import Damaged
-from lab.host.run import runner as run
+from lab.host.results.stored_run import StoredRun
 from tests.unit.host.run.test_runner import PRESENT, PRISTINE, stored
 from tests.unit.host.run.test_runner import run as run_cells
 
@@ -103,10 +103,10 @@ def hang(folder: Path) -> None:
 def test_a_cell_whose_judging_does_not_end_is_inconclusive(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "read_and_judge", hang)
     monkeypatch.setattr(judging, "call_apart", lambda name, *given: call_apart(f"{__name__}:hang", *given, seconds=0.2))
-    (result,) = run.judge_run(stored.parents[1])
-    assert result["finding"] == "inconclusive"
-    assert result["reason"] == "the evidence could not be judged: it did not end within 0.2 s"
-    assert not (stored / "samples.csv").exists() or result["finding"] == "inconclusive"
+    (result,) = judging.judge_run(stored.parents[1])
+    assert result.finding == "inconclusive"
+    assert result.reason == "the evidence could not be judged: it did not end within 0.2 s"
+    assert not (stored / "samples.csv").exists() or result.finding == "inconclusive"
 
 
 @pytest.mark.asyncio
@@ -122,5 +122,5 @@ async def test_an_interrupt_ends_judging_and_leaves_nothing(tmp_path: Path, monk
         with pytest.raises(asyncio.CancelledError):
             await task
     assert worker._process.returncode is not None
-    assert store.cell_folders(rans[0].path) == ()
+    assert StoredRun(rans[0].path).cells == ()
     assert os.listdir(rans[0].path / "cells") == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from lab.core.scenario import parse_scenario, scenario_digest
 from lab.host.cli import main as cli
 from lab.host.results.comparison import compare_runs, load_run
 from tests import recordings
+from lab.core.result import CellResult
+from lab.host.results.records import to_json
 from tests.unit.runs import EVIL, cell, manifest
 
 GOLDEN = recordings.GOLDEN / "results"
@@ -32,15 +34,19 @@ Write = Callable[..., Path]
 def write(tmp_path: Path) -> Write:
     """Writes a folder with a manifest and results, as results/reference/ is."""
 
-    def write_run(name: str, cells: list[Json] | Json, manifested: Json | None = None) -> Path:
+    def write_run(name: str, cells: Sequence[Json | CellResult] | Json, manifested: Json | None = None) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        results = {"schema_version": 1, "cells": cells} if isinstance(cells, list) else cells
+        results = {"schema_version": 1, "cells": list(map(document, cells))} if isinstance(cells, list) else cells
         (folder / "results.json").write_text(json.dumps(results))
         (folder / "manifest.json").write_text(json.dumps(manifest() if manifested is None else manifested))
         return folder
 
     return write_run
+
+
+def document(cell: Json | CellResult) -> Json:
+    return to_json(cell) if isinstance(cell, CellResult) else cell
 
 
 def lab(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
@@ -178,7 +184,7 @@ def test_what_another_scenario_means_is_told_from_its_file(tmp_path: Path) -> No
         digest = digest_of(path)
         plan = json.loads((path.parent / "plan.json").read_text())
         (path.parent / "plan.json").write_text(json.dumps({**plan, "scenario_digest": digest}))
-        result = cell(variant="pristine", scenario_digest=digest)
+        result = document(cell(variant="pristine", scenario_digest=digest))
         (folder / "results.json").write_text(json.dumps({"schema_version": 1, "cells": [result]}))
         folders.append(folder)
     with pytest.raises(ScenarioError, match=r"load\.connections is 300 in BASE and 400 in NEW"):
@@ -217,25 +223,25 @@ def test_what_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path:
     [
         ({"schema_version": 2}, "schema_version is 2, this lab reads up to 1"),
         ({"finding": "fine"}, "finding is 'fine', which this lab does not know"),
-        ({"finding": None}, "finding is None"),
-        ({"scenario_digest": 5}, "scenario_digest is 5"),
-        ({"drops": "1900"}, "drops is '1900'"),
-        ({"drops": True}, "drops is True"),
-        ({"drops": -1}, "drops is -1"),
-        ({"first_drop_seconds": float("nan")}, "first_drop_seconds is nan"),
-        ({"first_drop_seconds": float("inf")}, "first_drop_seconds is inf"),
-        ({"drops": 10**400}, "drops is 1000"),
-        ({"connections": {"stalled": 1}}, "connections.held is 'missing'"),
-        ({"connections": []}, "connections is []"),
-        ({"message_logged": 1}, "message_logged is 1"),
-        ({"versions": ["1.8.9"]}, "versions is ['1.8.9']"),
-        ({"kernel_release": 6}, "kernel_release is 6"),
+        ({"finding": None}, "finding: expected str, got null"),
+        ({"scenario_digest": 5}, "scenario_digest: expected str, got int"),
+        ({"drops": "1900"}, "drops: expected int | null, got str"),
+        ({"drops": True}, "drops: expected int | null, got bool"),
+        ({"drops": -1}, "drops: is -1"),
+        ({"first_drop_seconds": float("nan")}, "first_drop_seconds: is nan"),
+        ({"first_drop_seconds": float("inf")}, "first_drop_seconds: is inf"),
+        ({"drops": 10**400}, "drops: is 1000"),
+        ({"connections": {"stalled": 1}}, "connections.attempted: is missing"),
+        ({"connections": []}, "connections: expected object | null, got array"),
+        ({"message_logged": 1}, "message_logged: expected bool | null, got int"),
+        ({"versions": ["1.8.9"]}, "versions: expected object, got array"),
+        ({"kernel_release": 6}, "kernel_release: expected str | null, got int"),
     ],
 )
 def test_a_damaged_result_is_refused(
     capsys: pytest.CaptureFixture[str], write: Write, damage: Json, words: str
 ) -> None:
-    status, out, err = lab(capsys, write("good", [cell()]), write("damaged", [{**cell(), **damage}]))
+    status, out, err = lab(capsys, write("good", [cell()]), write("damaged", [{**document(cell()), **damage}]))
     assert (status, out) == (2, "")
     assert "damaged/results.json: is damaged: 'nat-flushed,iptables=nft@debian12': " in err
     assert words in err
@@ -248,9 +254,9 @@ def test_a_damaged_result_is_refused(
         ({"schema_version": 1, "cells": []}, "has no cells"),
         ({"schema_version": 1}, "has no cells"),
         ({"schema_version": 1, "cells": {"a": 1}}, "has no cells"),
-        ({"schema_version": 1, "cells": [1]}, "a cell is no object"),
-        ({"schema_version": 1, "cells": [{}]}, "None: cell is None"),
-        ({"schema_version": 1, "cells": [cell(), cell()]}, "'nat-flushed,iptables=nft@debian12' is in it twice"),
+        ({"schema_version": 1, "cells": [1]}, "a cell: expected object, got int"),
+        ({"schema_version": 1, "cells": [{}]}, "None: cell: is missing"),
+        ({"schema_version": 1, "cells": [to_json(cell())] * 2}, "'nat-flushed,iptables=nft@debian12' is in it twice"),
     ],
 )
 def test_damaged_results_are_refused(
@@ -283,7 +289,7 @@ def test_an_error_says_no_word_of_a_guest_to_the_terminal(capsys: pytest.Capture
     evil = [cell(target=printable), cell(target=printable + "2")]
     for folders in (
         (write("one", [cell(), cell(target="debian13")]), write("two", evil)),
-        (write("three", [{**cell(), "cell": printable, "finding": printable}]), write("four", [cell()])),
+        (write("three", [{**document(cell()), "cell": printable, "finding": printable}]), write("four", [cell()])),
         (write("five", [cell(scenario=printable)]), write("six", [cell(scenario=printable, scenario_digest="c" * 64)])),
     ):
         status, _, err = lab(capsys, *folders)

@@ -19,6 +19,8 @@ from lab.core.facts import Facts
 from lab.core.result import RESULT_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.playback import recorded_plan
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import StoredRun
 from lab.host.results import plain_files, store
 from lab.host.run.recording import Recording
 from tests.recordings import GOLDEN
@@ -57,7 +59,7 @@ def recording(**changes: Any) -> Recording:
 
 def written(folder: Path, what: Recording) -> Evidence:
     store.write_recording(folder, what, recorded_plan(CELLS / CELL), "version = 1\n")
-    return store.read_evidence(folder)
+    return StoredCell(folder).evidence()
 
 
 def names_in(folder: Path) -> set[str]:
@@ -108,7 +110,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / "evidence" / f"{name}.json"
     path.write_text(text)
     with pytest.raises(ScenarioError, match=f"{name}.json: is damaged") as caught:
-        store.read_evidence(tmp_path)
+        StoredCell(tmp_path).evidence()
     assert caught.value.hint
 
 
@@ -148,8 +150,8 @@ def test_a_cell_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
     run = store.RunFolder(tmp_path)
     with run.cell("a@b") as folder:
         (folder / "plan.json").write_text("{}")
-        assert store.cell_folders(tmp_path) == ()
-    assert store.cell_folders(tmp_path) == (tmp_path / "cells" / "a@b",)
+        assert StoredRun(tmp_path).cells == ()
+    assert StoredRun(tmp_path).cells == (StoredCell(tmp_path / "cells" / "a@b"),)
     assert names_in(tmp_path / "cells") == {"a@b"}
 
 
@@ -178,7 +180,7 @@ def test_a_file_is_whole_or_as_before(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_an_interrupted_write_left_is_no_cell(tmp_path: Path) -> None:
     (tmp_path / "cells" / ".partial-a@b").mkdir(parents=True)
     (tmp_path / "cells" / "notes.txt").write_text("not a cell")
-    assert store.cell_folders(tmp_path) == ()
+    assert StoredRun(tmp_path).cells == ()
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -251,26 +253,26 @@ def test_a_run_of_a_newer_lab_is_refused(tmp_path: Path, name: str, version: Any
     with pytest.raises(
         LabError, match=f"{name}: schema_version is .*, this lab reads up to {RESULT_VERSION}"
     ) as caught:
-        store.check_version(tmp_path)
+        StoredRun(tmp_path).check_version()
     assert "newer" in caught.value.hint
 
 
 def test_a_run_that_was_killed_early_has_no_version_and_is_read(tmp_path: Path) -> None:
-    store.check_version(tmp_path)
+    StoredRun(tmp_path).check_version()
     store.RunFolder(tmp_path).write_results([])
-    store.check_version(tmp_path)
+    StoredRun(tmp_path).check_version()
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="is no run's folder") as caught:
-        store.cell_folders(tmp_path)
+        StoredRun(tmp_path).cells
     assert "results/latest" in caught.value.hint
 
 
 def test_a_cell_without_a_plan_is_named(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"has no plan\.json"):
-        store.read_plan(tmp_path)
-    assert store.read_result(tmp_path) is None
+        StoredCell(tmp_path).plan()
+    assert StoredCell(tmp_path).tries() == ()
 
 
 def test_the_longest_names_fit_in_a_folder(tmp_path: Path) -> None:
@@ -284,12 +286,12 @@ def test_the_longest_names_fit_in_a_folder(tmp_path: Path) -> None:
 
 def test_what_cells_took_is_read_for_guesses(tmp_path: Path) -> None:
     def ended(name: str, *stages: dict[str, float]) -> dict[str, Any]:
-        return {"cell": name, "tries": [{"stages_seconds": one} for one in stages]}
+        return {"cell": name, "tries": [{"number": 1, "lost": None, "stages_seconds": one} for one in stages]}
 
     cells = [ended("a", {"boot": 5.0, "load": 2.5}, {"load": 1.0}), ended("b", {"load": 3.0}), ended("c")]
     (tmp_path / "results.json").write_text(json.dumps({"schema_version": 1, "cells": cells}))
-    assert store.stored_seconds(tmp_path, ["a", "c", "d"]) == {"a": 8.5}
-    assert store.stored_seconds(tmp_path / "nowhere", ["a"]) == {}
+    assert StoredRun(tmp_path).seconds(["a", "c", "d"]) == {"a": 8.5}
+    assert StoredRun(tmp_path / "nowhere").seconds(["a"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -301,16 +303,16 @@ def test_what_cells_took_is_read_for_guesses(tmp_path: Path) -> None:
         '{"cells": 1}',
         '{"cells": [1]}',
         '{"cells": [{"cell": "a"}]}',
-        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": [1]}]}]}',
-        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": "1"}}]}]}',
-        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": NaN}}]}]}',
-        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": -5}}]}]}',
-        '{"cells": [{"cell": "a", "tries": [{"stages_seconds": {"x": 1e300}}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"number": 1, "lost": null, "stages_seconds": [1]}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"number": 1, "lost": null, "stages_seconds": {"x": "1"}}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"number": 1, "lost": null, "stages_seconds": {"x": NaN}}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"number": 1, "lost": null, "stages_seconds": {"x": -5}}]}]}',
+        '{"cells": [{"cell": "a", "tries": [{"number": 1, "lost": null, "stages_seconds": {"x": 1e300}}]}]}',
     ],
 )
 def test_a_guess_from_a_damaged_run_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.json").write_text(text)
-    assert store.stored_seconds(tmp_path, ["a"]) == {}
+    assert StoredRun(tmp_path).seconds(["a"]) == {}
 
 
 def test_half_a_surrogate_pair_of_a_guest_is_kept_as_its_escape(tmp_path: Path) -> None:
@@ -321,4 +323,4 @@ def test_half_a_surrogate_pair_of_a_guest_is_kept_as_its_escape(tmp_path: Path) 
     store.write_recording(tmp_path, recording, plan, "scenario")
     assert (tmp_path / "evidence" / "before" / "modules.txt").read_text() == "a\\ud800b"
     assert (tmp_path / "kmsg.log").read_text() == "\\ud800\n"
-    assert store.read_evidence(tmp_path).lost == "\ud800"
+    assert StoredCell(tmp_path).evidence().lost == "\ud800"

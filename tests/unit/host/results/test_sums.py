@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from lab.core.sums import SUMS, parse_sums, sums_text
 from lab.host.results import store, sums
+from lab.host.results.records import to_json
+from lab.core.manifest import Manifest
+from tests.records import stored
 from lab.host.results.sums import files_below, listed
-from lab.host.run.runner import judge_run
+from lab.host.results.judging import judge_run
 from tests.recordings import GOLDEN
 
 CELLS = GOLDEN / "cells"
@@ -93,11 +96,11 @@ def a_run(results: Path) -> Path:
         for cell in (PRISTINE, PRESENT):
             with folder.cell(cell) as partial:
                 shutil.copytree(CELLS / cell, partial, dirs_exist_ok=True)
-                store.write_json(partial / "result.json", {"cell": cell})
-        folder.write_json("manifest.json", {"ended_at": None})
+                store.write_json(partial / "result.json", to_json(stored({"cell": cell})))
+        folder.write_manifest(Manifest())
         assert listed(folder.path) is None
-        folder.write_results([{"cell": PRISTINE}, {"cell": PRESENT}])
-        folder.write_json("manifest.json", {"ended_at": "now"})
+        folder.write_results([stored({"cell": PRISTINE}), stored({"cell": PRESENT})])
+        folder.write_manifest(Manifest(ended_at="now"))
     return folder.path
 
 

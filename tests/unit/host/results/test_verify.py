@@ -20,8 +20,10 @@ from lab.core.sums import SUMS
 from lab.host.cli import main as cli
 from lab.host.results import store
 from lab.host.results.sums import cell_sums, files_below, run_sums
-from lab.host.results.verify import DIFFERS, NOTE, OK, UNKNOWN, Checked, exit_status, verdict, verify_run
-from lab.host.run.runner import judge_folder, judge_run
+from lab.host.results.checked import DIFFERS, NOTE, OK, UNKNOWN, Checked
+from lab.host.results.verify import exit_status, verdict, verify_run
+from lab.host.results.judging import judge_folder, judge_run
+from tests.records import stored_manifest
 from tests.recordings import GOLDEN
 
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
@@ -45,14 +47,14 @@ def write_run(results: Path, names: tuple[str, ...] = CELLS) -> Path:
     """A run of recorded cells, written and judged as the runner does it."""
     manifest = manifest_of(names)
     with store.create_run(results) as folder:
-        folder.write_json("manifest.json", {**manifest, "ended_at": None, "complete": False})
+        folder.write_manifest(stored_manifest({**manifest, "ended_at": None, "complete": False}))
         cells = []
         for name in names:
             with folder.cell(name) as partial:
                 shutil.copytree(GOLDEN / "cells" / name, partial, dirs_exist_ok=True)
                 cells.append(judge_folder(partial, [Try(1, None, {"load": 1.0})]))
         folder.write_results(cells)
-        folder.write_json("manifest.json", manifest)
+        folder.write_manifest(stored_manifest(manifest))
     return folder.path
 
 

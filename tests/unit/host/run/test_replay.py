@@ -38,6 +38,7 @@ from lab.host.run.planned import PlannedRun
 from lab.host.run.replay import Replay, prepare
 from lab.host.run.runner import Job
 from tests import ROOT, recordings
+from tests.records import stored_manifest
 
 GOLDEN = recordings.GOLDEN / "results" / "v1"
 TODAY, OLDER = GOLDEN / "digests", GOLDEN / "before-digests"
@@ -474,7 +475,7 @@ def test_any_damage_is_an_error_or_a_change_and_never_a_crash(run: Path, change:
 def test_a_run_without_a_cell_is_refused() -> None:
     manifest = {name: value for name, value in MANIFEST.items() if name != "cells"}
     with pytest.raises(ScenarioError, match="does not tell its cells"):
-        recipe(manifest, (), {})
+        recipe(stored_manifest(manifest), (), (), {})
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------

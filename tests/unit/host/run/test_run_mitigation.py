@@ -18,9 +18,12 @@ from lab.core.result import exit_status
 from lab.core.sums import SUMS
 from lab.host.machines.playback import RecordedMachine, ReplayMachine, ReplayProvisioner
 from lab.host.options import Deadlines
-from lab.host.results.store import create_run, read_evidence
+from lab.host.results.judging import judge_run
+from lab.host.results.store import create_run
+from lab.host.results.stored_cell import StoredCell
 from lab.host.run.recording import Progress
-from lab.host.run.runner import Runner, judge_run
+from lab.host.run.runner import Runner
+from tests.records import document, stored, stored_manifest
 from tests.unit.host.publish.test_schemas import errors
 from tests.unit.host.run.test_runner import BLOCKED, PRESENT, PRISTINE, RUN, Endless, job
 
@@ -108,7 +111,7 @@ async def run(
             ran.told.append(f"{'mitigation ' if seen.mitigation else ''}{seen.stage}")
 
         if manifest:
-            folder.write_json("manifest.json", {"schema_version": 1, "overrides": {"mitigate": mitigate}})
+            folder.write_manifest(stored_manifest({"overrides": {"mitigate": mitigate}}))
         runner = Runner(provisioner, folder, Deadlines(), note, lambda plan, result: None)
         await runner.run_all([replace(job(cell), mitigate=mitigate)], 1)
     return ran
@@ -130,8 +133,8 @@ async def test_what_holds_conntrack_is_removed_in_a_second_machine(tmp_path: Pat
 
 async def test_the_second_machine_is_stored_whole_below_the_cell(tmp_path: Path) -> None:
     ran = await run(tmp_path, PRESENT, InTurn(recorded(PRESENT), recorded(FLUSHED)))
-    assert read_evidence(ran.inner).samples == read_evidence(recorded(FLUSHED)).samples
-    assert read_evidence(ran.cell).samples == read_evidence(recorded(PRESENT)).samples
+    assert StoredCell(ran.inner).evidence().samples == StoredCell(recorded(FLUSHED)).evidence().samples
+    assert StoredCell(ran.cell).evidence().samples == StoredCell(recorded(PRESENT)).evidence().samples
     assert {path.name for path in ran.inner.iterdir()} == {path.name for path in ran.cell.iterdir()} - {
         "mitigation",
         SUMS,
@@ -158,7 +161,7 @@ async def test_a_removal_that_does_nothing_changes_no_exit_status(tmp_path: Path
     ran = await run(tmp_path, PRESENT, InTurn(recorded(PRESENT)))
     assert ran.result["mitigation"]["outcome"] == "no effect"
     assert ran.result["mitigation"]["finding"] == "table-full"
-    assert exit_status([ran.result]) == 0
+    assert exit_status([stored(ran.result)]) == 0
 
 
 async def test_a_removal_that_fails_is_quoted(tmp_path: Path) -> None:
@@ -166,7 +169,7 @@ async def test_a_removal_that_fails_is_quoted(tmp_path: Path) -> None:
     found = ran.result["mitigation"]
     assert (found["outcome"], found["finding"]) == ("unknown", "state-refused")
     assert "ended with status 3" in found["reason"]
-    assert exit_status([ran.result]) == 0
+    assert exit_status([stored(ran.result)]) == 0
 
 
 async def test_the_modules_of_an_always_on_kernel_are_removed(tmp_path: Path) -> None:
@@ -183,7 +186,7 @@ async def test_without_a_wish_or_a_need_there_is_one_machine(tmp_path: Path, cel
     assert ran.result["mitigation"] is None
     assert provisioner.given == 1
     assert not ran.inner.exists()
-    assert judge_run(ran.run)[0]["mitigation"] is None
+    assert document(judge_run(ran.run)[0])["mitigation"] is None
 
 
 async def test_where_nothing_is_to_be_removed_there_is_one_machine_and_a_reason(tmp_path: Path) -> None:
@@ -197,9 +200,9 @@ async def test_where_nothing_is_to_be_removed_there_is_one_machine_and_a_reason(
     assert (found["outcome"], found["finding"], found["commands"]) == ("unknown", None, [])
     assert "nothing was found that holds conntrack" in found["reason"]
     assert provisioner.given == 1
-    assert judge_run(ran.run)[0]["mitigation"] == found
+    assert document(judge_run(ran.run)[0])["mitigation"] == found
     (ran.run / "manifest.json").unlink()
-    assert judge_run(ran.run)[0]["mitigation"] is None, "that it was asked for is in the manifest alone"
+    assert document(judge_run(ran.run)[0])["mitigation"] is None, "that it was asked for is in the manifest alone"
 
 
 async def test_what_is_removed_is_what_held_conntrack_before_the_load(tmp_path: Path) -> None:
@@ -232,20 +235,20 @@ async def test_other_hosts_are_tried_in_both_machines(tmp_path: Path, after: dic
     ran = await run(tmp_path / "results", PRESENT, InTurn(*folders))
     found = ran.result["mitigation"]
     assert (found["outcome"], found["peer"]["cut"]) == (outcome, ["out 22"] if after else [])
-    assert read_evidence(ran.cell).peer == read_evidence(folders[0]).peer
-    assert read_evidence(ran.inner).peer == read_evidence(folders[1]).peer
-    assert judge_run(ran.run)[0]["mitigation"] == found
+    assert StoredCell(ran.cell).evidence().peer == StoredCell(folders[0]).evidence().peer
+    assert StoredCell(ran.inner).evidence().peer == StoredCell(folders[1]).evidence().peer
+    assert document(judge_run(ran.run)[0])["mitigation"] == found
 
 
 async def test_without_a_mitigation_no_other_host_is_tried(tmp_path: Path) -> None:
     ran = await run(tmp_path / "results", PRESENT, InTurn(with_peers(tmp_path, PRESENT, **PEERS)), mitigate=False)
-    assert read_evidence(ran.cell).peer is None
+    assert StoredCell(ran.cell).evidence().peer is None
 
 
 async def test_a_machine_that_cannot_try_other_hosts_is_not_lost(tmp_path: Path) -> None:
     ran = await run(tmp_path, PRESENT, InTurn(recorded(PRESENT), recorded(FLUSHED)))
     assert [one["lost"] for one in ran.result["tries"]] == [None]
-    assert (read_evidence(ran.cell).peer or {})["attempts"] is None
+    assert (StoredCell(ran.cell).evidence().peer or {})["attempts"] is None
     assert (ran.result["mitigation"]["outcome"], ran.result["mitigation"]["peer"]) == ("fixes", None)
 
 
@@ -258,7 +261,7 @@ async def test_a_lost_second_machine_is_tried_again(tmp_path: Path) -> None:
     assert (ran.result["mitigation"]["outcome"], provisioner.given) == ("fixes", 3)
     assert [bool(one["lost"]) for one in ran.second["tries"]] == [True, False]
     assert [bool(one["lost"]) for one in ran.result["tries"]] == [False]
-    assert read_evidence(ran.inner / "tries" / "1").lost is not None
+    assert StoredCell(ran.inner / "tries" / "1").evidence().lost is not None
     assert not (ran.cell / "tries").exists()
 
 
@@ -268,7 +271,7 @@ async def test_a_second_machine_that_is_lost_twice_leaves_it_unknown(tmp_path: P
     found = ran.result["mitigation"]
     assert (found["outcome"], found["finding"], provisioner.given) == ("unknown", "inconclusive", 3)
     assert "the machine was lost" in found["reason"]
-    assert (ran.result["finding"], exit_status([ran.result])) == ("table-full", 0)
+    assert (ran.result["finding"], exit_status([stored(ran.result)])) == ("table-full", 0)
 
 
 async def test_an_inconclusive_second_machine_is_tried_again_once(tmp_path: Path) -> None:
@@ -330,11 +333,11 @@ async def test_judging_again_changes_nothing(tmp_path: Path) -> None:
 async def test_the_outcome_is_made_again_from_the_evidence_of_both(tmp_path: Path) -> None:
     ran = await run(tmp_path, PRESENT, InTurn(recorded(PRESENT), recorded(FLUSHED)), manifest=False)
     (ran.inner / "result.json").unlink()
-    (result,) = judge_run(ran.run)
+    (result,) = map(document, judge_run(ran.run))
     assert result["mitigation"]["outcome"] == "fixes"
     shutil.rmtree(ran.inner / "evidence")
     shutil.copytree(recorded(PRESENT) / "evidence", ran.inner / "evidence")
-    (result,) = judge_run(ran.run)
+    (result,) = map(document, judge_run(ran.run))
     assert (result["mitigation"]["outcome"], result["mitigation"]["commands"]) == ("no effect", [REMOVAL])
     assert ran.second["finding"] == "table-full"
 
@@ -343,7 +346,7 @@ async def test_the_outcome_is_made_again_from_the_evidence_of_both(tmp_path: Pat
 async def test_a_second_machine_whose_evidence_cannot_be_read_leaves_it_unknown(tmp_path: Path, name: str) -> None:
     ran = await run(tmp_path, PRESENT, InTurn(recorded(PRESENT), recorded(FLUSHED)))
     (ran.inner / "evidence" / name).write_text('{"seconds": "soon"}')
-    (result,) = judge_run(ran.run)
+    (result,) = map(document, judge_run(ran.run))
     assert (result["mitigation"]["outcome"], result["finding"]) == ("unknown", "table-full")
     assert "cannot be read" in result["mitigation"]["reason"]
 
@@ -352,4 +355,4 @@ async def test_a_second_machine_whose_evidence_cannot_be_read_leaves_it_unknown(
 async def test_a_manifest_that_does_not_tell_asks_for_nothing(tmp_path: Path, overrides: Any) -> None:
     shutil.copytree(recorded(PRESENT), tmp_path / "cells" / PRESENT)
     (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 1, "overrides": overrides}))
-    assert judge_run(tmp_path)[0]["mitigation"] is None
+    assert document(judge_run(tmp_path)[0])["mitigation"] is None

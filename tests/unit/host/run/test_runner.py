@@ -23,10 +23,14 @@ from lab.host.machines.playback import (
     recorded_plan,
 )
 from lab.host.options import Deadlines
-from lab.host.results.store import RunFolder, cell_folders, create_run, read_evidence
+from lab.host.results.judging import judge_run
+from lab.host.results.store import create_run
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import StoredRun
 from lab.host.run.recording import Progress
-from lab.host.run.runner import Job, Runner, judge_run
+from lab.host.run.runner import Job, Runner
 from tests.recordings import GOLDEN
+from tests.records import document
 from tests.unit.core.judging.test_finding import EXPECTED
 
 pytestmark = pytest.mark.asyncio
@@ -96,8 +100,10 @@ async def run(
             note,
             lambda plan, result: ran.ended.append(plan.cell),
         )
-        ran.results = runner.results
-        await runner.run_all([job(cell) for cell in cells], parallel)
+        try:
+            await runner.run_all([job(cell) for cell in cells], parallel)
+        finally:
+            ran.results = [document(result) for result in runner.results]
     return ran
 
 
@@ -111,7 +117,7 @@ def but_for_times(result: dict[str, Any]) -> dict[str, Any]:
 async def test_every_recorded_cell_gives_the_same_when_run_and_when_judged(tmp_path: Path) -> None:
     recorded = tmp_path / "recorded"
     shutil.copytree(RUN / "cells", recorded / "cells")
-    judged = {result["cell"]: but_for_times(result) for result in judge_run(recorded)}
+    judged = {result.cell: but_for_times(document(result)) for result in judge_run(recorded)}
     ran = await run(tmp_path / "results", EXPECTED)
     assert {result["cell"]: but_for_times(result) for result in ran.results} == judged
     assert {name: result["finding"] for name, result in judged.items()} == {
@@ -123,7 +129,7 @@ async def test_every_recorded_cell_gives_the_same_when_run_and_when_judged(tmp_p
 async def test_the_evidence_of_a_played_back_cell_is_that_of_the_recorded_one(tmp_path: Path) -> None:
     for cell in (PRISTINE, PRESENT, BLOCKED):
         ran = await run(tmp_path, [cell])
-        assert read_evidence(ran.path / "cells" / cell) == read_evidence(RUN / "cells" / cell)
+        assert StoredCell(ran.path / "cells" / cell).evidence() == StoredCell(RUN / "cells" / cell).evidence()
         files = ran.evidence_files(cell)
         for path in (RUN / "cells" / cell / "evidence").rglob("*.txt"):
             name = str(path.relative_to(RUN / "cells" / cell))
@@ -166,7 +172,7 @@ async def test_a_cell_whose_machine_is_lost_once_is_tried_again(tmp_path: Path, 
     assert [attempt["number"] for attempt in ran.only["tries"]] == [1, 2]
     assert [bool(attempt["lost"]) for attempt in ran.only["tries"]] == [True, False]
     assert f"`{operation}`" in ran.only["tries"][0]["lost"]
-    first = read_evidence(ran.path / "cells" / PRESENT / "tries" / "1")
+    first = StoredCell(ran.path / "cells" / PRESENT / "tries" / "1").evidence()
     assert first.lost == ran.only["tries"][0]["lost"]
     assert (provisioner.given, provisioner.alive) == (2, 0)
 
@@ -174,7 +180,7 @@ async def test_a_cell_whose_machine_is_lost_once_is_tried_again(tmp_path: Path, 
 async def test_a_lost_machine_leaves_what_it_had_said(tmp_path: Path) -> None:
     ran = await run(tmp_path, [PRESENT], ReplayProvisioner("load", losses=1))
     folder = ran.path / "cells" / PRESENT
-    lost, whole = read_evidence(folder / "tries" / "1"), read_evidence(folder)
+    lost, whole = StoredCell(folder / "tries" / "1").evidence(), StoredCell(folder).evidence()
     assert (lost.before, lost.samples, lost.settings) == (whole.before, whole.samples, whole.settings)
     assert (lost.load, lost.after, lost.kernel_log) == (None, None, None)
     assert (folder / "tries" / "1" / "console.log").read_text() == (folder / "console.log").read_text() != ""
@@ -322,7 +328,7 @@ async def test_an_interrupted_run_keeps_what_ended_and_nothing_half_done(tmp_pat
     assert [result["cell"] for result in ran.stored()] == [PRISTINE, BLOCKED]
     assert {path.name for path in (ran.path / "cells").iterdir()} == {PRISTINE, BLOCKED}
     assert provisioner.alive == 0
-    assert [result["cell"] for result in judge_run(ran.path)] == [PRISTINE, BLOCKED]
+    assert [result.cell for result in judge_run(ran.path)] == [PRISTINE, BLOCKED]
 
 
 async def test_a_bug_ends_the_run_with_itself_and_keeps_what_ended(tmp_path: Path) -> None:
@@ -336,7 +342,7 @@ async def test_a_bug_ends_the_run_with_itself_and_keeps_what_ended(tmp_path: Pat
         await run(tmp_path, [PRISTINE, PRESENT, BLOCKED], on_progress=on_progress, into=rans)
     assert caught.group_contains(ZeroDivisionError)
     assert [result["cell"] for result in rans[0].stored()] == [PRISTINE]
-    assert {path.name for path in cell_folders(rans[0].path)} == {PRISTINE}
+    assert {cell.name for cell in StoredRun(rans[0].path).cells} == {PRISTINE}
 
 
 # -- judging folders --------------------------------------------------------------------------------------------------
@@ -352,7 +358,7 @@ def stored(tmp_path: Path) -> Path:
 
 def judged(folder: Path) -> dict[str, Any]:
     (result,) = judge_run(folder.parents[1])
-    return result
+    return document(result)
 
 
 HOSTILE_SAMPLES = {
@@ -410,8 +416,7 @@ async def test_a_run_in_which_nothing_ended_is_no_success(tmp_path: Path) -> Non
 
 
 async def test_a_newer_run_is_refused_before_anything_is_written(stored: Path) -> None:
-    run_folder = RunFolder(stored.parents[1])
-    run_folder.write_json("manifest.json", {"schema_version": 99})
+    (stored.parents[1] / "manifest.json").write_text('{"schema_version": 99}')
     with pytest.raises(ScenarioError, match="schema_version is 99"):
         judged(stored)
     assert not (stored / "result.json").exists()
