@@ -142,6 +142,8 @@ async def reach_state(
         path: dict[str, Any] = {"name": plan.machine.path or DEFAULT_PATH, "families": list(plan.families)}
         if plan.machine.path is not None or plan.load.family is not None:
             recording.topology = await machine.call("path", deadline_seconds=seconds, **path)
+            if "error" in recording.topology:
+                return
         steps = await _send_texts(machine, [step_request(step) for step in plan.steps], seconds)
         outcome = await machine.call("apply", deadline_seconds=seconds, steps=steps, on_event=on_step)
         recording.reached = outcome.get("reached") is True
@@ -150,7 +152,9 @@ async def reach_state(
         if recording.topology is not None:
             touched = list(plan.touched_ends)
             ends = await machine.call("untrack_ends", deadline_seconds=seconds, **path, touched=touched)
-            recording.topology = {**recording.topology, "untracked_ends": ends}
+            recording.reached = "error" not in ends
+            failed = {} if recording.reached else {"error": ends["error"]}
+            recording.topology = {**recording.topology, "untracked_ends": ends, **failed}
         values = plan.to_json()["settings"]
         recording.settings = await machine.call("set", deadline_seconds=seconds, values=values)
 
