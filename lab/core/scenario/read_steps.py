@@ -111,8 +111,8 @@ def _read_sysctl(table: Table, when: Chosen, given: Given) -> Step:
     for name in values.names():
         value = values.take(name)
         if isinstance(value, bool) or not isinstance(value, str | int):
-            mend = "quote a name that has dots" if isinstance(value, dict) else f'write {{ "{name}" = 0 }}'
-            values.problem(name, f"is {said(value)}, must be a whole number or text", mend)
+            hint = "quote a name that has dots" if isinstance(value, dict) else f'write {{ "{name}" = 0 }}'
+            values.problem(name, f"is {said(value)}, must be a whole number or text", hint)
             continue
         if isinstance(value, int) and abs(value) > _MAX_SYSCTL:
             values.problem(name, f"is {said(value)}, which no sysctl can hold", f"use at most {_MAX_SYSCTL}")
