@@ -45,6 +45,7 @@ class Agent:
         self._path_name = LOOPBACK
         self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
             "hello": self._hello,
+            "clock": self._clock,
             "begin": self._begin,
             "path": self._path,
             "keep": self._keep,
@@ -96,6 +97,9 @@ class Agent:
         missing = machine.missing_programs(request.get("programs") or [])
         return dict(machine.facts(), problems=self._problems, programs_missing=missing)
 
+    def _clock(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return {"monotonic_seconds": time.monotonic()}
+
     def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is not None:
             self._log.close()
@@ -130,7 +134,8 @@ class Agent:
         return machine.set_existing(request["values"])
 
     def _observe(self, request: Dict[str, Any], reply: Reply) -> Any:
-        observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
+        with inside(self._path_name, request.get("end") or ""):
+            observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
         return {}
 
     def _load(self, request: Dict[str, Any], reply: Reply) -> Any:

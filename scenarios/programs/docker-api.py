@@ -21,7 +21,7 @@ def call(path, body=None, kind="application/json", method="POST"):
     answer = daemon.getresponse()
     text = answer.read().decode()
     if answer.status >= 300:
-        sys.exit("{}: {} {}".format(path, answer.status, text))
+        sys.exit(f"{path}: {answer.status} {text}")
     print(text)
     return text
 

@@ -17,7 +17,7 @@ DEFAULT_CONNECTIONS = 20_000  # the article's 19,998, rounded
 
 # Kinds of load, and the keys of [load] that mean something to each beside kind and connections.
 LOAD_KINDS: Mapping[str, tuple[str, ...]] = {
-    "hold": ("rate_per_second", "newcomers", "data"),
+    "hold": ("newcomers", "data"),
     "churn": ("rate_per_second", "hold_seconds", "close"),
     "half-open": ("rate_per_second", "newcomers"),
     "udp": ("rate_per_second", "newcomers", "answered"),
