@@ -45,6 +45,7 @@ class Agent:
         self._path_name = LOOPBACK
         self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
             "hello": self._hello,
+            "clock": self._clock,
             "begin": self._begin,
             "path": self._path,
             "keep": self._keep,
@@ -95,6 +96,9 @@ class Agent:
     def _hello(self, request: Dict[str, Any], reply: Reply) -> Any:
         missing = machine.missing_programs(request.get("programs") or [])
         return dict(machine.facts(), problems=self._problems, programs_missing=missing)
+
+    def _clock(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return {"monotonic_seconds": time.monotonic()}
 
     def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is not None:

@@ -98,14 +98,19 @@ def has_notrack(snapshot: Snapshot | None) -> bool:
     return any(_NOTRACK.search(text) for text in texts)
 
 
-def hooks_attached(snapshot: Snapshot | None, family: str) -> bool | None:
+def hooked_families(snapshot: Snapshot | None) -> frozenset[str] | None:
+    """The families whose hooks the kernel lists as attached; None where it does not say."""
     text = snapshot.texts.get("hooks.nft") if snapshot is not None else None
     if text is None:
         return None
     try:
-        families = tracked_families(hooks(text))
+        return tracked_families(hooks(text))
     except ValueError:
         return None
+
+
+def hooks_attached(snapshot: Snapshot | None, family: str) -> bool | None:
+    families = hooked_families(snapshot)
     return None if families is None else family in families
 
 

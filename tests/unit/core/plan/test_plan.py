@@ -102,18 +102,18 @@ def test_chosen_values_thin_out_variants_and_keep_scenarios_without_the_axis() -
 
 
 @pytest.mark.parametrize(
-    ("chosen", "message", "mend"),
+    ("chosen", "message", "hint"),
     [
         (["iptable=nft"], "--set iptable: no scenario asked for has this axis", "did you mean 'iptables'?"),
         (["iptables=ntf"], "--set iptables=ntf: no scenario asked for has this value", "did you mean 'nft'?"),
         (["size=65"], "--set size=65: no scenario asked for has this value", "64"),
     ],
 )
-def test_axes_and_values_that_nobody_has(chosen: list[str], message: str, mend: str) -> None:
+def test_axes_and_values_that_nobody_has(chosen: list[str], message: str, hint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         select_variants([scenario(), plain("pristine")], parse_chosen(chosen))
     assert str(caught.value) == message
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
 
 
 def test_values_that_no_single_variant_has_together() -> None:

@@ -161,7 +161,7 @@ def test_scenarios_can_be_keys() -> None:
 STATE = "[[state]]\n"
 MATRIX = '[matrix]\niptables = ["legacy", "nft"]\nsize = [64, 1000]\n'
 
-# text after HEAD; the key in the message; parts of the message; parts of the mend
+# text after HEAD; the key in the message; parts of the message; parts of the hint
 BAD = {
     "unknown key at the top": ("sumary = 1", "sumary", "unknown key", "did you mean 'summary'?"),
     "unknown key far from any": ("[zzzzzz]", "zzzzzz", "unknown key", "known are: version"),
@@ -414,20 +414,20 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("text", "key", "what", "mend"), BAD.values(), ids=BAD)
-def test_bad_input_is_told_what_is_wrong_and_how_to_mend_it(text: str, key: str, what: str, mend: str) -> None:
+@pytest.mark.parametrize(("text", "key", "what", "hint"), BAD.values(), ids=BAD)
+def test_bad_input_is_told_what_is_wrong_and_how_to_mend_it(text: str, key: str, what: str, hint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(HEAD + text)
     message = str(caught.value)
     assert "\n" not in message, "one mistake, one problem"
     assert message.startswith(f"dir/x.toml: {key}: ")
     assert what in message
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
     assert len(message) < 400
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "mend"),
+    ("text", "message", "hint"),
     [
         ("", "dir/x.toml: the file is empty", "version = 1"),
         (" \n\n", "dir/x.toml: the file is empty", "version = 1"),
@@ -451,12 +451,12 @@ def test_bad_input_is_told_what_is_wrong_and_how_to_mend_it(text: str, key: str,
         ("\0", "not TOML", ""),
     ],
 )
-def test_files_that_are_wrong_from_the_start(text: str, message: str, mend: str) -> None:
+def test_files_that_are_wrong_from_the_start(text: str, message: str, hint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(text)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
 
 
 def test_all_problems_are_told_at_once_each_with_its_mend() -> None:
@@ -707,7 +707,7 @@ def test_the_same_folder_is_looked_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message", "mend"),
+    ("pattern", "message", "hint"),
     [
         ("nat-fushed", "nat-fushed: no such scenario", "did you mean 'nat-flushed'?"),
         ("zzz", "zzz: no such scenario", "known are: nat-flushed, pristine"),
@@ -716,13 +716,13 @@ def test_the_same_folder_is_looked_at_once() -> None:
         ("/nowhere/*.toml", "/nowhere/*.toml: no file matches", "lab list scenarios"),
     ],
 )
-def test_words_that_mean_no_scenario(tmp_path: Path, pattern: str, message: str, mend: str) -> None:
+def test_words_that_mean_no_scenario(tmp_path: Path, pattern: str, message: str, hint: str) -> None:
     for name in ("nat-flushed", "pristine"):
         write(tmp_path, name)
     with pytest.raises(ScenarioError) as caught:
         find_scenarios([pattern], [tmp_path])
     assert str(caught.value) == message
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
 
 
 def test_no_scenarios_at_all(tmp_path: Path) -> None:

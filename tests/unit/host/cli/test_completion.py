@@ -138,7 +138,7 @@ def test_boxes_that_were_built_are_targets(ask: Ask, monkeypatch: pytest.MonkeyP
 
 def test_a_damaged_cache_stops_nothing(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged() -> NoReturn:
-        raise PrerequisiteError("it is damaged", hint="mend it")
+        raise PrerequisiteError("it is damaged", hint="hint it")
 
     monkeypatch.setattr(boxes, "list_boxes", damaged)
     assert ask("lab run mine --target f") == ["forky"]
@@ -159,7 +159,7 @@ def test_the_description_of_a_strangers_file_is_plain(place: Path) -> None:
 
 def test_every_option_with_a_value_is_either_known_or_a_file(place: Path) -> None:
     """A new option is completed by files, unless the table says better: it is looked at here."""
-    files = {"kernel", "modules", "output", "junit", "ktap"}
+    files = {"kernel", "modules", "output", "junit", "ktap", "source", "recorder", "save"}
     told = set(completion.COMPLETERS)
     assert free_values(command_line()) <= files | told
 
