@@ -14,6 +14,7 @@ from lab.core.scenario import (
     FAMILIES,
     PATHS,
     TIMEOUT_SYSCTLS,
+    TOPOLOGIES,
     Axes,
     ConntrackSpec,
     FileStep,
@@ -139,7 +140,7 @@ class CellPlan:
                 "boot_args": list(self.machine.boot_args),
                 "memory_mb": self.machine.memory_mb,
                 "vcpus": self.machine.vcpus,
-                "path": self.machine.path or DEFAULT_PATH,
+                **_stored_path(self.machine.path or DEFAULT_PATH),
                 **({"packages": list(self.machine.packages)} if self.machine.packages else {}),
             },
             "steps": [step_request(planned) for planned in self.steps],
@@ -210,6 +211,12 @@ def step_request(planned: PlannedStep) -> dict[str, object]:
             rules = [{**vars(one), "listing": list(one.listing)} for one in expected]
             what = {"kind": "remove", "argv": list(argv), "expected": rules}
     return {"key": planned.key, **what}
+
+
+def _stored_path(path: str) -> dict[str, str]:
+    """As plans have it: a path that `topology` can name goes by that, as in the plans of older labs."""
+    old = {new: name for name, new in TOPOLOGIES.items()}.get(path)
+    return {"path": path} if old is None else {"topology": old}
 
 
 def _in(end: str | None) -> dict[str, str]:

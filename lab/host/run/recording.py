@@ -98,7 +98,7 @@ async def record(
     with recording.stage("collect"):
         recording.before = await _observe(machine, deadlines.collect, list_hooks=False)
     if recording.reached:
-        await _load(machine, plan.to_json(), deadlines, recording, on_progress)
+        await _load(machine, plan, deadlines, recording, on_progress)
     on_progress(Progress("collect"))
     with recording.stage("collect"):
         recording.after = await _observe(machine, deadlines.collect, list_hooks=True)
@@ -196,12 +196,13 @@ def _unmet(plan: CellPlan, said: Mapping[str, Any]) -> str | None:
 
 async def _load(
     machine: Machine,
-    request: Mapping[str, Any],
+    plan: CellPlan,
     deadlines: Deadlines,
     recording: Recording,
     on_progress: OnProgress,
 ) -> None:
-    asked = request["load"]["connections"]
+    request: Mapping[str, Any] = plan.to_json()
+    asked = plan.load.connections
     first: list[int | None] = []
 
     def on_sample(event: Event) -> None:
@@ -222,7 +223,7 @@ async def _load(
             deadline_seconds=deadlines.load + GUEST_SPARE_SECONDS,
             load_seconds=deadlines.load,
             on_event=on_sample,
-            path=request["machine"]["path"],
+            path=plan.machine.path or DEFAULT_PATH,
             during=request.get("during", []),
             marks=[LOAD_BEGINS, LOAD_ENDS],
             **request["load"],
