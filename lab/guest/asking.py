@@ -157,8 +157,7 @@ class AnsweringServer(Server):
         for _ in range(_DATAGRAMS_PER_TURN):
             try:
                 word, peer = listener.recvfrom(16)
-                if word == _QUESTION:
-                    listener.sendto(_ANSWER, peer)
+                if word == _QUESTION and _is_sent(listener, peer):
                     self._count(listener, peer)
             except OSError as error:
                 if error.errno not in _GONE:
@@ -189,3 +188,12 @@ class AnsweringServer(Server):
             raise OSError(error.errno, "cannot answer on {}:{}: {}".format(address, port, error.strerror))
         listener.setblocking(False)
         return listener
+
+
+def _is_sent(listener: socket.socket, peer: Tuple[Any, ...]) -> bool:
+    """Send the answer. A full table refuses one whose entry was evicted meanwhile: then the other side asks again."""
+    try:
+        listener.sendto(_ANSWER, peer)
+    except PermissionError:
+        return False
+    return True
