@@ -12,12 +12,14 @@ from typing import Any
 
 from lab.core.errors import LabError, ScenarioError
 from lab.core.manifest import Manifest
+from lab.core.result import CellResult
 from lab.core.scenario import parse_scenario, scenario_digest
 from lab.core.sums import SUMS
 from lab.core.text import plural
 from lab.host.results.checked import DIFFERS, NOTE, OK, UNKNOWN, Checked, problem_of
 from lab.host.results.layout import CELLS, KEPT_MACHINE, LOCK, MANIFEST, MARKDOWN, PAGE, PLAN, RESULT, RESULTS, RUN_FILES, SCENARIO
 from lab.host.results.plain_files import Damaged, is_folder, read_json, read_text
+from lab.host.results.records import Wrong, whole
 from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
 from lab.host.results.stored_run import StoredRun
 from lab.host.results.sums import files_below, listed
@@ -189,7 +191,18 @@ def _result_problem(folder: Path, result: dict[str, Any] | None, is_there: bool)
         return f"{RESULT} is missing or damaged"
     if result is None:
         return f"is not in {RESULTS}; lab judge writes that anew"
-    return None if own == result else f"{RESULT} is not what {RESULTS} says; lab judge writes both anew"
+    same = own == result or _same_record(own, result)
+    return None if same else f"{RESULT} is not what {RESULTS} says; lab judge writes both anew"
+
+
+def _same_record(own: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Whether they differ only in keys that one of them is too old to have: a resumed run writes RESULTS again."""
+    if any(own[name] != result[name] for name in own.keys() & result.keys()):
+        return False
+    try:
+        return whole(CellResult, own) == whole(CellResult, result)
+    except Wrong:
+        return False
 
 
 def _scenarios(run: Path, documents: _Documents, folders: list[Path]) -> Iterator[Checked]:
