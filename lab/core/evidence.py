@@ -70,6 +70,7 @@ class Evidence:
     reached: bool | None = None
     before: Snapshot | None = None
     after: Snapshot | None = None
+    ends: Mapping[str, Snapshot] = field(default_factory=dict, hash=False)  # by role, of those that the state touches
     samples: tuple[Sample, ...] = ()
     load: Json | None = field(default=None, hash=False)
     kernel_log: str | None = None

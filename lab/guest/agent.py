@@ -134,7 +134,8 @@ class Agent:
         return machine.set_existing(request["values"])
 
     def _observe(self, request: Dict[str, Any], reply: Reply) -> Any:
-        observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
+        with inside(self._path_name, request.get("end") or ""):
+            observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
         return {}
 
     def _load(self, request: Dict[str, Any], reply: Reply) -> Any:

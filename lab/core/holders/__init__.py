@@ -8,7 +8,7 @@ jumps to holds the hooks as well as any other, and an empty nat table does not.
 """
 
 from lab.core.holders.dependents import HOOKED_FAMILIES, MATCHES, OBJECTS, STATEMENTS, TARGETS
-from lab.core.holders.find import held_families, holders
+from lab.core.holders.find import held_families, holders, tables_and_holders
 from lab.core.holders.groups import MOST_GROUPS, Group, groups
 from lab.core.holders.model import (
     IPTABLES_NFT,
@@ -22,6 +22,7 @@ from lab.core.holders.model import (
     TC,
     Holder,
     Recorded,
+    Table,
 )
 
 __all__ = [
@@ -43,7 +44,9 @@ __all__ = [
     "Group",
     "Holder",
     "Recorded",
+    "Table",
     "groups",
     "held_families",
     "holders",
+    "tables_and_holders",
 ]

@@ -4,7 +4,8 @@ from typing import Final
 
 from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, NamedObject, Rule, Table
 
-_PROGRAMS: Final = {
+# the program of a backend and family
+PROGRAMS: Final = {
     (LEGACY, "ip"): "iptables-legacy",
     (LEGACY, "ip6"): "ip6tables-legacy",
     (IPTABLES_NFT, "ip"): "iptables-nft",
@@ -25,7 +26,7 @@ def rule_removal(table: Table, rule: Rule) -> tuple[str, ...]:
         return ()
     if rule.number is not None:  # by its words where possible: numbers shift with every rule that goes
         which = (str(rule.number),) if _by_number(rule) else rule.spec
-        return (_PROGRAMS[table.backend, table.family], "-t", table.name, "-D", rule.chain, *which)
+        return (PROGRAMS[table.backend, table.family], "-t", table.name, "-D", rule.chain, *which)
     if rule.handle is None:
         return ()
     return (NFT, "delete", "rule", table.family, table.name, rule.chain, "handle", str(rule.handle))

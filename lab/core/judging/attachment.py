@@ -98,14 +98,19 @@ def has_notrack(snapshot: Snapshot | None) -> bool:
     return any(_NOTRACK.search(text) for text in texts)
 
 
-def hooks_attached(snapshot: Snapshot | None, family: str) -> bool | None:
+def hooked_families(snapshot: Snapshot | None) -> frozenset[str] | None:
+    """The families whose hooks the kernel lists as attached; None where it does not say."""
     text = snapshot.texts.get("hooks.nft") if snapshot is not None else None
     if text is None:
         return None
     try:
-        families = tracked_families(hooks(text))
+        return tracked_families(hooks(text))
     except ValueError:
         return None
+
+
+def hooks_attached(snapshot: Snapshot | None, family: str) -> bool | None:
+    families = hooked_families(snapshot)
     return None if families is None else family in families
 
 
@@ -137,6 +142,13 @@ def contradiction(evidence: Evidence) -> str | None:
     if hooks_attached(evidence.after, family) and held[0] is not False:
         return "the kernel's list of hooks says that conntrack is attached, which would track it"
     return None
+
+
+def end_holder(evidence: Evidence, role: str) -> str:
+    """What holds conntrack in the namespace of an end; empty where that is not known."""
+    found = found_holders(evidence, evidence.ends.get(role)) or ()
+    holder = next((one for one in found if load_family(evidence) in one.families), None)
+    return "" if holder is None else f", held there by `{holder.rule[:_MAX_RULE]}` of {holder.backend}"
 
 
 def other_family(evidence: Evidence) -> str:

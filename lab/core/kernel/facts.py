@@ -145,7 +145,7 @@ FACTS: tuple[KernelFact, ...] = (
         "is refused",
         Grounds.MEASURED,
         "2b749f257645 by its message; 6.18.15 before it, 7.2 after it",
-        trial="max-zero",
+        scenario="max-zero",
     ),
     KernelFact(
         "the tracker of UDP-Lite",

@@ -56,6 +56,7 @@ class Recording:
     settings: Mapping[str, Any] | None = None
     before: dict[str, Mapping[str, Any]] | None = None
     after: dict[str, Mapping[str, Any]] | None = None
+    ends: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)  # by role, after the load
     samples: list[str] = field(default_factory=list)
     load: Mapping[str, Any] | None = None
     kernel_log: str | None = None
@@ -101,6 +102,8 @@ async def record(
     on_progress(Progress("collect"))
     with recording.stage("collect"):
         recording.after = await _observe(machine, deadlines.collect, list_hooks=True)
+        for end in plan.touched_ends if recording.reached else ():
+            recording.ends[end] = await _observe(machine, deadlines.collect, list_hooks=False, end=end)
         if recording.load is not None:
             await _check_load(machine, deadlines, recording)
         log = await machine.call("kernel_log", deadline_seconds=deadlines.collect)
@@ -239,8 +242,12 @@ async def _check_load(machine: Machine, deadlines: Deadlines, recording: Recordi
         recording.load = {"ended": "not-driven", "error": f"while evidence was collected: {said['crash']}"}
 
 
-async def _observe(machine: Machine, deadline_seconds: float, *, list_hooks: bool) -> dict[str, Mapping[str, Any]]:
-    """One observation. Listing the hooks may load modules (none of conntrack's), so that is done after the load."""
+async def _observe(
+    machine: Machine, deadline_seconds: float, *, list_hooks: bool, end: str | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """One observation, of the machine or in an end of the path. Listing the hooks may load modules (none of
+    conntrack's), so that is done after the load.
+    """
     items: dict[str, Mapping[str, Any]] = {}
 
     def on_item(event: Event) -> None:
@@ -249,7 +256,8 @@ async def _observe(machine: Machine, deadline_seconds: float, *, list_hooks: boo
             raise GuestLost(f"the guest sent evidence of an unknown name: {name!r:.80}")
         items[name] = {key: event.get(key) for key in ("text", "error", "truncated")}
 
-    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks)
+    where = {} if end is None else {"end": end}
+    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks, **where)
     return items
 
 

@@ -31,7 +31,7 @@ from lab.host.cache import (
 from lab.host.images.initrd import agent_part
 from lab.host.kernels import requirements
 from lab.host.machines.agent_package import agent_zipapp
-from lab.host.machines.machine import ConsoleLog
+from lab.host.machines.machine import ConsoleLog, Unsuitable
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.clock import WrongClock, check_clock, read_clock
 from lab.host.machines.qemu.command import KVM, Accelerator, Files, Sockets, command_line
@@ -84,6 +84,8 @@ class QemuProvisioner:
 
     async def prepare(self, spec: ImageMachine, progress: Callable[[str], None]) -> bool:
         """Boot and save, unless a complete saved state is there. Two labs at once wait for each other."""
+        if spec.lacking is not None:
+            raise Unsuitable(spec.lacking)
         key = self.key(spec)
         async with self._preparing.setdefault(key, asyncio.Lock()):
             state = SavedState(state_folder(key))

@@ -510,7 +510,7 @@ def played(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guests of a replay are those that were recorded, played back."""
 
     class Target(PreparedImage):
-        def kernel_config(self) -> str | None:
+        def kernel_config(self, shape: object) -> str | None:
             return None
 
     @contextlib.asynccontextmanager
