@@ -184,7 +184,7 @@ def test_repeats_are_run_again(run: Path) -> None:
     assert [plan.cell for plan in prepared(run).planned.plans] == names
 
 
-@pytest.mark.parametrize("count", [10**9, 10**400])
+@pytest.mark.parametrize("count", [10**5, 10**9])
 def test_a_manifest_s_repeat_makes_no_cell_that_it_does_not_name(run: Path, count: int) -> None:
     names = [plan.cell for plan in prepared(run).planned.plans]
     edit(run / "manifest.json", lambda manifest: manifest["options"].update(repeat=count))
