@@ -127,6 +127,22 @@ class Provisioner:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """An image with the packages that scenarios asked for, or why there is none. `packages` are what it has beyond the
+    target's own image.
+    """
+
+    asked: tuple[str, ...]
+    lacking: str | None = None
+    image: str | None = None
+    image_digest: str | None = None
+    image_built: str | None = None
+    image_sha256s: Mapping[str, str] | None = field(default=None, hash=False)
+    kernel_release: str | None = None
+    packages: Mapping[str, str] | None = field(default=None, hash=False)
+
+
+@dataclass(frozen=True)
 class Target:
     """What a target's machines were made of, as far as it is read: each kind has keys of its own."""
 
@@ -138,6 +154,7 @@ class Target:
     image_built: str | None = None
     image_sha256s: Mapping[str, str] | None = field(default=None, hash=False)
     packages: Mapping[str, str] | None = field(default=None, hash=False)
+    layers: tuple[Layer, ...] = ()
     box: str | None = None
     box_sha256: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)  # all of it, as it is stored

@@ -14,6 +14,8 @@ from lab.core.holders.model import Holder
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1
 
+FAMILY_NAMES: Mapping[str, str] = {"ipv4": "IPv4", "ipv6": "IPv6"}
+
 
 @dataclass(frozen=True)
 class Try:

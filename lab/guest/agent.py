@@ -11,7 +11,7 @@ from lab.guest.apply import apply_steps
 from lab.guest.channel import Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
 from lab.guest.load import Load, LoadError, LoadRequest
-from lab.guest.namespaces import inside
+from lab.guest.namespaces import TopologyError, inside
 from lab.guest.observe import observe
 from lab.guest.paths import LOOPBACK
 
@@ -45,6 +45,7 @@ class Agent:
         self._path_name = LOOPBACK
         self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
             "hello": self._hello,
+            "clock": self._clock,
             "begin": self._begin,
             "path": self._path,
             "keep": self._keep,
@@ -96,6 +97,9 @@ class Agent:
         missing = machine.missing_programs(request.get("programs") or [])
         return dict(machine.facts(), problems=self._problems, programs_missing=missing)
 
+    def _clock(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return {"monotonic_seconds": time.monotonic()}
+
     def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is not None:
             self._log.close()
@@ -106,10 +110,16 @@ class Agent:
     def _path(self, request: Dict[str, Any], reply: Reply) -> Any:
         """Steps can run in its ends from now on."""
         self._path_name = request["name"]
-        return topology.build(request["name"], request["families"])
+        try:
+            return topology.build(request["name"], request["families"])
+        except TopologyError as error:
+            return {"path": request["name"], "error": str(error)}
 
     def _untrack_ends(self, request: Dict[str, Any], reply: Reply) -> Any:
-        return ends.untrack_ends(request["name"], request["families"], request["touched"])
+        try:
+            return ends.untrack_ends(request["name"], request["families"], request["touched"])
+        except TopologyError as error:
+            return {"error": str(error)}
 
     def _keep(self, request: Dict[str, Any], reply: Reply) -> Any:
         """A part of a step's text, which is too long for one request."""
@@ -130,7 +140,8 @@ class Agent:
         return machine.set_existing(request["values"])
 
     def _observe(self, request: Dict[str, Any], reply: Reply) -> Any:
-        observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
+        with inside(self._path_name, request.get("end") or ""):
+            observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
         return {}
 
     def _load(self, request: Dict[str, Any], reply: Reply) -> Any:

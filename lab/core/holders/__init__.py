@@ -24,7 +24,6 @@ from lab.core.holders.model import (
     Recorded,
     Table,
 )
-from lab.core.holders.removal import Batch, batched
 
 __all__ = [
     "HOOKED_FAMILIES",
@@ -42,12 +41,10 @@ __all__ = [
     "STATEMENTS",
     "TARGETS",
     "TC",
-    "Batch",
     "Group",
     "Holder",
     "Recorded",
     "Table",
-    "batched",
     "groups",
     "held_families",
     "holders",

@@ -144,6 +144,13 @@ def contradiction(evidence: Evidence) -> str | None:
     return None
 
 
+def end_holder(evidence: Evidence, role: str) -> str:
+    """What holds conntrack in the namespace of an end; empty where that is not known."""
+    found = found_holders(evidence, evidence.ends.get(role)) or ()
+    holder = next((one for one in found if load_family(evidence) in one.families), None)
+    return "" if holder is None else f", held there by `{holder.rule[:_MAX_RULE]}` of {holder.backend}"
+
+
 def other_family(evidence: Evidence) -> str:
     """That the other family is tracked although the load's is not; empty where that is not known."""
     family = load_family(evidence)

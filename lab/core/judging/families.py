@@ -8,7 +8,6 @@ from typing import Any
 
 from lab.core.evidence import Evidence
 
-FAMILY_NAMES: Mapping[str, str] = {"ipv4": "IPv4", "ipv6": "IPv6"}
 # Which of two findings is the cell's: what was lost says more than what was not.
 _WORST_FIRST = ("table-full", "evicted", "other-loss", "inconclusive", "tracked", "untracked")
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lab.core.evidence import Evidence
-from lab.core.judging.families import FAMILY_NAMES, by_family, deciding
+from lab.core.judging.families import by_family, deciding
 from lab.core.judging.losses import losses
 from lab.core.judging.measured import Measured, measure
 from lab.core.judging.rules import RULES
-from lab.core.result import Loss, Memory
+from lab.core.result import FAMILY_NAMES, Loss, Memory
 
 NOTHING_MEASURED = Measured()
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)

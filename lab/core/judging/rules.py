@@ -35,6 +35,12 @@ def _lost(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     return None if evidence.lost is None else ("inconclusive", f"the machine was lost: {evidence.lost}", None)
 
 
+def _no_path(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
+    if evidence.path_error is None:
+        return None
+    return "inconclusive", f"the load's path could not be made: {shortened(evidence.path_error, _MOST_SAID)}", None
+
+
 def _broken_step(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     """A program that is missing or does not end says nothing about the kernel, whatever the step expected of it."""
     for step in evidence.steps:
@@ -119,17 +125,18 @@ def _table_full(evidence: Evidence, measured: Measured, losses: Losses) -> Verdi
     return "table-full", reason + lost + wording.besides(evidence, measured), None
 
 
-def _end_table_full(_: Evidence, measured: Measured, losses: Losses) -> Verdict | None:
+def _end_table_full(evidence: Evidence, measured: Measured, losses: Losses) -> Verdict | None:
     """The table of a remote end was the full one: its namespace has rules of its own, as a container has."""
     if measured.dropped_for_room or not any(loss.cause == FULL_TABLE for loss in losses):
         return None
     end = max(measured.ends, key=lambda one: one.dropped_for_room, default=None)
     if end is None or not end.dropped_for_room:
         return None
+    held_by = attachment.end_holder(evidence, end.role)
     own = f"this machine's own table had at most {measured.entries_peak or 0} entries"
     reason = (
         f"the table of the {end.role}'s network namespace {end.namespace} reached its max ({end.entries_peak} of "
-        f"{end.table_max} entries) and the kernel dropped {end.dropped_for_room} packets there; {own}; "
+        f"{end.table_max} entries) and the kernel dropped {end.dropped_for_room} packets there{held_by}; {own}; "
         f"{wording.held(measured)}; {wording.message(measured)}"
     )
     return "table-full", reason, None
@@ -248,6 +255,7 @@ def _other_loss(evidence: Evidence, measured: Measured, losses: Losses) -> Verdi
 RULES: tuple[Rule, ...] = (
     _lost,
     _skipped,
+    _no_path,
     _broken_step,
     _refused,
     _not_reached,

@@ -19,7 +19,8 @@ def describe(plan: CellPlan) -> tuple[str, ...]:
     machine, load = plan.machine, plan.load
     boot_args = f", boot arguments {' '.join(machine.boot_args)}" if machine.boot_args else ""
     path = f", path {machine.path}" if machine.path else ""
-    lines = [plan.cell, f"  machine: {machine.memory_mb} MB, {machine.vcpus} vCPUs{path}{boot_args}"]
+    packages = f", packages {' '.join(machine.packages)}" if machine.packages else ""
+    lines = [plan.cell, f"  machine: {machine.memory_mb} MB, {machine.vcpus} vCPUs{path}{packages}{boot_args}"]
     lines += [line for planned in plan.steps for line in _step_lines(planned)]
     lines += [f"  set, where it exists: {name} = {value}" for name, value in plan.settings.items()]
     lines.append(f"  load: {describe_load(load)}")

@@ -27,7 +27,7 @@ from lab.core.scenario import (
     scenario_digest,
 )
 from lab.core.scenario.condition import Requirement
-from lab.core.scenario.expectation import AxisValue
+from lab.core.scenario.expectation import chosen_by
 from lab.core.scenario.template import substitute
 
 # 1 - first version of plan.json.
@@ -140,6 +140,7 @@ class CellPlan:
                 "memory_mb": self.machine.memory_mb,
                 "vcpus": self.machine.vcpus,
                 "path": self.machine.path or DEFAULT_PATH,
+                **({"packages": list(self.machine.packages)} if self.machine.packages else {}),
             },
             "steps": [step_request(planned) for planned in self.steps],
             **({"during": [step_request(planned) for planned in self.during]} if self.during else {}),
@@ -228,7 +229,7 @@ def _planned(key: str, steps: tuple[Step, ...], axes: Axes) -> tuple[PlannedStep
     return tuple(
         PlannedStep(f"{key}[{index}]", _fill_in(step, values))
         for index, step in enumerate(steps)
-        if _applies(step.when, axes)
+        if chosen_by(step.when, axes)
     )
 
 
@@ -243,10 +244,6 @@ def _fill_in(step: Step, values: Mapping[str, str]) -> Step:
             return SysctlStep(tuple((name, substitute(value, values)) for name, value in pairs), end=end)
         case UnloadStep(modules):
             return UnloadStep(modules)
-
-
-def _applies(when: Mapping[str, AxisValue], axes: Axes) -> bool:
-    return all(axes.get(axis) == value for axis, value in when.items())
 
 
 def _check_override(option: str, value: int | None) -> None:

@@ -80,4 +80,4 @@ def _by_machine(plans: Sequence[CellPlan]) -> list[CellPlan]:
 
 def _kind(plan: CellPlan) -> object:
     machine = plan.machine
-    return plan.target, machine.boot_args, machine.memory_mb, machine.vcpus
+    return plan.target, machine.boot_args, machine.memory_mb, machine.vcpus, machine.packages

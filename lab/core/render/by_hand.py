@@ -167,7 +167,7 @@ def _churn(load: LoadSpec, count: int, ends: Places) -> str:
     churned = _CHURNED.format(
         count=count, server=_address(ends.connect_to), at_once=_at_once(load, count), pause=_pause(load)
     )
-    lines = [_ENDS[load.close or "fin"], "", 'print("before:", look())', *_server(ends), churned, *_home(ends)]
+    lines = [_ENDS.get(load.close or "fin", ""), "", 'print("before:", look())', *_server(ends), churned, *_home(ends)]
     return "\n".join([*lines, 'print("after: ", look())', f'print(opened, "of {count} opened,", failed, "failed")'])
 
 

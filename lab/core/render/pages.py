@@ -14,7 +14,7 @@ from lab.core.render.load_words import load_in_words
 from lab.core.render.markdown import block, code, prose, table
 from lab.core.scenario import BACKEND_AXIS, DEFAULT_PATH, PATHS, RunStep, Scenario
 from lab.core.scenario.condition import BACKEND_NEEDS, Condition, Requirement
-from lab.core.scenario.expectation import AxisValue, Expectation
+from lab.core.scenario.expectation import AxisValue, Chosen, Expectation
 
 MADE_BY = "scripts/write-docs"
 
@@ -76,10 +76,10 @@ def scenario_index(scenarios: Iterable[Scenario], *, matrix: bool = False) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def condition_in_words(condition: Condition, axes: Mapping[str, AxisValue]) -> str:
+def condition_in_words(condition: Condition, axes: Chosen) -> str:
     """Where an expectation holds: `kernel < 4.14, iptables-nft`; empty when it holds everywhere."""
     parts = [f"kernel {_versions(condition.kernel)}"] if condition.kernel else []
-    parts += [_axis(axis, (value,)) for axis, value in axes.items()]
+    parts += [_axis(axis, value if isinstance(value, tuple) else (value,)) for axis, value in axes.items()]
     parts += [f"target {code(condition.target)}"] if condition.target else []
     programs = (("iptables", condition.iptables_version), ("nft", condition.nft_version))
     parts += [f"{name} {_versions(spec)}" for name, spec in programs if spec]
@@ -114,6 +114,8 @@ def _machine(plans: Mapping[Variant, CellPlan]) -> list[str]:
     for name, text in _grouped(plans, lambda plan: " ".join(plan.machine.boot_args)):
         if text:
             lines.append(f"- Kernel command line{f', {name}' if name else ''}: {code(text)}.")
+    if machine.packages:
+        lines.append(f"- Packages beside the target's own: {', '.join(map(code, machine.packages))}.")
     lines.append(f"- Table: {_table(plan)}.")
     lines.append(f"- Load: {load_in_words(plan.load, plan.machine.path or DEFAULT_PATH)}.")
     lines += [f"- Meanwhile: {code(by_hand.commands(planned.step))}." for planned in plan.during]

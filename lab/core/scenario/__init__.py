@@ -23,7 +23,7 @@ from lab.core.scenario.model import (
     SysctlStep,
     UnloadStep,
 )
-from lab.core.scenario.read import MAX_SCENARIO_BYTES, parse_scenario
+from lab.core.scenario.read import MAX_PACKAGES_LENGTH, MAX_SCENARIO_BYTES, PACKAGE_NAME, parse_scenario
 from lab.core.scenario.read_matrix import BACKEND_AXIS, MAX_AXES_LENGTH, MAX_VARIANTS, placeholder_values
 from lab.core.scenario.table import did_you_mean
 from lab.core.scenario.toml_text import parse_toml, with_sources
@@ -36,8 +36,10 @@ __all__ = [
     "FAMILIES",
     "LOAD_KINDS",
     "MAX_AXES_LENGTH",
+    "MAX_PACKAGES_LENGTH",
     "MAX_SCENARIO_BYTES",
     "MAX_VARIANTS",
+    "PACKAGE_NAME",
     "PATHS",
     "SCENARIO_VERSION",
     "TIMEOUT_SYSCTLS",

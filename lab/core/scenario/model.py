@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lab.core.scenario.condition import NOTHING, Requirement
-from lab.core.scenario.expectation import AxisValue, Expectation
+from lab.core.scenario.expectation import AxisValue, Chosen, Expectation
 
 # 1 - first version. Raised when what a file means changes: newer files are refused, older ones understood for ever.
 SCENARIO_VERSION = 1
@@ -17,7 +17,7 @@ DEFAULT_CONNECTIONS = 20_000  # the article's 19,998, rounded
 
 # Kinds of load, and the keys of [load] that mean something to each beside kind and connections.
 LOAD_KINDS: Mapping[str, tuple[str, ...]] = {
-    "hold": ("rate_per_second", "newcomers", "data"),
+    "hold": ("newcomers", "data"),
     "churn": ("rate_per_second", "hold_seconds", "close"),
     "half-open": ("rate_per_second", "newcomers"),
     "udp": ("rate_per_second", "newcomers", "answered"),
@@ -84,7 +84,7 @@ class RunStep:
 
     argv: tuple[str, ...]
     refused: bool = False
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
     end: str | None = None  # the end of the path that it runs in; None: the machine itself
 
 
@@ -94,7 +94,7 @@ class FileStep:
 
     path: str
     text: str
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
     source: str = field(default="", compare=False)
 
 
@@ -103,7 +103,7 @@ class SysctlStep:
     """Write sysctls, in order."""
 
     values: tuple[tuple[str, str], ...]
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
     end: str | None = None
 
 
@@ -112,7 +112,7 @@ class UnloadStep:
     """Remove those of the modules that are loaded, in order; module names differ from kernel to kernel."""
 
     modules: tuple[str, ...]
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
 
 
 Step = RunStep | FileStep | SysctlStep | UnloadStep
@@ -126,6 +126,7 @@ class MachineSpec:
     memory_mb: int = DEFAULT_MEMORY_MB
     vcpus: int = DEFAULT_VCPUS
     path: str | None = None  # one of PATHS; None: loopback
+    packages: tuple[str, ...] = ()  # of Debian, beside the target's own; sorted
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ from lab.core.scenario.toml_text import parse_toml
 
 MAX_SCENARIO_BYTES = 256 * 1024
 
+# Debian Policy 5.6.1
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,62}")
+MAX_PACKAGES_LENGTH = 120  # of all names together: they are in the name of an image's folder
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -111,9 +114,23 @@ def _read_machine(table: Table, matrix: Matrix) -> MachineSpec:
         memory_mb=table.number("memory_mb", DEFAULT_MEMORY_MB, high=1024 * 1024),
         vcpus=table.number("vcpus", DEFAULT_VCPUS, high=64),
         path=_read_path(table),
+        packages=_read_packages(table),
     )
     table.finish()
     return machine
+
+
+def _read_packages(table: Table) -> tuple[str, ...]:
+    """Sorted, each once: the same packages are the same machine."""
+    packages = table.texts("packages") or ()
+    for index, package in enumerate(packages):
+        if not PACKAGE_NAME.fullmatch(package):
+            hint = "use the package's name alone: the target's release decides its version"
+            table.problem(f"packages[{index}]", f"is {said(package)}, no name of a Debian package", hint)
+    kept = tuple(sorted(set(packages)))
+    if len("_".join(kept)) > MAX_PACKAGES_LENGTH:
+        table.problem("packages", "makes a name that is too long for a folder", "name fewer: apt brings what they need")
+    return kept
 
 
 def _read_path(table: Table) -> str | None:

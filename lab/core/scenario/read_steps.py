@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from lab.core.errors import ScenarioError
-from lab.core.scenario.model import Axes, FileStep, Matrix, RunStep, Step, SysctlStep, UnloadStep
+from lab.core.scenario.expectation import Chosen
+from lab.core.scenario.model import FileStep, Matrix, RunStep, Step, SysctlStep, UnloadStep
 from lab.core.scenario.read_matrix import read_when
 from lab.core.scenario.table import Table, did_you_mean, quoted, said
 from lab.core.scenario.template import UnknownPlaceholder, substitute, verbatim
@@ -51,7 +52,7 @@ def _read_step(table: Table, matrix: Matrix, given: Given) -> Step | None:
     return step
 
 
-def _read_run(table: Table, when: Axes, given: Given) -> Step:
+def _read_run(table: Table, when: Chosen, given: Given) -> Step:
     argv = table.texts("run")
     if argv == ():
         table.problem("run", "is an empty list", 'name a program and its arguments: run = ["true"]')
@@ -62,7 +63,7 @@ def _read_run(table: Table, when: Axes, given: Given) -> Step:
     return RunStep(argv or (), refused=table.flag("refused"), when=when, end=_read_end(table, given))
 
 
-def _read_file(table: Table, when: Axes, given: Given) -> Step:
+def _read_file(table: Table, when: Chosen, given: Given) -> Step:
     file = table.table("file")
     path, source = file.text("path", required=True), file.text("source")
     text = file.text("text", required="source" not in file)
@@ -104,14 +105,14 @@ def read_sources(table: Table) -> ReadSource:
     return read
 
 
-def _read_sysctl(table: Table, when: Axes, given: Given) -> Step:
+def _read_sysctl(table: Table, when: Chosen, given: Given) -> Step:
     values = table.table("sysctl")
     pairs: list[tuple[str, str]] = []
     for name in values.names():
         value = values.take(name)
         if isinstance(value, bool) or not isinstance(value, str | int):
-            mend = "quote a name that has dots" if isinstance(value, dict) else f'write {{ "{name}" = 0 }}'
-            values.problem(name, f"is {said(value)}, must be a whole number or text", mend)
+            hint = "quote a name that has dots" if isinstance(value, dict) else f'write {{ "{name}" = 0 }}'
+            values.problem(name, f"is {said(value)}, must be a whole number or text", hint)
             continue
         if isinstance(value, int) and abs(value) > _MAX_SYSCTL:
             values.problem(name, f"is {said(value)}, which no sysctl can hold", f"use at most {_MAX_SYSCTL}")
@@ -137,7 +138,7 @@ def _read_end(table: Table, given: Given) -> str | None:
     return end
 
 
-def _read_unload(table: Table, when: Axes, _given: Given) -> Step:
+def _read_unload(table: Table, when: Chosen, _given: Given) -> Step:
     modules = table.texts("unload")
     if modules == ():
         table.problem("unload", "is an empty list", 'name modules: unload = ["iptable_nat"]')
@@ -147,7 +148,7 @@ def _read_unload(table: Table, when: Axes, _given: Given) -> Step:
     return UnloadStep(modules or (), when=when)
 
 
-_STEP_READERS: Mapping[str, Callable[[Table, Axes, Given], Step]] = {
+_STEP_READERS: Mapping[str, Callable[[Table, Chosen, Given], Step]] = {
     "run": _read_run,
     "file": _read_file,
     "sysctl": _read_sysctl,

@@ -207,10 +207,10 @@ def _attach(parser: argparse.ArgumentParser) -> None:
 
 
 def _scenarios() -> dict[str, Path]:
-    from lab.host.scenario_files import scenario_directories, scenarios_in
+    from lab.host.scenario_files import all_scenarios
 
     with contextlib.suppress(LabError, OSError):
-        return scenarios_in(scenario_directories())
+        return all_scenarios()
     return {}
 
 

@@ -13,9 +13,14 @@ from lab.core.errors import GuestLost, LabError, PrerequisiteError
 from lab.host.failures import host_failed, leaves
 
 EXIT_WRONG = 2
+EXIT_UNCLEAR = 3
+EXIT_SKIPPED = 4
 EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h: a fault of the lab itself
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141  # as a program that SIGPIPE ends: whoever read has gone
+# what `git bisect run` (its manual) makes of a status: below 128 all but 125, which skips the commit, are good or bad
+_FOR_GIT = {0: 0, 1: 1, EXIT_UNCLEAR: 125, EXIT_SKIPPED: 125}
+_GIT_STOPS = 128
 FRAMES_VARIABLE = "LAB_TRACEBACK"
 
 Say = Callable[[str], None]
@@ -45,6 +50,15 @@ def status_of(command: Callable[[], int], say: Say) -> int:
         raise
     except BaseException as error:
         return _status_of_error(error, say)
+
+
+def status_for_git(command: Callable[[], int], say: Say) -> int:
+    """As status_of, with a status as `git bisect run` reads it; wrong usage and every fault stop it."""
+    try:
+        status = status_of(command, say)
+    except SystemExit as stopped:
+        status = stopped.code if isinstance(stopped.code, int) else EXIT_WRONG
+    return _FOR_GIT.get(status, max(status, _GIT_STOPS))
 
 
 def _status_of_error(error: BaseException, say: Say) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import lab
 from lab.host.cli import (
+    bisect,
     compare,
     completion,
     doctor,
@@ -20,6 +22,7 @@ from lab.host.cli import (
     replay,
     report,
     run,
+    scan,
     scenario,
     schema,
     shell,
@@ -39,6 +42,8 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     report.add_parser,
     verify.add_parser,
     replay.add_parser,
+    scan.add_parser,
+    bisect.add_parser,
     schema.add_parser,
     image.add_parser,
     kernel.add_parser,
@@ -54,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line()
     if completion.asked():
         completion.answer(parser)
-    return ending.status_of(lambda: _run_command(parser, argv), say)
+    words = sys.argv[1:] if argv is None else argv
+    # also where the words cannot be parsed
+    ended = ending.status_for_git if "--bisect" in words else ending.status_of
+    return ended(lambda: _run_command(parser, argv), say)
 
 
 def command_line() -> argparse.ArgumentParser:

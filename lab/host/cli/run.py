@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.core.errors import LabError
+from lab.core.errors import LabError, ScenarioError
 from lab.host.cli.console import loudness, say, voice, wait_for
+from lab.host.cli.ending import EXIT_UNCLEAR, complain
 from lab.host.cli.parsing import PROVISIONERS, add_output, command
 from lab.host.cli.results import ci_files, show_results, stored_run
 from lab.host.options import RunOptions, add_options, differing, read_options
@@ -29,6 +30,8 @@ def add_parser(commands: Any) -> None:
     groups["what to run"].add_argument("--resume", metavar="RUN", help=help_of_resume)
     help_of_dry_run = "print every step, run nothing; -v: QEMU's lines too"
     groups["what to run"].add_argument("--dry-run", action="store_true", help=help_of_dry_run)
+    help_of_bisect = "exit as `git bisect run` reads it: 0 good, 1 bad, 125 cannot tell, 128 and above stop"
+    groups["what to run"].add_argument("--bisect", action="store_true", help=help_of_bisect)
     add_output(groups["output"])
 
 
@@ -51,8 +54,13 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     files = ci_files(options)
     files.check()
+    if options.bisect and not _can_boot(planned, asked):
+        return EXIT_UNCLEAR
     run, cells = run_planned(planned, asked, options, begun)
     show_results(cells, run, options.format, files)
+    if options.bisect and all(cell.expected is None for cell in cells):
+        hint = "add [[expect]] to the scenario, or use lab bisect, which compares with the findings at the ends"
+        raise ScenarioError("nothing is expected of these cells, so no kernel is good or bad", hint=hint)
     return exit_status(cells)
 
 
@@ -67,6 +75,21 @@ def _resumed(options: argparse.Namespace, asked: RunOptions) -> Resumed:
     for change in resumed.changes:
         say(f"changed: {change}")
     return resumed
+
+
+def _can_boot(planned: PlannedRun, asked: RunOptions) -> bool:
+    """Whether guests can boot the kernels that were named; it is said why not."""
+    from lab.host.bisecting.kernel import prepare_all
+    from lab.host.cache import Cancelled
+
+    try:
+        prepare_all(planned, asked, say)
+    except Cancelled:
+        raise
+    except LabError as error:
+        complain(error, say)
+        return False
+    return True
 
 
 def run_planned(

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from lab.core.errors import LabError, PrerequisiteError
-from lab.core.text import printable
 from lab.host.cache import (
     Deadline,
     Progress,
@@ -29,6 +27,7 @@ from lab.host.cache import (
     staging,
 )
 from lab.host.images import initrd
+from lab.host.images.build_reporter import BuildReporter
 from lab.host.images.disk import make_disk
 from lab.host.images.image import DESCRIPTION, Image, final_folder, load, lock_name
 from lab.host.images.mirror import MIRROR_VARIABLE, find_mirror, host_apt_options
@@ -41,18 +40,9 @@ T = TypeVar("T")
 
 # measured: 600 MB at the peak (the tree, apt's archives and lists, then the disk beside the tree)
 _BUILD_BYTES = 1_000_000_000
-_HEARTBEAT_SECONDS = 10.0
 
-# what mmdebstrap says -> what a person reads
-_STAGES = (
-    ("running apt-get update", "reading the package lists"),
-    ("setup-hook", "reading the package lists"),
-    ("downloading packages", "downloading packages"),
-    ("extracting archives", "unpacking the essential packages"),
-    ("installing essential packages", "installing the essential packages"),
-    ("installing remaining packages", "installing Python, the netfilter tools and the kernel"),
-    ("cleaning package lists", "cleaning up"),
-)
+# what apt says of a package that its lists do not have; "no candidate" is one that others only mention
+_NO_PACKAGE = re.compile(r"Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate")
 PROGRAMS = (
     Program("mmdebstrap", "mmdebstrap"),
     Program("apt-get", "apt"),
@@ -78,6 +68,16 @@ class BuildOptions:
     deadline_seconds: float = 900.0
     cancelled: threading.Event | None = None
     rebuild: bool = False
+
+
+class PackagesLacking(PrerequisiteError):
+    """The suite has no such packages, so no image with them can be made of it."""
+
+    def __init__(self, suite: str, packages: Sequence[str]) -> None:
+        super().__init__(
+            f"{suite} has no package {' and no '.join(packages)}",
+            hint="packages are Debian's of the target's release: look for the name there, or choose another target",
+        )
 
 
 def build(target: Target, options: BuildOptions) -> Image:
@@ -145,44 +145,6 @@ def parse_packages(status: str) -> tuple[str, ...]:
     return tuple(sorted(packages))
 
 
-class BuildReporter:
-    """Turns what happens into lines of progress, each with the seconds since the start."""
-
-    def __init__(self, what: str, progress: Progress, detail: Progress) -> None:
-        self.waited = False
-        self._detail = detail
-        self._what = what
-        self._progress = progress
-        self._started_seconds = self._spoken_seconds = time.monotonic()
-        self._stage = ""
-
-    def wait(self) -> None:
-        """Another process builds the same."""
-        self.waited = True
-        self._progress(f"{self._what}: waiting for another build of it")
-
-    def stage(self, text: str) -> None:
-        """A new stage begins."""
-        self._stage = text
-        self._say(text)
-
-    def line(self, line: str) -> None:
-        """mmdebstrap printed `line`, which may begin a stage."""
-        self._detail(f"{self._what}: {printable(line)}")
-        text = next((text for mark, text in _STAGES if line.startswith("I: ") and mark in line), None)
-        if text and text != self._stage:
-            self.stage(text)
-
-    def idle(self) -> None:
-        """Time passes."""
-        if time.monotonic() - self._spoken_seconds >= _HEARTBEAT_SECONDS:
-            self._say(f"still {self._stage}")
-
-    def _say(self, text: str) -> None:
-        self._spoken_seconds = time.monotonic()
-        self._progress(f"{self._what}: {text} ({self._spoken_seconds - self._started_seconds:.0f} s)")
-
-
 def _build_in(
     folder: Path, target: Target, mirror: str, sandbox: Sandbox, report: BuildReporter, deadline: Deadline
 ) -> None:
@@ -220,21 +182,26 @@ def install_packages(
     report: BuildReporter,
     deadline: Deadline,
 ) -> None:
-    """Fill `tree` with the target's packages. Raises PrerequisiteError that names the log."""
+    """Fill `tree` with the target's packages. Raises PackagesLacking, and PrerequisiteError that names the log."""
     apt_options = temporary / "apt.conf"
     apt_options.write_text(host_apt_options())
     log_path = make_folder(cache_root() / "logs") / f"image-{target.name}.log"
     argv = (*sandbox.prefix, *mmdebstrap_argv(target, mirror, tree, apt_options))
     environment = {"TMPDIR": str(temporary), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     with log_path.open("w") as log:
+        lacking: list[str] = []
 
         def on_line(line: str) -> None:
             log.write(f"{line}\n")
             report.line(line)
+            if found := _NO_PACKAGE.search(line):
+                lacking.append(found[1] or found[2])
 
         try:
             run_program(argv, deadline, on_line=on_line, on_idle=report.idle, environment=environment)
         except PrerequisiteError as error:
+            if lacking:
+                raise PackagesLacking(target.suite, tuple(dict.fromkeys(lacking))) from error
             hint = f"the whole log is in {log_path}; is {mirror} right, and within reach?"
             raise PrerequisiteError(str(error), hint=hint) from error
 

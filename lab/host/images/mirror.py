@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.core.errors import PrerequisiteError
 
 MIRROR_VARIABLE = "LAB_DEBIAN_MIRROR"
+_APT_SECONDS = 120.0  # it takes one, but for a host with more to do than it can
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ def find_mirror(archive: Archive = DEBIAN) -> str:
     if shutil.which("apt-get") is None:
         raise PrerequisiteError(f"this host has no apt, so no mirror of {archive.name} is known", hint=hint)
     argv = ("apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages")
-    listing = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, stdin=subprocess.DEVNULL)
-    if mirror := choose_mirror(listing.stdout, archive):
+    if mirror := choose_mirror(_said(argv), archive):
         return _resolve_mirror_list(mirror)
     raise PrerequisiteError(f"this host's apt knows no mirror of {archive.name}", hint=hint)
 
@@ -61,8 +62,20 @@ def choose_mirror(listing: str, archive: Archive = DEBIAN) -> str | None:
 def host_apt_options() -> str:
     """The host's settings of apt's downloads (proxies, certificates), for an apt that reads no other of its files."""
     argv = ("apt-config", "dump", "--format", '%F "%v";%n', "Acquire::http", "Acquire::https")
-    dump = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, stdin=subprocess.DEVNULL)
-    return "".join(f"{line}\n" for line in dump.stdout.splitlines() if not line.endswith(' "";'))
+    return "".join(f"{line}\n" for line in _said(argv).splitlines() if not line.endswith(' "";'))
+
+
+def _said(argv: Sequence[str]) -> str:
+    """What a program of apt's prints. Raises PrerequisiteError where it does not end."""
+    try:
+        ended = subprocess.run(
+            argv, capture_output=True, text=True, check=False, timeout=_APT_SECONDS, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PrerequisiteError(
+            f"{argv[0]} {argv[1]} did not end within {_APT_SECONDS:g} s", hint="this host is busy: try again"
+        ) from error
+    return ended.stdout
 
 
 def _resolve_mirror_list(mirror: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.core.errors import PrerequisiteError, ScenarioError
@@ -44,13 +44,16 @@ _TROUBLES = (
 
 @dataclass(frozen=True)
 class AptPackage:
-    """A package as the suite's lists describe it. `depends` are the names in its dependencies, in order."""
+    """A package as the suite's lists describe it. `depends` are the names in its dependencies, in order; `lacks` those
+    that a kernel is made of and the suite no longer has, where that was looked up.
+    """
 
     name: str
     version: str
     size_bytes: int
     sha256: str
     depends: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
 
 
 class AptSuite:
@@ -78,7 +81,12 @@ class AptSuite:
         """The packages of kernels that can be named, metapackages first, by name."""
         names = self._run(("apt-cache", "pkgnames", "linux-image-"), deadline)
         found = self.packages(sorted(name for name in names if not _OTHER.search(name)), deadline)
-        return sorted(found.values(), key=lambda package: (any(map(str.isdigit, package.name[:14])), package.name))
+        # an older kernel may have lost its modules, which are in a package of their own
+        modules = {name: name.replace("linux-image-", "linux-modules-", 1) for name in found}
+        needed = {modules[name] for name, package in found.items() if modules[name] in package.depends}
+        gone = needed - self.packages(sorted(needed), deadline).keys()
+        marked = (replace(one, lacks=tuple(sorted(gone & {modules[one.name]}))) for one in found.values())
+        return sorted(marked, key=lambda package: (any(map(str.isdigit, package.name[:14])), package.name))
 
     def kernel(self, name: str | None, deadline: Deadline) -> list[AptPackage]:
         """The packages that make the kernel `name`, metapackages left out. Raises ScenarioError."""

@@ -29,6 +29,8 @@ EVIDENCE = "evidence"
 SAMPLES = f"{EVIDENCE}/samples.jsonl"
 ERRORS = "errors.json"  # in each snapshot
 BEFORE, AFTER = SNAPSHOTS = ("before", "after")
+# of those ends of the path in which the state does something, by role, after the load
+ENDS = {"client": "after-client", "server": "after-server"}
 # the parts that are JSON files as the guest said them
 PARTS = ("machine", "topology", "settings", "load", "kernel_log_holes", "peer")
 WHY = ("lost", "skipped")
@@ -49,6 +51,6 @@ LINKED = (
     *map(part, ("machine", "steps", "settings", "topology")),
     SAMPLES,
     *map(part, ("load", *WHY)),
-    *(f"{EVIDENCE}/{name}/" for name in SNAPSHOTS),
+    *(f"{EVIDENCE}/{name}/" for name in (*SNAPSHOTS, *ENDS.values())),
     *(f"{TRIES}/1/", f"{MITIGATION}/"),
 )

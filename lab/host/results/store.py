@@ -150,6 +150,8 @@ def write_recording(folder: Path, recording: Recording, plan: CellPlan, scenario
     for name in layout.SNAPSHOTS:
         if (items := getattr(recording, name)) is not None:
             _write_snapshot(folder / layout.EVIDENCE / name, items)
+    for role, items in recording.ends.items():
+        _write_snapshot(folder / layout.EVIDENCE / layout.ENDS[role], items)
 
 
 def set_aside(folder: Path, number: int) -> None:

@@ -88,6 +88,7 @@ class StoredCell:
             reached=steps["reached"],
             before=self._snapshot(layout.BEFORE),
             after=self._snapshot(layout.AFTER),
+            ends={role: end for role, name in layout.ENDS.items() if (end := self._snapshot(name)) is not None},
             samples=self.samples(),
             load=self._part("load"),
             kernel_log=self.text(layout.KERNEL_LOG),
@@ -95,6 +96,7 @@ class StoredCell:
             facts=self.facts(),
             lost=self._why("lost"),
             skipped=self._why("skipped"),
+            path_error=(self._part("topology") or {}).get("error"),
             peer=self._part("peer"),
         )
 

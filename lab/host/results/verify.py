@@ -100,7 +100,9 @@ def _run_files(run: Path, cells: list[str]) -> Iterator[Checked]:
             )
     for entry in sorted(run.iterdir()):
         if entry.name not in digests and entry.name not in _LATER and entry.name != CELLS:
-            yield Checked(UNKNOWN, entry.name, f"is not in the run's {SUMS}")
+            # a list has those two always: it was cut, and with them who knows what went
+            state = DIFFERS if entry.name in RUN_FILES else UNKNOWN
+            yield Checked(state, entry.name, f"is not in the run's {SUMS}")
 
 
 def _cell_files(folder: Path) -> Iterator[Checked]:

@@ -85,7 +85,7 @@ async def open_shell(planned: PlannedRun, options: RunOptions, services: Service
         def on_progress(seen: Progress) -> None:
             services.detail(seen.step or seen.stage)
 
-        await reach_state(machine, plan, deadlines, recording, on_progress, target.kernel_config())
+        await reach_state(machine, plan, deadlines, recording, on_progress, target.kernel_config(plan.machine))
         if recording.skipped:
             services.say(f"the machine is as it was, for the scenario means nothing here: {recording.skipped}")
         elif not recording.reached:
@@ -103,7 +103,7 @@ async def open_kept(cell: Path, options: RunOptions, services: Services) -> int:
     recorded = StoredRun(cell.parent.parent).manifest.targets.get(plan.target, Target())
     spec = parse_target(plan.target, recorded.kernel_path)
     kind, stored = kind_of([spec]), plan.machine
-    shape = ScenarioMachine(stored.boot_args, stored.memory_mb, stored.vcpus)
+    shape = ScenarioMachine(stored.boot_args, stored.memory_mb, stored.vcpus, packages=stored.packages)
     preparation = Preparation(
         (spec,), (), options, kind.deadlines_with(options), services.say, services.detail
     )  # of no cell
@@ -124,14 +124,13 @@ async def _prepared(planned: PlannedRun, options: RunOptions, services: Services
 
 
 def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, Prepared]) -> list[Job]:
-    configs = {name: target.kernel_config() for name, target in targets.items()}
     return [
         Job(
             plan,
             targets[plan.target].machine(plan.machine),
             planned.texts[plan.scenario],
             options.keep_failed,
-            configs[plan.target],
+            targets[plan.target].kernel_config(plan.machine),
             options.mitigate,
         )
         for plan in planned.plans

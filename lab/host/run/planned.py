@@ -56,13 +56,17 @@ class PlannedRun:
 
 def plan_run(options: RunOptions) -> PlannedRun:
     """The cells that the options mean. Raises ScenarioError for anything wrong with scenarios, targets or numbers."""
-    scenarios = load_scenarios(options.scenarios, scenario_directories())
     targets = expand_targets(options.targets)
     kind_of(targets, options.provisioner).check(options)
     kernel = join_sources(options.kernel)
     if kernel is not None:
         targets = tuple(with_kernel(spec, kernel) for spec in targets)
-    targets = labelled(targets)
+    return plan_on(options, labelled(targets))
+
+
+def plan_on(options: RunOptions, targets: tuple[TargetSpec, ...]) -> PlannedRun:
+    """The same on these targets, whatever the options say of targets and kernels. Raises ScenarioError."""
+    scenarios = load_scenarios(options.scenarios, scenario_directories())
     chosen = select_variants(scenarios, parse_chosen(options.chosen))
     planned = cells(chosen, [spec.name for spec in targets], options.repeat)
     overrides = Overrides(options.connections, options.max)

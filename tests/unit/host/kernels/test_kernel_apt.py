@@ -160,6 +160,15 @@ class TestArchive:
         assert lines[0].split() == [f"apt:bookworm/{META}", "1", "->", IMAGE]
         assert lines[1].split() == [f"apt:bookworm/{IMAGE}", "1", "0", "MB"]
 
+    def test_a_kernel_whose_modules_the_suite_has_no_more_is_marked(self, archive: Archive) -> None:
+        (archive.root / "pool" / f"{MODULES}_1_amd64.deb").unlink()
+        archive.write_lists()
+        archive.sign()
+        packages = kernels_in("bookworm", lambda line: None, Deadline.after(60, "listing"))
+        assert {package.name: package.lacks for package in packages} == {META: (), IMAGE: (MODULES,)}
+        lines = list(kernel_lines("bookworm", packages))
+        assert lines[1].endswith(f"1  cannot be had: the suite no longer has {MODULES}")
+
     def test_a_package_that_the_suite_has_not_is_named(self, archive: Archive) -> None:
         with pytest.raises(ScenarioError, match="bookworm has no package linux-image-9") as caught:
             get(AptPart("bookworm", "linux-image-9"))
