@@ -35,7 +35,7 @@ Better = Literal["higher", "lower"]
 
 
 class BenchError(Exception):
-    """Nothing could be measured; the text says why, and the mend."""
+    """Nothing could be measured; the text says why, and the hint."""
 
 
 @dataclass(frozen=True)

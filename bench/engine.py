@@ -25,12 +25,12 @@ from typing import Any
 from bench import floor
 from bench.common import MIN_PAIRS, ROOT, BenchError, Metric, Summary, Table, progress, ratio_of_each, report, summary
 from bench.floor import Place, Way
-from lab.guest import flood
+from lab.guest import packets
 
 COUNTS = (5_000, 20_000, 100_000)
 TARGETS = {20_000: 0.90, 100_000: 0.85}
 COUNT = 20_000  # at which everything else is compared
-KINDS = {"churn": 40_000, flood.HALF_OPEN: 60_000, flood.UDP: 60_000}
+KINDS = {"churn": 40_000, packets.HALF_OPEN: 60_000, packets.UDP: 60_000}
 KIND_RATE = 20_000.0
 KIB_PER_CONNECTION = 0.2
 PEER_RATIO = 1.1

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from bench.texts import both, named, repeated, rule, ruleset
 from lab.core import evidence, facts
 from lab.core.facts import Facts
-from lab.core.holders import Recorded, batched, groups, holders
+from lab.core.holders import Recorded, groups, holders
 from lab.core.judging import proofs
 from lab.core.judging.finding import Finding
 from lab.core.kernel import conntrack, hooks, kmsg
+from lab.core.mitigation.removal import steps
 
 KERNEL = (6, 1, 0)
 Parser = Callable[[str], object]
@@ -47,7 +48,7 @@ def nft_json(text: str) -> object:
 
 def saved(text: str) -> object:
     found = holders(recorded(iptables_nft=text))
-    return groups(found), batched(found)
+    return groups(found), tuple(steps(found, ()))
 
 
 def modules(text: str) -> object:

@@ -26,6 +26,14 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class EndTable:
+    """The table of an end of the path, in its own network namespace."""
+
+    entries: int | None
+    counters: Mapping[str, int] | None = field(hash=False)
+
+
+@dataclass(frozen=True)
 class Sample:
     """The table and the connections at one moment of the load; None is what could not be read."""
 
@@ -41,6 +49,7 @@ class Sample:
     open: int | None = None  # connections that are open now; None where the load did not tell
     newcomers_attempted: int | None = None
     newcomers_held: int | None = None
+    ends: Mapping[str, EndTable] = field(default_factory=dict, hash=False)  # by role, where they were recorded
 
     @property
     def full(self) -> bool:
@@ -61,6 +70,7 @@ class Evidence:
     reached: bool | None = None
     before: Snapshot | None = None
     after: Snapshot | None = None
+    ends: Mapping[str, Snapshot] = field(default_factory=dict, hash=False)  # by role, of those that the state touches
     samples: tuple[Sample, ...] = ()
     load: Json | None = field(default=None, hash=False)
     kernel_log: str | None = None
@@ -91,9 +101,21 @@ def parse_sample(raw: Json) -> Sample:
         entries=None if entries is None else integer(entries),
         table_max=None if table_max is None else integer(table_max),
         counters=None if stat is None else stat_totals(stat),
+        ends=_ends(raw.get("ends") or {}),
         **counts,
         **more,
     )
+
+
+def _ends(raw: object) -> Mapping[str, EndTable]:
+    if not isinstance(raw, dict) or not all(isinstance(one, dict) for one in raw.values()):
+        raise ValueError(f"the tables of the ends are no tables: {raw!r:.80}")
+    tables = {}
+    for role, table in raw.items():
+        count, stat = _text(table, "count"), _text(table, "stat")
+        counters = None if stat is None else stat_totals(stat)
+        tables[str(role)] = EndTable(None if count is None else integer(count), counters)
+    return tables
 
 
 def parse_samples(lines: Iterable[str]) -> tuple[Sample, ...]:

@@ -24,6 +24,7 @@ class Facts:
     loadable: frozenset[str] | None = None  # modules that this kernel has as files, of those that are recorded
     builtin: frozenset[str] | None = None
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)  # iptables -> 1.8.9
+    ipv6: bool | None = None
 
     @property
     def release(self) -> Release:
@@ -58,6 +59,7 @@ def parse_facts(target: str, machine: Mapping[str, Any] | None) -> Facts:
         config=None if config is None else parse_config(config),
         loadable=_names(said, "modules_loadable"),
         builtin=_names(said, "modules_builtin"),
+        ipv6=said["ipv6"] if isinstance(said.get("ipv6"), bool) else None,
         versions={str(name): found[1] for name, text in versions.items() if (found := _version_in(text)) is not None},
     )
 

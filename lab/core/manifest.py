@@ -84,6 +84,37 @@ class ReplayOf:
 
 
 @dataclass(frozen=True)
+class StoredShard:
+    """Which share of a plan a run was, and the whole plan, by which shards are merged."""
+
+    index: int  # counts from 1
+    count: int
+    plan_sha256: str
+    plan: tuple[str, ...]  # the names of all cells, in order
+
+
+@dataclass(frozen=True)
+class MergedPart:
+    """A run that was merged with others."""
+
+    run: str  # its folder's name
+    manifest_sha256: str
+    shard: str | None  # I/N
+    host: Host
+    started_at: str | None
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """A run was taken up again: when, where, and what was not as it had been."""
+
+    at: str
+    host: Host
+    differences: tuple[StoredChange, ...]
+
+
+@dataclass(frozen=True)
 class Provisioner:
     """What made the machines, as far as it is read: each kind has keys of its own beside `name`."""
 
@@ -93,6 +124,22 @@ class Provisioner:
     host_cpu: str | None = None
     vagrant_version: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)  # all of it, as it is stored
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An image with the packages that scenarios asked for, or why there is none. `packages` are what it has beyond the
+    target's own image.
+    """
+
+    asked: tuple[str, ...]
+    lacking: str | None = None
+    image: str | None = None
+    image_digest: str | None = None
+    image_built: str | None = None
+    image_sha256s: Mapping[str, str] | None = field(default=None, hash=False)
+    kernel_release: str | None = None
+    packages: Mapping[str, str] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -107,6 +154,7 @@ class Target:
     image_built: str | None = None
     image_sha256s: Mapping[str, str] | None = field(default=None, hash=False)
     packages: Mapping[str, str] | None = field(default=None, hash=False)
+    layers: tuple[Layer, ...] = ()
     box: str | None = None
     box_sha256: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)  # all of it, as it is stored
@@ -134,3 +182,6 @@ class Manifest:
     options: StoredOptions | None = None
     scenario_files: Mapping[str, ScenarioFile] | None = field(default=None, hash=False)
     replay_of: ReplayOf | None = None
+    shard: StoredShard | None = None
+    parts: tuple[MergedPart, ...] | None = None
+    resumed: tuple[Resumption, ...] = ()

@@ -14,6 +14,8 @@ from lab.core.holders.model import Holder
 # 1 - first version. Old results load for ever: a reader of version N reads every version up to N.
 RESULT_VERSION = 1
 
+FAMILY_NAMES: Mapping[str, str] = {"ipv4": "IPv4", "ipv6": "IPv6"}
+
 
 @dataclass(frozen=True)
 class Try:
@@ -87,6 +89,18 @@ class StoredProofs:
     behaviour: bool | None
     notrack: bool = False  # rules keep some packets out
     disagreement: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyResult:
+    """What one family of a load over both shows by itself."""
+
+    finding: str
+    reason: str
+    cause: str | None
+    connections: Connections | None
+    load_entries: StoredEntries | None
+    proofs: StoredProofs
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,8 @@ class CellResult:
     insert_failed: int | None
     counter_resets: int = 0
     connections: Connections | None
+    dead: int | None = None  # connections that were open at the end and carried no byte; None where none was sent
+    families: Mapping[str, FamilyResult] = field(default_factory=dict, hash=False)  # where the load went over two
     open_peak: int | None = None
     newcomers: Mapping[str, int] | None = field(default=None, hash=False)
     errors: Mapping[str, int] = field(default_factory=dict, hash=False)

@@ -34,6 +34,6 @@ def columns(rows: Sequence[Sequence[str]]) -> list[int]:
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """Rows as lines in which the columns stand under each other, two spaces apart; no line ends with a space."""
-    told = [tuple(row) for row in rows]
-    widths = columns(told)
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in told]
+    cells = [tuple(row) for row in rows]
+    widths = columns(cells)
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]

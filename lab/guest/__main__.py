@@ -14,9 +14,9 @@ def main(argv: List[str]) -> int:
 
         return agent.serve_stdio() if argv[2:] == ["stdio"] else agent.main()
     if part == "load":
-        from lab.guest import load
+        from lab.guest import load_by_hand
 
-        return load.main(argv[2:])
+        return load_by_hand.main(argv[2:])
     if part == "version":
         sys.stdout.write("conntrack-lab guest agent, protocol {}\n".format(PROTOCOL_VERSION))
         return 0

@@ -6,12 +6,14 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
 
-from lab.guest import machine, peer, shell, topology
+from lab.guest import ends, machine, peer, shell, topology
 from lab.guest.apply import apply_steps
 from lab.guest.channel import Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
 from lab.guest.load import Load, LoadError, LoadRequest
+from lab.guest.namespaces import inside
 from lab.guest.observe import observe
+from lab.guest.paths import LOOPBACK
 
 PORT_NAME = "org.conntrack-lab.agent"
 _PORT_SECONDS = 20.0
@@ -22,7 +24,11 @@ _LOAD_OPTIONS = (
     "hold_seconds",
     "close",
     "newcomers",
-    "topology",
+    "answered",
+    "data",
+    "during",
+    "path",
+    "family",
     "processes",
     "loop",
 )
@@ -36,10 +42,12 @@ class Agent:
         self._log: Optional[KernelLog] = None
         self._loaded: Optional[Load] = None
         self._kept: Dict[str, List[str]] = {}
+        self._path_name = LOOPBACK
         self._operations: Dict[str, Callable[[Dict[str, Any], Reply], Any]] = {
             "hello": self._hello,
+            "clock": self._clock,
             "begin": self._begin,
-            "topology": self._topology,
+            "path": self._path,
             "keep": self._keep,
             "apply": self._apply,
             "untrack_ends": self._untrack_ends,
@@ -89,6 +97,9 @@ class Agent:
         missing = machine.missing_programs(request.get("programs") or [])
         return dict(machine.facts(), problems=self._problems, programs_missing=missing)
 
+    def _clock(self, request: Dict[str, Any], reply: Reply) -> Any:
+        return {"monotonic_seconds": time.monotonic()}
+
     def _begin(self, request: Dict[str, Any], reply: Reply) -> Any:
         if self._log is not None:
             self._log.close()
@@ -96,11 +107,13 @@ class Agent:
         self._log = KernelLog(request["marker"])
         return {}
 
-    def _topology(self, request: Dict[str, Any], reply: Reply) -> Any:
-        return topology.build(request["name"])
+    def _path(self, request: Dict[str, Any], reply: Reply) -> Any:
+        """Steps can run in its ends from now on."""
+        self._path_name = request["name"]
+        return topology.build(request["name"], request["families"])
 
     def _untrack_ends(self, request: Dict[str, Any], reply: Reply) -> Any:
-        return topology.untrack_ends(request["name"])
+        return ends.untrack_ends(request["name"], request["families"], request["touched"])
 
     def _keep(self, request: Dict[str, Any], reply: Reply) -> Any:
         """A part of a step's text, which is too long for one request."""
@@ -112,13 +125,17 @@ class Agent:
         for step in steps:
             if step.get("key") in self._kept:
                 step["text"] = "".join(self._kept.pop(step["key"]))
-        return {"reached": apply_steps(steps, lambda outcome: reply.event("step", **outcome))}
+        reached = apply_steps(
+            steps, lambda outcome: reply.event("step", **outcome), lambda role: inside(self._path_name, role)
+        )
+        return {"reached": reached}
 
     def _set(self, request: Dict[str, Any], reply: Reply) -> Any:
         return machine.set_existing(request["values"])
 
     def _observe(self, request: Dict[str, Any], reply: Reply) -> Any:
-        observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
+        with inside(self._path_name, request.get("end") or ""):
+            observe(lambda item: reply.event("evidence", **item), bool(request.get("list_hooks")))
         return {}
 
     def _load(self, request: Dict[str, Any], reply: Reply) -> Any:

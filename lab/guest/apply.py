@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import IO, Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence
 
 from lab.guest.files import MAX_TEXT_BYTES, as_path, error_name, sysctl_path, write_text
 from lab.guest.removal import mismatch
@@ -24,15 +24,25 @@ _SIGNAL_STATUS = range(129, 193)  # as a shell tells that a signal ended a progr
 Outcome = Dict[str, Any]
 
 
-def apply_steps(steps: List[Dict[str, Any]], on_outcome: Callable[[Outcome], None]) -> bool:
-    """Apply the steps until one does not do what it should; True when all did.
+Inside = Callable[[str], ContextManager[None]]
+
+
+def apply_steps(
+    steps: List[Dict[str, Any]], on_outcome: Callable[[Outcome], None], inside: Optional[Inside] = None
+) -> bool:
+    """Apply the steps until one does not do what it should; True when all did. `inside` leads to the end of the path
+    that a step names.
 
     A step does what it should when it succeeds, or, marked `refused`, when it ends with a failure: a program that
     is not there, hangs, or is ended by a signal was not refused anything.
     """
     for number, step in enumerate(steps):
         started = time.monotonic()
-        outcome = _KINDS[step["kind"]](step)
+        if step.get("in") is None or inside is None:
+            outcome = _KINDS[step["kind"]](step)
+        else:
+            with inside(step["in"]):
+                outcome = _KINDS[step["kind"]](step)
         outcome.update(number=number, seconds=round(time.monotonic() - started, 4))
         outcome["as_wanted"] = _as_wanted(outcome, bool(step.get("refused", False)))
         on_outcome(outcome)

@@ -2,18 +2,20 @@
 
 import asyncio
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from lab.guest import topology
-from lab.guest.churn import ChurnClient, ChurnServer
+from lab.guest import namespaces
+from lab.guest.asking import AnsweringServer, AskingClient
+from lab.guest.churn import HALF, ChurnClient, ChurnServer
 from lab.guest.client import Client
 from lab.guest.flood import Flood, Receiver, Share
+from lab.guest.packets import CountingReceiver
+from lab.guest.paths import CLIENT, IPV4, SERVER
 from lab.guest.server import Server
-from lab.guest.sources import PREFIX, Source, sources
-from lab.guest.spread import ADDRESS, Shard
+from lab.guest.sources import Source, sources
+from lab.guest.spread import Shard
 from lab.guest.worker import TICK_SECONDS, Link, Message, new_loop
 
-CLIENT, SERVER = "client", "server"
 _TURNS_PER_BEAT = 10  # a worker of which nothing moves says so twice a second: it runs, it only has nothing to tell
 
 
@@ -25,6 +27,7 @@ class Part(NamedTuple):
     tick: Callable[[], None]
     progress: Callable[[], Message]
     outcome: Callable[[], Message]
+    exchange: Callable[[], None] = lambda: None  # a byte there and back over each connection
 
 
 Report = Callable[[], None]
@@ -35,8 +38,9 @@ class Work(NamedTuple):
     """What a worker process is for."""
 
     name: str
-    place: str  # topology.CLIENT or topology.SERVER
+    place: str  # CLIENT or SERVER
     makers: Sequence[Maker]  # called in the worker, before anything starts: to bind, not to open
+    family: str = IPV4
 
 
 class Churning(NamedTuple):
@@ -47,51 +51,71 @@ class Churning(NamedTuple):
     close: str
 
 
-def holding_server(shard: Shard, gather_seconds: float, local: bool) -> Maker:
-    """Accepts a shard's connections and holds them; `local` ones come from addresses of their own."""
+def holding_server(shard: Shard, gather_seconds: float) -> Maker:
+    """Accepts a shard's connections and holds them."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, _own(local)))
+        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, shard.own))
 
     return make
 
 
-def holding_client(shard: Shard, local: bool, rate_per_second: float = 0.0) -> Maker:
-    """Opens a shard's connections and holds them; `local` ones come from addresses of their own."""
+def holding_client(shard: Shard, rate_per_second: float = 0.0) -> Maker:
+    """Opens a shard's connections and holds them."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, Client(loop, shard.listen, report, rate_per_second, _sources(shard, local)))
+        return _part(CLIENT, Client(loop, shard.targets, report, rate_per_second, _sources(shard)))
 
     return make
 
 
-def churning_server(shard: Shard, gather_seconds: float, local: bool, close: str) -> Maker:
-    """Accepts a shard's connections and closes them after the client."""
+def churning_server(shard: Shard, gather_seconds: float, close: str) -> Maker:
+    """Accepts a shard's connections and closes them after the client, unless they shall stay half closed."""
+    if close == HALF:
+        return holding_server(shard, gather_seconds)
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, _own(local))
+        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, shard.own)
         return _part(SERVER, server)
 
     return make
 
 
-def churning_client(shard: Shard, local: bool, churning: Churning) -> Maker:
-    """Opens a shard's connections and closes each after its time; `local` ones come from addresses of their own."""
+def churning_client(shard: Shard, churning: Churning) -> Maker:
+    """Opens a shard's connections and closes each after its time."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, ChurnClient(loop, shard.listen, report, *churning, sources=_sources(shard, local)))
+        return _part(CLIENT, ChurnClient(loop, shard.targets, report, *churning, sources=_sources(shard)))
+
+    return make
+
+
+def answering_server(shard: Shard, gather_seconds: float) -> Maker:
+    """Answers a shard's datagrams."""
+
+    def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
+        return _part(SERVER, AnsweringServer(loop, shard.listen, shard.connections, report, gather_seconds, shard.own))
+
+    return make
+
+
+def asking_client(shard: Shard, rate_per_second: float) -> Maker:
+    """Asks by datagrams, one socket for each, and waits for the answers."""
+
+    def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
+        return _part(CLIENT, AskingClient(loop, shard.targets, report, rate_per_second, _sources(shard)))
 
     return make
 
 
 def flooding_client(kind: str, share: Share) -> Maker:
-    """Sends a share of packets. One that was sent counts as accepted, too: nobody is there who could tell."""
+    """Sends a share of packets. Over loopback one that was sent counts as accepted, too: nobody counts it there."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
         flood = Flood(loop, kind, share, report)
 
         def progress() -> Message:
-            return dict(flood.progress(), accepted=flood.held)
+            return dict(flood.progress(), accepted=flood.held if share.route is None else 0)
 
         return Part(CLIENT, flood.start, flood.tick, progress, flood.outcome)
 
@@ -108,11 +132,25 @@ def silent_receiver(kind: str, share: Share) -> Maker:
     return make
 
 
-def body(work: Work, loop_kind: str, topology_name: str) -> Callable[[Link], None]:
+def counting_receiver(kind: str, share: Share, address: str) -> Maker:
+    """Swallows a share of packets, and counts them."""
+
+    def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
+        receiver = CountingReceiver(kind, address, share.port)
+
+        def progress() -> Message:
+            return {"accepted": receiver.count(), "errors": {}}
+
+        return Part(SERVER, _nothing, _nothing, progress, progress)
+
+    return make
+
+
+def body(work: Work, loop_kind: str, path: str) -> Callable[[Link], None]:
     """What a worker process runs; see worker.Worker."""
 
     def run(link: Link) -> None:
-        topology.enter(topology_name, work.place)
+        namespaces.enter(path, work.place)
         loop = new_loop(loop_kind)
         parts: List[Part] = []
 
@@ -120,25 +158,17 @@ def body(work: Work, loop_kind: str, topology_name: str) -> Callable[[Link], Non
             link.send(_progress(parts))
 
         parts.extend(make(loop, report) for make in work.makers)
-        _serve(loop, link, parts)
+        _Served(loop, link, parts).run()
 
     return run
 
 
-def _sources(shard: Shard, local: bool) -> Optional[Iterator[Source]]:
-    return sources(shard.number) if local else None
-
-
-def _own(local: bool) -> Tuple[str, ...]:
-    """What the addresses begin with that the load's connections come from, as its listeners see them."""
-    if local:
-        return (PREFIX,)
-    # the router's where it masquerades; the last where both sides stand in one namespace
-    return topology.ENDS[topology.CLIENT].address, topology.ENDS[topology.SERVER].router_address, ADDRESS
+def _sources(shard: Shard) -> Optional[Iterator[Source]]:
+    return sources(shard.number, shard.family) if shard.local else None
 
 
 def _part(role: str, side: Any) -> Part:
-    return Part(role, side.start, side.tick, side.progress, side.outcome)
+    return Part(role, side.start, side.tick, side.progress, side.outcome, side.exchange)
 
 
 def _nothing() -> None:
@@ -153,47 +183,57 @@ def _progress(parts: Sequence[Part]) -> Message:
     return {part.role: part.progress() for part in parts}
 
 
-def _serve(loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -> None:
-    """A worker's life: say ready, start at `go`, report at every tick until `finish`, hold until the link is closed.
+def _each(calls: Iterator[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
-    Raises what a callback raised: a loop alone would log it and go on, and a bug would pass for a stalled load.
-    """
-    last: List[Message] = [{}]
-    turns = [0]
-    finished: List[bool] = []
-    problems: List[BaseException] = []
 
-    def on_problem(_: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
-        problems.append(context.get("exception") or RuntimeError(context["message"]))
-        loop.stop()
+class _Served:
+    """A worker's life: say ready, start at `go`, report at every tick until `finish`, hold until the link is closed."""
 
-    def on_message(message: Message) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, link: Link, parts: Sequence[Part]) -> None:
+        self._loop, self._link, self._parts = loop, link, parts
+        self._last = {}  # type: Message
+        self._turns = 0
+        self._finished = False
+        self._problems = []  # type: List[BaseException]
+
+    def run(self) -> None:
+        """Return when the link is closed.
+
+        Raises what a callback raised: a loop alone would log it and go on, and a bug would pass for a stalled load.
+        """
+        self._loop.set_exception_handler(self._on_problem)
+        self._link.attach(self._loop, self._on_message)
+        self._link.send({"ready": os.getpid()})
+        self._loop.run_forever()
+        if self._problems:
+            raise self._problems[0]
+
+    def _on_problem(self, _: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
+        self._problems.append(context.get("exception") or RuntimeError(context["message"]))
+        self._loop.stop()
+
+    def _on_message(self, message: Message) -> None:
         if not message:
-            loop.stop()
+            self._loop.stop()
         elif "go" in message:
-            for part in parts:
-                part.start()
-            loop.call_later(TICK_SECONDS, on_tick)
+            _each(part.start for part in self._parts)
+            self._loop.call_later(TICK_SECONDS, self._on_tick)
+        elif "exchange" in message:
+            _each(part.exchange for part in self._parts)
         elif "finish" in message:
-            finished.append(True)
-            outcome = {part.role: part.outcome() for part in parts}
-            link.send(dict(_progress(parts), outcome=outcome))
+            self._finished = True
+            outcome = {part.role: part.outcome() for part in self._parts}
+            self._link.send(dict(_progress(self._parts), outcome=outcome))
 
-    def on_tick() -> None:
-        if finished:
+    def _on_tick(self) -> None:
+        if self._finished:
             return
-        for part in parts:
-            part.tick()
-        turns[0] += 1
-        progress = _progress(parts)
-        if progress != last[0] or turns[0] % _TURNS_PER_BEAT == 0:
-            last[0] = progress
-            link.send(dict(progress, turns=turns[0]))
-        loop.call_later(TICK_SECONDS, on_tick)
-
-    loop.set_exception_handler(on_problem)
-    link.attach(loop, on_message)
-    link.send({"ready": os.getpid()})
-    loop.run_forever()
-    if problems:
-        raise problems[0]
+        _each(part.tick for part in self._parts)
+        self._turns += 1
+        progress = _progress(self._parts)
+        if progress != self._last or self._turns % _TURNS_PER_BEAT == 0:
+            self._last = progress
+            self._link.send(dict(progress, turns=self._turns))
+        self._loop.call_later(TICK_SECONDS, self._on_tick)

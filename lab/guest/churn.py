@@ -2,6 +2,7 @@
 
 How a connection is closed decides for how long its entry stays (net/netfilter/nf_conntrack_proto_tcp.c): `fin` leaves
 TIME_WAIT (120 s), `reset` leaves CLOSE (10 s), and `vanish`, of which no packet tells, leaves ESTABLISHED (5 days).
+With `half` the client closes its side and the server never does, which leaves CLOSE_WAIT (60 s).
 On several processors loopback can deliver the server's answer to a FIN behind the server's own FIN; such a connection
 ends in a reset after all.
 """
@@ -19,7 +20,7 @@ from lab.guest.server import GATHER_SECONDS, Server
 from lab.guest.sources import Source
 from lab.guest.states import LOST, Target
 
-FIN, RESET, VANISH = CLOSES = ("fin", "reset", "vanish")
+FIN, RESET, VANISH, HALF = CLOSES = ("fin", "reset", "vanish", "half")
 
 _NO_LINGER = struct.pack("ii", 1, 0)  # struct linger: close() sends a reset instead of a FIN (socket(7))
 _TCP_REPAIR = 19  # linux/tcp.h, since 3.5
@@ -196,6 +197,8 @@ def _ended(fds: List[int]) -> List[int]:
 
 def _ending(close: str) -> Callable[[int], None]:
     """What closes a descriptor in the way of `close`; raises OSError if this process may not."""
+    if close == HALF:
+        return _shut_down
     if close != VANISH:
         return os.close
     try:
@@ -204,6 +207,16 @@ def _ending(close: str) -> Callable[[int], None]:
     except OSError as error:
         raise OSError(error.errno, "connections cannot vanish, which needs CAP_NET_ADMIN: {}".format(error.strerror))
     return _vanish
+
+
+def _shut_down(fd: int) -> None:
+    """Close this side alone: the socket stays, for one that no process has would be given up after a minute."""
+    sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:  # the other side has reset it
+        pass
+    sock.detach()
 
 
 def _vanish(fd: int) -> None:

@@ -11,21 +11,18 @@ import os
 import select
 import socket
 from array import array
-from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from lab.guest.exchange import Exchange
 from lab.guest.files import close_all
 from lab.guest.pace import Pace
 from lab.guest.resends import Resends
+from lab.guest.sockets import bind_next, socket_maker
 from lab.guest.sources import Source
 from lab.guest.states import FAILED, HELD, LOST, OPENING, Target, by_port, round_robin, runs
 
-# the plain C type: a third of the cost of socket.socket, which converts its arguments to enums
-_TCP_SOCKET: Callable[[], socket.SocketType] = partial(
-    socket.SocketType, socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-)
 _EVENTS = itemgetter(1)  # of what a poll answers: (descriptor, events)
 _CLOSED = select.POLLERR | select.POLLHUP | select.POLLRDHUP  # epoll's constants are the same numbers
 _IN_PROGRESS = (0, errno.EINPROGRESS)
@@ -38,6 +35,8 @@ _FDS_PER_LOOK = 1024  # of all at once the objects would take more memory than t
 
 class Client:
     """Opens the connections of `targets` and holds them; `on_settled` is called whenever none is pending any more."""
+
+    _type = socket.SOCK_STREAM
 
     def __init__(
         self,
@@ -65,12 +64,14 @@ class Client:
         self._watched: Dict[int, int] = {}  # descriptors of unanswered connects, and which connections these are
         self._targets = targets
         self._addresses = round_robin(targets)
+        self._family = socket.AF_INET6 if any(":" in address for address, _, _ in targets) else socket.AF_INET
         self._sources = sources
         self._new_socket = self._socket_maker()
         self._epoll = select.epoll()
         self._paused = False
         self._finished = False
         self._resends = Resends()
+        self._exchange: Optional[Exchange] = None
 
     @property
     def pending(self) -> int:
@@ -111,11 +112,19 @@ class Client:
             "failed": self.failed,
             "lost": self.lost,
             "pending": self.pending,
-            "resent": self._resends.any_of(self._watched),
+            "resent": self._resent(),
             "open": self.open,
             "open_peak": self.open_peak,
             "errors": dict(self.errors),
+            **self._exchanged(),
         }
+
+    def _resent(self) -> int:
+        return self._resends.any_of(self._watched)
+
+    def _exchanged(self) -> Dict[str, int]:
+        exchange = self._exchange
+        return {} if exchange is None else {"asked": exchange.asked, "answered": exchange.answered}
 
     def outcome(self) -> Dict[str, Any]:
         """The end's counts, which connections are in which state, and what the stalled ones waited for.
@@ -137,6 +146,10 @@ class Client:
         if len(self._watched) <= _MAX_CLOSED:
             self._close_stalled()
         return outcome
+
+    def exchange(self) -> None:
+        """Send a byte over every held connection, and count the answers from now on."""
+        self._exchange = Exchange(self._loop, self._held_fds(), answers=False)
 
     def close(self) -> None:
         """Close every connection. A worker leaves that to its own end."""
@@ -166,20 +179,7 @@ class Client:
 
     def _socket_maker(self) -> Callable[[], socket.SocketType]:
         """What makes a connection's socket, not blocking."""
-        return _TCP_SOCKET
-
-    def _bind(self, sock: socket.SocketType, sources: Iterator[Source]) -> None:
-        """Give a connection the next source that is free; raises OSError. Somebody who listens on a port of every
-        address has it of these, too.
-        """
-        for source in sources:
-            try:
-                sock.bind(source)
-                return
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-        raise OSError(errno.EADDRNOTAVAIL, "every source is used")
+        return socket_maker(self._family, self._type, self._sources is not None)
 
     def _connect(self, count: int) -> None:
         """Begin the next connects, and note the outcome of each that has one already.
@@ -188,7 +188,7 @@ class Client:
         """
         first = self.attempted
         self.attempted += count
-        new_socket, bind, sources = self._new_socket, self._bind, self._sources
+        new_socket, bind, sources = self._new_socket, bind_next, self._sources
         fds: List[int] = []
         poll = select.poll()
         watch = poll.register

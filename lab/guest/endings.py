@@ -43,6 +43,7 @@ class Watch:
     def restart(self, now: float) -> None:
         """Something new begins: what was quiet before says nothing."""
         self._moved_at, self._turns, self._turns_then, self._longest_pause = now, 0, 0, 0.0
+        self._full_since = None
 
     def note(self, now: float, sample: Dict[str, Any], progress: Any, turns: int) -> None:
         """Take a sample of the table into account, how far the connections are, and how many turns the slowest of the
@@ -115,13 +116,13 @@ def _once_closed(rule: Rule) -> Rule:
     return lambda seen: seen.open == 0 and rule(seen)
 
 
-ALL_HELD, ALL_ANSWERED = "all-held", "all-answered"
+ALL_HELD, ALL_ANSWERED, NO_MOVEMENT = "all-held", "all-answered", "no-movement"
 
 HOLD: Rules = (
     (ALL_HELD, _all_held),
     ("table-full", _table_full),
     (ALL_ANSWERED, _all_answered),
-    ("no-movement", _quiet),
+    (NO_MOVEMENT, _quiet),
     ("deadline", _late),
 )
 # what is open is going to be closed: until then a quiet load is only one that waits
@@ -129,13 +130,20 @@ CHURN: Rules = (
     (ALL_HELD, _once_closed(_all_held)),
     ("table-full", _table_full),
     (ALL_ANSWERED, _once_closed(_all_answered)),
-    ("no-movement", _once_closed(_quiet)),
+    (NO_MOVEMENT, _once_closed(_quiet)),
     ("deadline", _late),
 )
 # a full table refuses what is sent, which is an answer, and says nothing of what is still to be sent
 FLOOD: Rules = (
     (ALL_HELD, _all_held),
     (ALL_ANSWERED, _all_answered),
+    ("deadline", _late),
+)
+# what a router, or the other side, drops is lost without a word: when nothing arrives any more, all has
+SENT: Rules = (
+    (ALL_HELD, _all_held),
+    (ALL_ANSWERED, _all_answered),
+    (NO_MOVEMENT, lambda seen: seen.quiet and seen.progress["attempted"] == seen.wanted),
     ("deadline", _late),
 )
 NEWCOMERS: Rules = tuple(rule for rule in HOLD if rule[0] != "table-full")

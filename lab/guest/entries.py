@@ -24,19 +24,19 @@ _MAX_READS = 6
 _SHARE_OF_TIME = 30  # a look is due once this many times its own duration has passed since the last
 _MIN_GAP_SECONDS = 0.2
 
-Row = Tuple[bytes, bytes, bytes, bytes, bytes, bytes]  # protocol, state, source, destination, both ports
+# family, protocol, state, source, destination, both ports
+Row = Tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 
 
 class Table:
     """Looks at the table for the rows of one load, and keeps what was seen."""
 
-    def __init__(self, source_pattern: str) -> None:
-        """`source_pattern` is a regular expression that the load's own source addresses match, and no other does."""
+    def __init__(self, source_patterns: Dict[str, str]) -> None:
+        """By family: a regular expression that the load's own source addresses match, and no other does."""
         self.looks: List[Dict[str, Any]] = []
         self._row = re.compile(
-            r"^ipv4 +2 (\w+) +\d+ (?:\d+ )?(?:([A-Z][A-Z0-9_]*) )?src=({}) dst=(\S+) sport=(\d+) dport=(\d+)".format(
-                source_pattern
-            ).encode("ascii"),
+            r"^(ipv[46]) +\d+ (\w+) +\d+ (?:\d+ )?(?:([A-Z][A-Z0-9_]*) )?src=({}) dst=(\S+) "
+            r"sport=(\d+) dport=(\d+)".format("|".join(source_patterns.values())).encode("ascii"),
             re.MULTILINE,
         )
         self._due_at = 0.0
@@ -78,12 +78,13 @@ class Table:
             if cut_now or not families or len(tuples) >= expected or (len(tuples), families) == before:
                 break
         # as a set: one that moves while the table is read can be seen twice
-        groups.update((row[0].decode(), row[1].decode(), int(row[5])) for row in tuples)
+        groups.update((row[1].decode(), row[2].decode(), int(row[6])) for row in tuples)
         shown = [[*group, number] for group, number in sorted(groups.items())]
         return dict(
             _nothing(),
             rows={"ipv4": families["ipv4"], "ipv6": families["ipv6"]},
             load=len(tuples),
+            families=dict(Counter(row[0].decode() for row in tuples)),
             groups=shown[:MAX_GROUPS],
             cut=cut,
         )
@@ -115,7 +116,7 @@ class Table:
 
 
 def _nothing() -> Dict[str, Any]:
-    return {"rows": {"ipv4": 0, "ipv6": 0}, "load": 0, "groups": [], "cut": False, "error": None}
+    return {"rows": {"ipv4": 0, "ipv6": 0}, "load": 0, "families": {}, "groups": [], "cut": False, "error": None}
 
 
 def _each_part(fd: int, began: float, take: Callable[[bytes], None]) -> bool:

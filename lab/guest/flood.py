@@ -8,29 +8,23 @@ has bound would answer with a reset or an ICMP error instead.
 """
 
 import asyncio
-import ctypes
 import errno
 import socket
 import struct
-from typing import Any, Callable, Dict, List, NamedTuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
+from lab.guest.filters import attach_empty_filter
 from lab.guest.pace import Pace
+from lab.guest.packets import HALF_OPEN, SOURCE_PORTS, UDP, PortSender, Route
 from lab.guest.sources import FLOOD
-
-HALF_OPEN = "half-open"
-UDP = "udp"
 
 # The last octet leaves out 0 and 255, the second one 0: there is 127.0.0.1, and what else a machine uses of 127.0.0.x
 _LAST_OCTETS, _THIRD_OCTETS, _SECOND_OCTETS = 254, 256, 254
 ADDRESSES = _LAST_OCTETS * _THIRD_OCTETS * _SECOND_OCTETS
 _LAST_PORT = 65535
-
 _BATCH = 512  # packets between two looks at the loop
 _NO_ROOM_SECONDS = 0.002  # before a packet that found no room is sent again
 _NO_ROOM = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
-
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_BPF_RET_K = 0x06  # linux/filter.h: return a constant, how many bytes of the packet to take
 _SOCKET_TYPES = {HALF_OPEN: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
 
 # RFC 791: version and length of the header, TOS, total length, id, flags, TTL, protocol, checksum (the kernel's part),
@@ -49,22 +43,33 @@ class Share(NamedTuple):
     connections: int
     port: int
     rate_per_second: int  # 0: as fast as it goes
+    route: Optional[Route] = None  # None: to many addresses of loopback; else from many ports to one address
 
 
-def shares(kind: str, connections: int, processes: int, first_port: int, rate_per_second: int) -> List[Share]:
-    """Split entries and rate over at most `processes` senders, each with addresses and a port of its own.
+def shares(
+    kind: str,
+    connections: int,
+    processes: int,
+    first_port: int,
+    rate_per_second: int,
+    route: Optional[Route] = None,
+) -> List[Share]:
+    """Split entries and rate over senders, each with a port of its own: at most `processes`, or as many as are needed
+    for a source port each.
 
     A rate of 0 is no limit. Raises ValueError when there is nothing to send, or no address or port for it.
     """
     _check(kind, connections, processes, rate_per_second)
     senders = min(processes, connections, rate_per_second or processes)
+    if route is not None:
+        senders = max(senders, -(-connections // SOURCE_PORTS))
     if first_port < 1 or first_port + senders - 1 > _LAST_PORT:
         raise ValueError("there are no {} ports from {} on".format(senders, first_port))
     plan: List[Share] = []
     index = 0
     for number in range(senders):
         count = _part(connections, senders, number)
-        plan.append(Share(index, count, first_port + number, _part(rate_per_second, senders, number)))
+        plan.append(Share(index, count, first_port + number, _part(rate_per_second, senders, number), route))
         index += count
     return plan
 
@@ -100,7 +105,7 @@ class Flood:
         self._pace = Pace(share.rate_per_second, _BATCH)
         self._due = 0  # packets that may be sent now
         self._finished = False
-        self._sender: Union[_SynSender, _DatagramSender] = _SENDERS[kind](share.port)
+        self._sender = _sender(kind, share)
 
     @property
     def settled(self) -> bool:
@@ -232,7 +237,12 @@ class _SynSender:
         self._reserved.close()
 
 
+Sender = Union[_SynSender, _DatagramSender, PortSender]
 _SENDERS: Dict[str, Callable[[int], Union[_SynSender, _DatagramSender]]] = {HALF_OPEN: _SynSender, UDP: _DatagramSender}
+
+
+def _sender(kind: str, share: Share) -> Sender:
+    return _SENDERS[kind](share.port) if share.route is None else PortSender(kind, share.port, share.route)
 
 
 def _put_syn(packet: bytearray, source_port: int, port: int) -> int:
@@ -266,7 +276,7 @@ def _deaf_socket(kind: str, port: int) -> socket.socket:
     try:
         if kind == HALF_OPEN:  # what earlier connections left in TIME_WAIT; of UDP it would share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _attach_empty_filter(sock)
+        attach_empty_filter(sock)
         sock.bind(("0.0.0.0", port))
         if kind == HALF_OPEN:
             sock.listen(1)
@@ -274,12 +284,6 @@ def _deaf_socket(kind: str, port: int) -> socket.socket:
         sock.close()
         raise OSError(error.errno, "cannot receive on 0.0.0.0:{} ({}): {}".format(port, kind, error.strerror))
     return sock
-
-
-def _attach_empty_filter(sock: socket.socket) -> None:
-    """Attach struct sock_fprog (linux/filter.h) with the one instruction that takes 0 bytes of a packet."""
-    program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET_K, 0, 0, 0))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 def _check(kind: str, connections: int, processes: int, rate_per_second: int) -> None:

@@ -1,14 +1,14 @@
 """The kinds of load: which workers each needs, which of them begin first, and what ends it."""
 
 import os
-import re
 import resource
-from functools import partial
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from lab.guest import bodies, endings, flood, sources, topology
+from lab.guest import bodies, endings, flood, paths, sources
 from lab.guest.bodies import Churning, Maker, Work
 from lab.guest.churn import CLOSES, FIN
+from lab.guest.flood import Share
+from lab.guest.packets import HALF_OPEN, UDP, Route
 from lab.guest.server import GATHER_SECONDS
 from lab.guest.spread import FIRST_PORT, Shard, shards
 
@@ -28,8 +28,12 @@ class LoadRequest(NamedTuple):
     rate_per_second: int = 0  # 0: as fast as it goes
     hold_seconds: float = 0.0  # churn: how long each connection stays open
     close: str = FIN  # churn: one of CLOSES
-    newcomers: int = 0  # half-open, udp: TCP connections that are opened once all was sent
-    topology: str = topology.LOOPBACK
+    newcomers: int = 0  # hold, half-open, udp: TCP connections that are opened once all else was
+    answered: bool = False  # udp: there are answers, and a socket for each
+    data: bool = False  # hold: each held connection carries a byte there and back at the end
+    during: Sequence[Dict[str, Any]] = ()  # steps to apply while the connections are there
+    path: str = paths.LOOPBACK
+    family: str = paths.IPV4  # or paths.BOTH
     processes: int = 0  # of each side, at least; 0: one per processor
     loop: str = "asyncio"
     first_port: int = FIRST_PORT
@@ -41,15 +45,15 @@ class Wave(NamedTuple):
     connections: int
     work: Sequence[Work]
     rules: endings.Rules
-    listeners: Sequence[Tuple[str, int, int]] = ()  # address, port, backlog
-    ports: Sequence[int] = ()  # that packets are sent to, where nobody listens
+    listeners: Sequence[Tuple[str, Tuple[str, int, int]]] = ()  # family; address, port, backlog
+    ports: Sequence[Tuple[str, int]] = ()  # family, port: that packets are sent to, where nobody listens
 
 
 class Kind(NamedTuple):
     """A kind of load."""
 
     waves: Callable[[LoadRequest], List[Wave]]
-    has_sockets: bool = True  # one for each connection: what is open can be counted, and go over a network
+    has_sockets: bool = True  # one for each connection: what is open can be counted
 
 
 class Sides(NamedTuple):
@@ -68,25 +72,9 @@ def waves_of(request: LoadRequest) -> List[Wave]:
         raise LoadError(str(error))
 
 
-def source_pattern(request: LoadRequest) -> str:
-    """A regular expression of the addresses that the load's own connections come from."""
-    if _is_local(request):
-        return re.escape(sources.PREFIX) + r"\d+\.\d+"
-    return re.escape(topology.ENDS[topology.CLIENT].address)
-
-
-def source_networks(request: LoadRequest) -> List[str]:
-    """Where the load's connections come from, as `source_pattern` has it."""
-    if _is_local(request):
-        return ["{}0.0/16".format(sources.PREFIX)]
-    return ["{}/32".format(topology.ENDS[topology.CLIENT].address)]
-
-
-def networks(request: LoadRequest) -> List[str]:
-    """Where the load's packets come from and go to: a rule about other addresses does not concern it."""
-    if _is_local(request):
-        return ["127.0.0.0/8"]
-    return ["{}/32".format(end.address) for end in topology.ENDS.values()]
+def source_patterns(request: LoadRequest) -> Dict[str, str]:
+    """Regular expressions of the addresses that the load's own connections come from, by family."""
+    return {family: paths.source_pattern(request.path, family) for family in paths.families_of(request.family)}
 
 
 def fd_limit() -> int:
@@ -107,68 +95,142 @@ def ephemeral_ports() -> int:
 
 
 def _check(request: LoadRequest) -> None:
+    if request.connections < 1:
+        raise LoadError("{} connections are none".format(request.connections))
     for name, value, known in (
         ("kind", request.kind, tuple(KINDS)),
         ("close", request.close, CLOSES),
-        ("topology", request.topology, topology.TOPOLOGIES),
+        ("path", request.path, tuple(paths.PATHS)),
+        ("family", request.family, (*paths.FAMILIES, paths.BOTH)),
     ):
         if value not in known:
             raise LoadError("no such {}: {!r:.80}; there are {}".format(name, value, ", ".join(known)))
-    if request.topology != topology.LOOPBACK and not KINDS[request.kind].has_sockets:
-        raise LoadError("{} goes over loopback only: it needs all of its addresses".format(request.kind))
 
 
 def _hold(request: LoadRequest) -> List[Wave]:
     def client(shard: Shard) -> Maker:
-        return bodies.holding_client(shard, _is_local(request), _rate_of(shard, request))
+        return bodies.holding_client(shard, _rate_of(shard, request))
 
-    sides = Sides(partial(bodies.holding_server, local=_is_local(request)), client)
-    return [_connected(request, request.connections, request.first_port, sides, endings.HOLD)]
+    sides = Sides(bodies.holding_server, client)
+    return _with_newcomers(request, [_connected(request, request.connections, request.first_port, sides, endings.HOLD)])
 
 
 def _churn(request: LoadRequest) -> List[Wave]:
     def server(shard: Shard, gather_seconds: float) -> Maker:
-        return bodies.churning_server(shard, gather_seconds, _is_local(request), request.close)
+        return bodies.churning_server(shard, gather_seconds, request.close)
 
     def client(shard: Shard) -> Maker:
         churning = Churning(_rate_of(shard, request), request.hold_seconds, request.close)
-        return bodies.churning_client(shard, _is_local(request), churning)
+        return bodies.churning_client(shard, churning)
 
     return [_connected(request, request.connections, request.first_port, Sides(server, client), endings.CHURN)]
 
 
-def _flood(request: LoadRequest) -> List[Wave]:
-    plan = flood.shares(
-        request.kind, request.connections, _processes(request), request.first_port, request.rate_per_second
+def _udp(request: LoadRequest) -> List[Wave]:
+    if not request.answered:
+        return _flood(request)
+
+    def client(shard: Shard) -> Maker:
+        return bodies.asking_client(shard, _rate_of(shard, request))
+
+    sides = Sides(bodies.answering_server, client)
+    return _with_newcomers(
+        request, [_connected(request, request.connections, request.first_port, sides, endings.CHURN)]
     )
-    work = []
-    for number, share in enumerate(plan):
-        makers = (bodies.silent_receiver(request.kind, share), bodies.flooding_client(request.kind, share))
-        work.append(Work("flood {}".format(number), topology.CLIENT, makers))
-    waves = [Wave(request.connections, work, endings.FLOOD, ports=[share.port for share in plan])]
-    if request.newcomers:
-        first_port = max(share.port for share in plan) + 1
-        local = _is_local(request)
-        server = partial(bodies.holding_server, local=local)
-        sides = Sides(server, lambda shard: bodies.holding_client(shard, local))
-        waves.append(_connected(request, request.newcomers, first_port, sides, endings.NEWCOMERS))
-    return waves
+
+
+def _flood(request: LoadRequest) -> List[Wave]:
+    work: List[Work] = []
+    ports: List[Tuple[str, int]] = []
+    rules = endings.FLOOD
+    for family, connections in parts(request, request.connections):
+        rate = request.rate_per_second * connections // request.connections
+        if request.rate_per_second:
+            rate = max(1, rate)
+        first_port = _port_after(ports, request.first_port)
+        route = _route(request, family)
+        rules = endings.FLOOD if route is None else endings.SENT
+        plan = flood.shares(request.kind, connections, _processes(request), first_port, rate, route)
+        for share in plan:
+            work += _flood_work(request, family, share, len(work))
+        ports += [(family, share.port) for share in plan]
+    wave = Wave(request.connections, work, rules, ports=ports)
+    return _with_newcomers(request, [wave])
+
+
+def _route(request: LoadRequest, family: str) -> Optional[Route]:
+    """None where the load has thousands of addresses on loopback."""
+    remote = bool(paths.PATHS[request.path].links)
+    if not remote and family == paths.IPV4:
+        return None
+    source = paths.client_address(request.path, family) if remote else sources.flood_source(family)
+    return Route(family, source, paths.connect_address(request.path, family))
+
+
+def _flood_work(request: LoadRequest, family: str, share: Share, number: int) -> List[Work]:
+    client = bodies.flooding_client(request.kind, share)
+    if share.route is None:
+        makers = (bodies.silent_receiver(request.kind, share), client)
+        return [Work("flood {}".format(number), paths.CLIENT, makers, family)]
+    receiver = bodies.counting_receiver(request.kind, share, paths.listen_address(request.path, family))
+    return [
+        Work("receiver {}".format(number), paths.SERVER, (receiver,), family),
+        Work("flood {}".format(number), paths.CLIENT, (client,), family),
+    ]
+
+
+def _with_newcomers(request: LoadRequest, waves: List[Wave]) -> List[Wave]:
+    """The waves, and that of the newcomers where there are to be any."""
+    if not request.newcomers:
+        return waves
+    used = [(family, port) for wave in waves for family, port in wave.ports]
+    used += [(family, listener[1]) for wave in waves for family, listener in wave.listeners]
+    sides = Sides(bodies.holding_server, bodies.holding_client)
+    first_port = _port_after(used, request.first_port)
+    return [*waves, _connected(request, request.newcomers, first_port, sides, endings.NEWCOMERS)]
+
+
+def _port_after(used: Sequence[Tuple[str, int]], first: int) -> int:
+    return max((port + 1 for _, port in used), default=first)
+
+
+def parts(request: LoadRequest, connections: int) -> List[Tuple[str, int]]:
+    """How many connections each family has: half of them each where it is both."""
+    families = paths.families_of(request.family)
+    shares = [connections // len(families) + (number < connections % len(families)) for number in range(len(families))]
+    return [(family, share) for family, share in zip(families, shares) if share or len(families) == 1]
 
 
 def _connected(request: LoadRequest, connections: int, first_port: int, sides: Sides, rules: endings.Rules) -> Wave:
     """A wave of servers and clients."""
-    sides_of_process = 2 if _is_local(request) else 1
-    address = topology.server_address(request.topology)
-    plan = shards(
-        connections, _processes(request), fd_limit(), ephemeral_ports(), first_port, address, sides_of_process
-    )
-    work = _in_pairs(plan, sides) if _is_local(request) else _apart(plan, sides)
-    return Wave(connections, work, rules, [listener for shard in plan for listener in shard.listen])
+    work: List[Work] = []
+    listeners: List[Tuple[str, Tuple[str, int, int]]] = []
+    for family, part in parts(request, connections):
+        at = _port_after([(one, listener[1]) for one, listener in listeners], first_port)
+        plan = _shards(request, family, part, at)
+        work += _in_pairs(plan, sides) if _is_local(request) else _apart(plan, sides)
+        listeners += [(family, listener) for shard in plan for listener in shard.listen]
+    return Wave(connections, work, rules, listeners)
+
+
+def _shards(request: LoadRequest, family: str, connections: int, first_port: int) -> List[Shard]:
+    address = paths.listen_address(request.path, family)
+    sides = 2 if _is_local(request) else 1
+    plan = shards(connections, _processes(request), fd_limit(), ephemeral_ports(), first_port, address, sides)
+    own, connect_to = _own(request, family), paths.connect_address(request.path, family)
+    return [shard._replace(family=family, local=_is_local(request), own=own, connect_to=connect_to) for shard in plan]
+
+
+def _own(request: LoadRequest, family: str) -> Tuple[str, ...]:
+    """What the addresses begin with that listeners see; two processes on one loopback use its own address."""
+    if paths.PATHS[request.path].links or _is_local(request):
+        return paths.own_addresses(request.path, family)
+    return (paths.LOOPBACK_ADDRESSES[family],)
 
 
 def _is_local(request: LoadRequest) -> bool:
     """Whether both sides are in one place, so that one process can be both."""
-    return request.topology == topology.LOOPBACK
+    return not paths.PATHS[request.path].links
 
 
 def _in_pairs(plan: Sequence[Shard], sides: Sides) -> List[Work]:
@@ -177,7 +239,10 @@ def _in_pairs(plan: Sequence[Shard], sides: Sides) -> List[Work]:
     """
     return [
         Work(
-            "pair {}".format(number), topology.CLIENT, (sides.server(shard, _PAIR_GATHER_SECONDS), sides.client(shard))
+            "pair {}".format(number),
+            paths.CLIENT,
+            (sides.server(shard, _PAIR_GATHER_SECONDS), sides.client(shard)),
+            shard.family,
         )
         for number, shard in enumerate(plan)
     ]
@@ -185,11 +250,12 @@ def _in_pairs(plan: Sequence[Shard], sides: Sides) -> List[Work]:
 
 def _apart(plan: Sequence[Shard], sides: Sides) -> List[Work]:
     servers = [
-        Work("server {}".format(number), topology.SERVER, (sides.server(shard, GATHER_SECONDS),))
+        Work("server {}".format(number), paths.SERVER, (sides.server(shard, GATHER_SECONDS),), shard.family)
         for number, shard in enumerate(plan)
     ]
     clients = [
-        Work("client {}".format(number), topology.CLIENT, (sides.client(shard),)) for number, shard in enumerate(plan)
+        Work("client {}".format(number), paths.CLIENT, (sides.client(shard),), shard.family)
+        for number, shard in enumerate(plan)
     ]
     return servers + clients
 
@@ -205,6 +271,6 @@ def _processes(request: LoadRequest) -> int:
 KINDS: Dict[str, Kind] = {
     "hold": Kind(_hold),
     "churn": Kind(_churn),
-    flood.HALF_OPEN: Kind(_flood, has_sockets=False),
-    flood.UDP: Kind(_flood, has_sockets=False),
+    HALF_OPEN: Kind(_flood, has_sockets=False),
+    UDP: Kind(_udp, has_sockets=False),
 }

@@ -1,27 +1,30 @@
 """The load: drive connections of one kind, keep them, watch the table, and stop as soon as the evidence is complete."""
 
-import argparse
 import asyncio
-import json
-import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from lab.guest import endings, kinds, protocol_counters, topology
-from lab.guest.bodies import CLIENT, SERVER, body
-from lab.guest.churn import CLOSES, FIN
+from lab.guest import endings, kinds, protocol_counters
+from lab.guest.apply import apply_steps
+from lab.guest.bodies import body
+from lab.guest.end_tables import EndTables
 from lab.guest.entries import Table
 from lab.guest.kinds import KINDS, LoadError, LoadRequest
+from lab.guest.namespaces import TopologyError, inside
+from lab.guest.paths import CLIENT, SERVER, families_of
 from lab.guest.sampler import Sampler
-from lab.guest.spread import FIRST_PORT
-from lab.guest.topology import LOOPBACK, TOPOLOGIES
+from lab.guest.summary import COUNTS, summary, total
 from lab.guest.worker import TICK_SECONDS, Message, Worker, end_all, first_crash, new_loop
 
-__all__ = ["Load", "LoadError", "LoadRequest", "main"]
+__all__ = ["Load", "LoadError", "LoadRequest"]
 
 START_SECONDS = 30.0
 _LISTEN_SECONDS = 0.02  # for what a worker said before it died
-_COUNTS = ("attempted", "held", "failed", "lost", "accepted")
+_EXCHANGE_QUIET_SECONDS = 3.0  # a byte that is lost is sent again after 0.2, 0.6 and 1.4 seconds (TCP_RTO_MIN)
+_EXCHANGE_TURNS = 30  # of the slowest process: one that a busy host does not let run answers nothing
+_EXCHANGE_SECONDS = 40.0
+# after which the next wave begins: what a flood sent has arrived by then, or was lost on its way
+_GO_ON = (endings.ALL_HELD, endings.ALL_ANSWERED)
 
 
 class Load:
@@ -32,15 +35,21 @@ class Load:
         self._request = request
         self._on_sample = on_sample
         self._waves = kinds.waves_of(request)
-        self._keeps_open = KINDS[request.kind].has_sockets
+        self._keeps_open = KINDS[request.kind].has_sockets or request.answered
         self._begun = 0  # waves
         self._workers: List[List[Worker]] = []  # of each wave
         try:
+            self._ends = EndTables(request.path)
             self._loop = new_loop(request.loop)
+        except TopologyError as error:
+            raise LoadError(str(error))
         except ImportError as error:
             raise LoadError("no event loop of the kind {}: {}".format(request.loop, error))
         self._sampler = Sampler()
-        self._table = Table(kinds.source_pattern(request))
+        self._during: Optional[Dict[str, Any]] = None  # what became of the steps that run while the load is there
+        self._stepping = False
+        self._step_task: Optional["asyncio.Task[None]"] = None
+        self._table = Table(kinds.source_patterns(request))
         self._counters_before: Dict[str, Any] = {}
         self._count: Optional[str] = None  # of the last sample
         self._watch = endings.Watch()
@@ -75,6 +84,7 @@ class Load:
         end_all(workers)
         del self._workers[:]
         self._sampler.close()
+        self._ends.close()
 
     def _all_workers(self) -> List[Worker]:
         return [worker for wave in self._workers for worker in wave]
@@ -84,7 +94,7 @@ class Load:
         for wave in self._waves:
             self._workers.append([])
             for work in wave.work:
-                run = body(work, self._request.loop, self._request.topology)
+                run = body(work, self._request.loop, self._request.path)
                 self._workers[-1].append(Worker(work.name, run))
 
     async def _drive(self) -> None:
@@ -100,10 +110,15 @@ class Load:
         while self._ended is None:
             await asyncio.wait([self._complete], timeout=TICK_SECONDS)
             self._fail_on_crash()
+            if self._step_task is not None and self._step_task.done():
+                self._step_task.result()  # raises what it raised
             self._sample()
             self._table.look_when_due(self._seconds(), self._count)
             self._look()
         self._look_at_table()
+        if self._request.data:
+            await self._exchange()
+            self._look_at_table()
         for worker in workers:
             worker.link.send({"finish": True})
         await self._until(lambda: all("outcome" in worker.latest for worker in workers), START_SECONDS)
@@ -114,6 +129,44 @@ class Load:
         self._begun += 1
         for worker in self._workers[self._begun - 1]:
             worker.link.send({"go": True})
+
+    async def _exchange(self) -> None:
+        """A byte there and back over each connection, until all are back or none comes any more."""
+        for worker in self._all_workers():
+            worker.link.send({"exchange": True})
+        began = moved = time.monotonic()
+        seen, turns = -1, self._all_turns()
+        while time.monotonic() - began < _EXCHANGE_SECONDS:
+            if time.monotonic() - moved > _EXCHANGE_QUIET_SECONDS and self._all_turns() - turns > _EXCHANGE_TURNS:
+                return
+            await asyncio.sleep(TICK_SECONDS)
+            self._fail_on_crash()
+            self._sample()
+            counts = total(self._all_workers(), ("asked", "answered"), (CLIENT,))
+            if counts["asked"] and counts["answered"] >= counts["asked"]:
+                return
+            if counts["answered"] != seen:
+                seen, moved, turns = counts["answered"], time.monotonic(), self._all_turns()
+
+    def _all_turns(self) -> int:
+        """Of the slowest worker of all waves."""
+        return min((worker.latest.get("turns", 0) for worker in self._all_workers()), default=0)
+
+    async def _apply_during(self) -> None:
+        """Run the steps that come under the load, in a thread of their own: samples go on meanwhile."""
+        self._stepping = True
+        outcomes: List[Dict[str, Any]] = []
+
+        def work() -> bool:
+            steps = [dict(step) for step in self._request.during]
+            return apply_steps(steps, outcomes.append, lambda role: inside(self._request.path, role))
+
+        began = time.monotonic() - self._started
+        reached = await self._loop.run_in_executor(None, work)
+        self._during = {"reached": reached, "steps": outcomes, "seconds": round(began, 4)}
+        self._stepping = False
+        self._watch.restart(time.monotonic())
+        self._look_at_table()
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -132,6 +185,9 @@ class Load:
         """Take one sample, note what it means for the end, and pass it on."""
         sample: Dict[str, Any] = dict(self._sampler.sample())
         self._count = sample["count"]
+        ends = self._ends.sample()
+        if ends:
+            sample["ends"] = ends
         now = time.monotonic()
         progress, open_now = self._movement()
         sample.update(progress[0], seconds=round(now - self._started, 4))
@@ -144,21 +200,21 @@ class Load:
 
     def _movement(self) -> Tuple[List[Dict[str, int]], int]:
         """How far the connections of each wave are, and how many are open."""
-        return [_total(workers, _COUNTS) for workers in self._workers], self._open()
+        return [total(workers, COUNTS) for workers in self._workers], self._open()
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
 
     def _look_at_table(self) -> None:
         """Whose entries are there, now: with the count as it is now, for the last sample is a tick old."""
-        held = sum(_total(workers, ("held",))["held"] for workers in self._workers)
+        held = sum(total(workers, ("held",))["held"] for workers in self._workers)
         self._table.look(self._seconds(), self._sampler.sample()["count"], held)
 
     def _counters(self) -> Dict[str, Any]:
         """The counters of IP and TCP where each side stands: those of a listener are in its own namespace."""
         counters = {}
-        for role in (topology.CLIENT, topology.SERVER):
-            with topology.inside(self._request.topology, role):
+        for role in (CLIENT, SERVER):
+            with inside(self._request.path, role):
                 counters[role] = protocol_counters.read_all()
         return counters
 
@@ -167,15 +223,15 @@ class Load:
         return min((worker.latest.get("turns", 0) for worker in self._workers[max(0, self._begun - 1)]), default=0)
 
     def _open(self) -> int:
-        return _total(self._workers[0], ("open",))["open"]
+        return total(self._workers[0], ("open",))["open"]
 
     def _look(self) -> None:
         """Decide whether the evidence is complete, or the next wave's turn has come."""
-        if self._ended is not None or not self._begun:
+        if self._ended is not None or not self._begun or self._stepping:
             return
         wave = self._waves[self._begun - 1]
         now = time.monotonic()
-        progress = _total(self._workers[self._begun - 1], _COUNTS)
+        progress = total(self._workers[self._begun - 1], COUNTS)
         seen = endings.Seen(
             wanted=wave.connections,
             progress=progress,
@@ -183,10 +239,13 @@ class Load:
             full=self._watch.is_full(),
             quiet=self._watch.is_quiet(now, endings.patience(progress), self._movement()),
             late=now - self._started >= self._request.deadline_seconds,
-            **_total(self._workers[self._begun - 1], ("pending", "resent")),
+            **total(self._workers[self._begun - 1], ("pending", "resent")),
         )
         ended = endings.first_that_holds(wave.rules, seen)
-        if ended in (endings.ALL_HELD, endings.ALL_ANSWERED) and self._begun < len(self._waves):
+        if ended is not None and self._request.during and self._during is None and not wave.ports:
+            self._stepping = True
+            self._step_task = self._loop.create_task(self._apply_during())
+        elif ended in _GO_ON and self._begun < len(self._waves):
             self._look_at_table()
             self._begin_wave()
         elif ended is not None:
@@ -194,43 +253,31 @@ class Load:
             self._complete.set_result(None)
 
     def _result(self) -> Dict[str, Any]:
-        workers = self._all_workers()
-        return {
-            "kind": self._request.kind,
+        request = self._request
+        done = {
+            "kind": request.kind,
+            "path": request.path,
+            "family": request.family,
+            "answered": request.answered,
             "ended": self._ended,
             "started_monotonic_seconds": round(self._started, 6),
             "seconds": round(time.monotonic() - self._started, 4),
-            "connections": self._request.connections,
-            "progress": _total(self._workers[0], _COUNTS),
-            "open_peak": _total(self._workers[0], ("open_peak",))["open_peak"] if self._keeps_open else None,
-            "newcomers": self._newcomers(),
-            "clients": _outcomes(workers, CLIENT),
-            "servers": _outcomes(workers, SERVER),
+            "connections": request.connections,
+            "open_peak": total(self._workers[0], ("open_peak",))["open_peak"] if self._keeps_open else None,
             "looks": self._table.looks,
-            "sources": kinds.source_pattern(self._request),
-            "ports": [port for wave in self._waves for port in wave.ports],
-            "networks": kinds.networks(self._request),
-            "source_networks": kinds.source_networks(self._request),
             "counters": {"before": self._counters_before, "after": self._counters()},
-            "listeners": [list(listener) for wave in self._waves for listener in wave.listeners],
-            "loop": self._request.loop,
+            "loop": request.loop,
             "fd_limit": kinds.fd_limit(),
+            **summary(request, self._waves, self._workers, families_of(request.family)),
         }
-
-    def _newcomers(self) -> Optional[Dict[str, int]]:
-        if len(self._waves) == 1:
-            return None
-        return dict(_total(self._workers[1], _COUNTS), connections=self._waves[1].connections)
-
-
-def _total(workers: Sequence[Worker], names: Sequence[str]) -> Dict[str, int]:
-    """The sums of counts over workers and their sides, as of what each said last."""
-    sides = [worker.latest.get(role, {}) for worker in workers for role in (CLIENT, SERVER)]
-    return {name: sum(side.get(name, 0) for side in sides) for name in names}
-
-
-def _outcomes(workers: Sequence[Worker], role: str) -> List[Message]:
-    return [worker.latest["outcome"][role] for worker in workers if role in worker.latest["outcome"]]
+        if self._during is not None:
+            done["during"] = self._during
+        if len(families_of(request.family)) > 1:
+            done["families"] = {
+                family: dict(summary(request, self._waves, self._workers, (family,)), connections=count)
+                for family, count in kinds.parts(request, request.connections)
+            }
+        return done
 
 
 def _recorder(worker: Worker, look: Callable[[], None]) -> Callable[[Message], None]:
@@ -239,51 +286,3 @@ def _recorder(worker: Worker, look: Callable[[], None]) -> Callable[[Message], N
         look()
 
     return record
-
-
-def main(argv: List[str]) -> int:
-    """`load`: drive a load on this machine's loopback and print its result as JSON (for tests and benchmarks)."""
-    request = _request(argv)
-    samples: List[Dict[str, Any]] = []
-    try:
-        load = Load(request, samples.append)
-        result = load.run()
-    except LoadError as error:
-        sys.stderr.write("load: {}\n".format(error))
-        return 1
-    crash = load.crash()
-    load.release()
-    if crash:
-        sys.stderr.write("load: {}\n".format(crash))
-        return 1
-    sys.stdout.write(json.dumps(dict(result, samples=len(samples))) + "\n")
-    return 0
-
-
-def _request(argv: List[str]) -> LoadRequest:
-    parser = argparse.ArgumentParser(prog="load", description="Drive connections against this machine's own table.")
-    parser.add_argument("--kind", default="hold", choices=list(KINDS))
-    parser.add_argument("--connections", type=int, default=1000)
-    parser.add_argument("--rate", type=int, default=0, help="per second; 0: as fast as it goes")
-    parser.add_argument("--hold-seconds", type=float, default=0.0, help="churn: how long each connection stays open")
-    parser.add_argument("--close", default=FIN, choices=CLOSES, help="churn: how each connection ends")
-    parser.add_argument("--newcomers", type=int, default=0, help="half-open, udp: TCP connections opened afterwards")
-    parser.add_argument("--topology", default=LOOPBACK, choices=TOPOLOGIES)
-    parser.add_argument("--processes", type=int, default=0)
-    parser.add_argument("--loop", default="asyncio", choices=["asyncio", "uvloop"])
-    parser.add_argument("--deadline", type=float, default=60.0, help="seconds")
-    parser.add_argument("--first-port", type=int, default=FIRST_PORT)
-    options = parser.parse_args(argv)
-    return LoadRequest(
-        options.connections,
-        options.deadline,
-        kind=options.kind,
-        rate_per_second=options.rate,
-        hold_seconds=options.hold_seconds,
-        close=options.close,
-        newcomers=options.newcomers,
-        topology=options.topology,
-        processes=options.processes,
-        loop=options.loop,
-        first_port=options.first_port,
-    )

@@ -35,7 +35,7 @@ LIMITS: Dict[str, Any] = {
 
 # What scenarios ask of a machine: the modules and options of netfilter, and of what builds networks.
 _ABOUT_MODULES = ("nf_", "nft_", "nf_tables", "nfnetlink", "xt_", "x_tables", "ip_", "ip6", "ipt_", "ebt", "arpt")
-_MORE_MODULES = ("iptable_", "veth", "bridge", "br_netfilter", "openvswitch", "act_ct", "overlay")
+_MORE_MODULES = ("iptable_", "veth", "bridge", "br_netfilter", "openvswitch", "act_", "cls_", "sch_", "overlay")
 ABOUT_OPTIONS = ("NF_", "NFT_", "NETFILTER", "IP_NF", "IP6_NF", "IP_VS", "NET_ACT_CT", "OPENVSWITCH", "VETH", "BRIDGE")
 _CONFIG_PLACES = ("/proc/config.gz", "/boot/config-{release}", "/lib/modules/{release}/config")
 _VERSION_COMMANDS = {"iptables": (("iptables-legacy", "-V"), ("iptables", "-V")), "nft": (("nft", "-v"),)}
@@ -92,6 +92,7 @@ def facts() -> Dict[str, Any]:
         "cpus": os.sysconf("SC_NPROCESSORS_ONLN"),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "os_release": os_release,
+        "ipv6": os.path.exists("/proc/net/if_inet6"),
         **capabilities(),
     }
 

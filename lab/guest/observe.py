@@ -52,7 +52,15 @@ GROUPS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
         ),
     ),
     # whether packets of a bridge pass the hooks of ip and ip6, and what is a port of one
-    ("bridge", ("/proc/sys/net/bridge/bridge-nf-*", "/sys/class/net/*/brport/port_no")),
+    (
+        "bridge",
+        (
+            "/proc/sys/net/bridge/bridge-nf-*",
+            "/sys/class/net/*/brport/port_no",
+            "/proc/sys/net/ipv4/ip_forward",
+            "/proc/sys/net/ipv6/conf/all/forwarding",
+        ),
+    ),
     ("modprobe.d", ("/etc/modprobe.d/*", "/run/modprobe.d/*", "/lib/modprobe.d/*")),
 )
 
@@ -138,10 +146,10 @@ def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
     for name, path in FILES:
         on_evidence(_item(name, *read_text(path)))
     for name, patterns in GROUPS:
-        on_evidence(_item(name, *_group_text(patterns)))
-    on_evidence(_item("sys_module", "\n".join(_known_modules()) + "\n", None, False))
+        on_evidence(_item(name, *group_text(patterns)))
+    on_evidence(_item("sys_module", "\n".join(known_modules()) + "\n", None, False))
     on_evidence(_item("nf_conntrack", *read_text(ENTRIES_PATH, ENTRIES_BYTES)))
-    on_evidence(_item("slabinfo", *_slab_rows()))
+    on_evidence(_item("slabinfo", *slab_rows()))
     on_evidence(_item("processes", *_other_processes()))
     if list_hooks:
         _load_hook_lister()
@@ -151,7 +159,7 @@ def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
 
 def _run_commands(on_evidence: OnEvidence) -> None:
     """The rulesets and the hooks, as far as their modules are there, in one deadline for all."""
-    present = set(_known_modules()) | set(loaded_modules())
+    present = set(known_modules()) | set(loaded_modules())
     with NoLoading() as loading:
         obstacle = loading.obstacle
         wanted = [command for command in COMMANDS if obstacle is None and present.issuperset(command.needs)]
@@ -197,7 +205,8 @@ def _item(name: str, text: Optional[str], error: Optional[str], truncated: bool)
     return {"name": name, "text": text, "error": error, "truncated": truncated}
 
 
-def _group_text(patterns: Tuple[str, ...]) -> Tuple[str, Optional[str], bool]:
+def group_text(patterns: Tuple[str, ...]) -> Tuple[str, Optional[str], bool]:
+    """The files of these globs as lines `path: line`: (text, error, truncated)."""
     lines: List[str] = []
     size = 0
     for path in sorted(path for pattern in patterns for path in glob.glob(pattern)):
@@ -212,7 +221,8 @@ def _group_text(patterns: Tuple[str, ...]) -> Tuple[str, Optional[str], bool]:
     return "".join(lines), None, False
 
 
-def _known_modules() -> List[str]:
+def known_modules() -> List[str]:
+    """The modules of MODULE_PATTERNS that are loaded or built in, from /sys/module."""
     return sorted(os.path.basename(path) for pattern in MODULE_PATTERNS for path in glob.glob("/sys/module/" + pattern))
 
 
@@ -239,7 +249,8 @@ def _parent(pid: int) -> str:
     return fields[1] if len(fields) > 1 else "?"
 
 
-def _slab_rows() -> Tuple[Optional[str], Optional[str], bool]:
+def slab_rows() -> Tuple[Optional[str], Optional[str], bool]:
+    """The rows of SLABS in /proc/slabinfo: (text, error, truncated)."""
     text, error, truncated = read_text(SLAB_PATH)
     if text is None:
         return None, error, False

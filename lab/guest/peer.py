@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from lab.guest.apply import loaded_modules, run_command
 from lab.guest.files import error_name, read_text
 from lab.guest.machine import set_existing
-from lab.guest.topology import in_namespace
+from lab.guest.namespaces import in_namespace
 
 # what firewalls often let in, and one that they seldom do
 PORTS = (22, 80, 443, 7799)

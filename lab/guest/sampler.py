@@ -77,16 +77,23 @@ def _read_whole(fd: int) -> bytes:
 
 
 def is_full(sample: Dict[str, Any]) -> bool:
-    """Whether the table is at its max, to know when the load may end (a max of 0 means no bound). The finding is made
-    on the host, from the raw text.
+    """Whether the table, or that of an end, is at its max, to know when the load may end (a max of 0 means no bound).
+    The finding is made on the host, from the raw text.
     """
-    entries, table_max = _integer(sample["count"]), _integer(sample["max"])
-    return entries is not None and bool(table_max) and entries >= (table_max or 0)
+    table_max = _integer(sample["max"])
+    entries = [_integer(table["count"]) for table in (sample, *sample.get("ends", {}).values())]
+    return bool(table_max) and any(count is not None and count >= (table_max or 0) for count in entries)
 
 
 def drops(sample: Dict[str, Any]) -> Optional[int]:
-    """The sum of the `drop` column over the CPUs, found by its name: kernels differ in the columns before it."""
-    text = sample["stat"]
+    """The sum of the `drop` column over the CPUs, and over the tables of the ends."""
+    found = [_drops(table["stat"]) for table in (sample, *sample.get("ends", {}).values())]
+    known = [count for count in found if count is not None]
+    return sum(known) if known else None
+
+
+def _drops(text: Optional[str]) -> Optional[int]:
+    """The column is found by its name: kernels differ in the columns before it."""
     if not text:
         return None
     header, *rows = (line.split() for line in text.splitlines())

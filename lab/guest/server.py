@@ -8,6 +8,8 @@ import sys
 from array import array
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from lab.guest.exchange import Exchange
+
 _ACCEPTS_PER_DRAIN = 1024  # of one listener; then it is the others' turn
 GATHER_SECONDS = 0.01
 # Once the queue of half-open connections is more than half full the kernel gives up those that wait longest
@@ -53,10 +55,13 @@ class Server:
         self._listeners: List[socket.socket] = []
         try:
             for address, port, backlog in listen:
-                self._listeners.append(_listener(address, port, backlog))
+                self._listeners.append(self._listener(address, port, backlog))
         except OSError:
             self.close()
             raise
+
+    def _listener(self, address: str, port: int, backlog: int) -> socket.socket:
+        return _listener(address, port, backlog)
 
     def start(self) -> None:
         """Begin to accept; returns at once."""
@@ -74,6 +79,10 @@ class Server:
         tcp_listendrop() when a queue has no room); None where it does not tell (before 4.12).
         """
         return dict(self.progress(), strangers=self.strangers, drops=_drops(self._listeners + self._refused))
+
+    def exchange(self) -> None:
+        """Send back every byte that comes over a held connection from now on."""
+        self._exchange = Exchange(self._loop, self._held, answers=True)
 
     def close(self) -> None:
         """Close the listeners and every connection. A worker leaves that to its own end."""
@@ -148,7 +157,7 @@ def _drops(listeners: Sequence[socket.socket]) -> Optional[int]:
 
 
 def _listener(address: str, port: int, backlog: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))

@@ -1,20 +1,27 @@
 """Where the load's own connections come from: addresses that nothing else uses, so that its entries are known.
 
-All of 127.0.0.0/8 is local on the loopback interface. Each connection is bound to an address and a port that no other
-connection of the load has, so that an entry in the table belongs to exactly one of them.
+All of 127.0.0.0/8 is local on the loopback interface, and so is a prefix of IPv6 that `topology` gives it. Each
+connection is bound to an address and a port that no other connection of the load has, so that an entry in the table
+belongs to exactly one of them.
 """
 
 from typing import Iterator, Tuple
 
 from lab.guest.files import read_text
+from lab.guest.paths import IPV4, LOOPBACK_PREFIXES
 
-PREFIX = "127.77."
+PREFIX = LOOPBACK_PREFIXES[IPV4]
 FLOOD = "127.77.0.1"  # loads without a socket for each connection have one source and many destinations
 _ADDRESSES = 254  # of one shard: the last octet, without 0 and 255
 MAX_SHARDS = 255  # the third octet, without the 0 of FLOOD
 _PORT_RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
 
 Source = Tuple[str, int]  # address, port
+
+
+def flood_source(family: str) -> str:
+    """Where a load without a socket for each connection comes from."""
+    return source_address(family, 0, 1)
 
 
 def port_range() -> Tuple[int, int]:
@@ -26,12 +33,19 @@ def port_range() -> Tuple[int, int]:
     return low, high
 
 
-def sources(shard: int) -> Iterator[Source]:
+def sources(shard: int, family: str = IPV4) -> Iterator[Source]:
     """The sources of a shard's connections, each once: all ports of one address, then those of the next."""
     if not 0 <= shard < MAX_SHARDS:
         raise ValueError("there is no shard number {}: {} have addresses of their own".format(shard, MAX_SHARDS))
     low, high = port_range()
     for last in range(1, _ADDRESSES + 1):
-        address = "{}{}.{}".format(PREFIX, shard + 1, last)
+        address = source_address(family, shard + 1, last)
         for port in range(low, high + 1):
             yield address, port
+
+
+def source_address(family: str, third: int, last: int) -> str:
+    """One of the load's own addresses on loopback."""
+    if family == IPV4:
+        return "{}{}.{}".format(LOOPBACK_PREFIXES[family], third, last)
+    return "{}{:x}:{:x}".format(LOOPBACK_PREFIXES[family], third, last)

@@ -2,9 +2,11 @@
 
 from typing import List, NamedTuple, Tuple
 
+from lab.guest.paths import IPV4, LOOPBACK_ADDRESSES
+
 FIRST_PORT = 7777  # the article's; below the ephemeral range, so that no outgoing socket takes a listener's port
 LAST_PORT = 65535
-ADDRESS = "127.0.0.1"
+ADDRESS = LOOPBACK_ADDRESSES[IPV4]
 MIN_LISTENERS = 8
 MAX_PER_LISTENER = 4096  # one backlog's worth, far below what somaxconn can be raised to
 SPARE_DESCRIPTORS = 128
@@ -19,6 +21,15 @@ class Shard(NamedTuple):
     listen: Tuple[Tuple[str, int, int], ...]  # address, port, connections (which is also the backlog)
     connections: int
     number: int = 0  # from 0
+    family: str = IPV4
+    local: bool = True  # both sides in one place: the connections come from addresses of the load's own
+    own: Tuple[str, ...] = ()  # what the addresses begin with that these come from, as the listeners see them
+    connect_to: str = ""  # where a rule leads to the listeners; "": their own address
+
+    @property
+    def targets(self) -> Tuple[Tuple[str, int, int], ...]:
+        """What the client connects to: address, port, connections."""
+        return tuple((self.connect_to or address, port, count) for address, port, count in self.listen)
 
 
 def shards(

@@ -25,6 +25,8 @@ _HINTS: Mapping[int, str] = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "the disk fails: choose another folder, and look at the kernel's log",
 }
+# what the host has no more of: says nothing of the program that was to be started
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _ANY_HINT = "lab doctor says what this host lacks; then try again"
 
 _E = TypeVar("_E", bound=BaseException)

@@ -9,6 +9,7 @@ from pathlib import Path, PosixPath
 from typing import Any
 
 from lab.core.errors import LabError, ScenarioError
+from lab.core.plan.shard import Shard, parse_shard
 
 DEFAULT_TARGET = "debian12"
 _WHAT, _WHERE, _LOAD, _OUTPUT = "what to run", "where", "load", "output"
@@ -77,6 +78,12 @@ class RunOptions:
         _WHAT, "--set", (), "only variants with this value", stored="overrides.set", metavar="AXIS=VALUE", **_WORDS
     )
     repeat: int = _option(_WHAT, "--repeat", 1, "every cell N times", stored="options", **_NUMBER)
+    shard: Shard | None = _option(
+        _WHAT, "--shard", None, "only this share of the cells, for several machines", type=parse_shard, metavar="I/N"
+    )
+    durations: Path | None = _option(
+        _WHAT, "--durations", None, "a run by whose times shards are balanced", type=Path, metavar="RUN"
+    )
     mitigate: bool = _option(_WHAT, "--mitigate", False, "then try to remove what holds conntrack", stored="overrides")
     targets: tuple[str, ...] = _option(
         _WHERE, "--target", (DEFAULT_TARGET,), f"a target or glob ({DEFAULT_TARGET})", metavar="T", **_WORDS
@@ -159,6 +166,15 @@ def read_options(words: argparse.Namespace, command: Iterable[str] = ()) -> RunO
         if name == "scenarios" or isinstance(value, list):  # of a shell there is one
             given[name] = (value,) if isinstance(value, str) else tuple(value)
     return RunOptions(**given, command=tuple(command))
+
+
+def differing(options: RunOptions, but: Sequence[str] = ()) -> list[str]:
+    """The flags of options that are not as they are by default, leaving out some."""
+    defaults = RunOptions()
+    names = [option for option in _OPTIONS if option.name not in but]
+    return [
+        option.metadata["flag"] for option in names if getattr(options, option.name) != getattr(defaults, option.name)
+    ]
 
 
 def stored_options(options: RunOptions) -> dict[str, dict[str, Any]]:

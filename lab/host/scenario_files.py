@@ -15,6 +15,7 @@ from lab.core.scenario import MAX_SCENARIO_BYTES, FileStep, RunStep, Scenario, d
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIX = ".toml"
+PROGRAMS = "programs"
 _MAX_WORD = 4096  # no path is longer
 MAX_SOURCE_BYTES = 16 * 1024 * 1024
 
@@ -37,6 +38,17 @@ def scenario_directories(working_directory: Path | None = None) -> tuple[Path, .
     return tuple(found.values())
 
 
+def program_directories(directories: Sequence[Path]) -> tuple[Path, ...]:
+    """The folders beside them of scenarios that run other programs, and need their packages."""
+    return tuple(path for directory in directories if (path := directory / PROGRAMS).is_dir())
+
+
+def all_scenarios() -> dict[str, Path]:
+    """Every scenario that a name means, from wherever `lab` is started. Raises ScenarioError."""
+    directories = scenario_directories()
+    return dict(sorted((scenarios_in(program_directories(directories)) | scenarios_in(directories)).items()))
+
+
 def scenarios_in(directories: Sequence[Path]) -> dict[str, Path]:
     """The scenario files in these folders by name, in the names' order. Raises ScenarioError for an unreadable one."""
     found: dict[str, Path] = {}
@@ -53,8 +65,8 @@ def scenarios_in(directories: Sequence[Path]) -> dict[str, Path]:
 def find_scenarios(patterns: Sequence[str], directories: Sequence[Path]) -> tuple[Path, ...]:
     """The files that names, globs (`nat-*`) and paths mean, each once, in the order asked for.
 
-    A word with a slash, or that ends with `.toml`, is a path. Raises ScenarioError, with the nearest name, for a word
-    that means none.
+    Scenarios of programs are looked at where nothing else has the name, so that `*` builds no images. A word with a
+    slash, or that ends with `.toml`, is a path. Raises ScenarioError, with the nearest name, for a word of none.
     """
     named: dict[str, Path] | None = None
     found: dict[Path, None] = {}
@@ -64,6 +76,9 @@ def find_scenarios(patterns: Sequence[str], directories: Sequence[Path]) -> tupl
             continue
         named = scenarios_in(directories) if named is None else named
         names = fnmatch.filter(named, pattern)
+        if not names:  # `*` means no programs: each needs an image of its own
+            named = {**named, **scenarios_in(program_directories(directories))}
+            names = fnmatch.filter(named, pattern)
         if not names:
             raise _unknown(pattern, named, directories)
         found.update(dict.fromkeys(named[name] for name in names))

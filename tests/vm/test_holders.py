@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-import pytest
-
-from lab.core.holders import Recorded, batched, holders
 from tests.vm.conftest import Guests
 from tests.vm.test_mitigations import HEAD, LOAD, file, mitigate, steps, told
 
-log = logging.getLogger(__name__)
 LEGACY = "iptables-legacy"
 
 OWNED = """
@@ -120,20 +115,3 @@ def test_a_service_of_ipvs_for_ftp_with_nat_holds(guests: Guests) -> None:
     holder = only(ran.result)
     assert (ran.result["finding"], holder["backend"], holder["rule"]) == ("table-full", "ipvs", "TCP 192.0.2.1:21")
     assert (ran.result["proofs"]["holders"], ran.result["proofs"]["disagreement"]) == (True, None)
-
-
-@pytest.mark.parametrize("backend", [LEGACY, "iptables-nft"])
-def test_hundreds_of_rules_are_removed_at_once(guests: Guests, backend: str) -> None:
-    count = 500
-    chains = "".join(f":SEP-{i} - [0:0]\n" for i in range(count))
-    comment = '-m comment --comment "it is \\"here\\""'
-    rules = "".join(f"-A SEP-{i} -p tcp {comment} -j DNAT --to-destination 10.0.0.1:{i + 1}\n" for i in range(count))
-    text = f"*nat\n:OUTPUT ACCEPT [0:0]\n{chains}{rules}COMMIT\n"
-    legacy = backend == LEGACY
-    recorded = Recorded((6, 1), iptables_legacy=text if legacy else None, iptables_nft=None if legacy else text)
-    (batch,) = batched(holders(recorded))
-    state = written("/root/rules", text) + steps((f"{backend}-restore", "/root/rules"))
-    removal = written("/root/removal", batch.text or "") + steps((*batch.argv, "/root/removal"))
-    ran = guests.run(scenario("batch", state + removal))
-    assert (ran.result["finding"], ran.result["holders"]) == ("untracked", []), ran.result["reason"]
-    log.info("%s: %s rules, the state took %s s", backend, count, ran.result["stages_seconds"]["state"])

@@ -11,11 +11,11 @@ from dataclasses import dataclass, is_dataclass
 from lab.core.manifest import Manifest, Target
 
 # what differs between any two runs, is told elsewhere, or is told by another key
-_NOT_TOLD = (
+_NOT_SHOWN = (
     *("schema_version", "started_at", "ended_at", "scenarios", "targets"),
-    *("cells", "options", "scenario_files", "replay_of"),
+    *("cells", "options", "scenario_files", "replay_of", "shard", "parts", "resumed"),
 )
-_NOT_TOLD_OF_TARGETS = ("image_sha256s", "kernel_release")
+_NOT_SHOWN_OF_TARGETS = ("image_sha256s", "kernel_release")
 _KERNEL_PACKAGE = "linux-image-"
 _MOST_SHOWN = 60
 
@@ -35,13 +35,13 @@ class Difference:
 
 def manifest_differences(base: Manifest, new: Manifest) -> list[Difference]:
     """What differs in how two runs were made, by the manifests' keys; their targets are left out."""
-    return _differences("", *(_flat(_told(manifest)) for manifest in (base, new)))
+    return _differences("", *(_flat(_shown(manifest)) for manifest in (base, new)))
 
 
 def target_differences(name: str, base: Target, new: Target, kernels: Sequence[str | None]) -> list[Difference]:
     """What differs between two targets of the manifests; `kernels` are the releases that their guests said."""
     left, right = (
-        {"kernel": kernel, **_told_of_target(target)} for kernel, target in zip(kernels, (base, new), strict=True)
+        {"kernel": kernel, **_shown_of_target(target)} for kernel, target in zip(kernels, (base, new), strict=True)
     )
     return _differences(f"{name}: ", _flat(left), _flat(right))
 
@@ -56,13 +56,13 @@ def meaning_differences(base: Mapping[str, object], new: Mapping[str, object]) -
     return [_sentence(difference) for difference in _differences("", _flat(base), _flat(new))]
 
 
-def _told(manifest: Manifest) -> Mapping[str, object]:
+def _shown(manifest: Manifest) -> Mapping[str, object]:
     overrides = {name: value for name, value in vars(manifest.overrides).items() if value}
     document = {**vars(manifest), "provisioner": manifest.provisioner.document, "overrides": overrides}
-    return {name: value for name, value in document.items() if name not in _NOT_TOLD}
+    return {name: value for name, value in document.items() if name not in _NOT_SHOWN}
 
 
-def _told_of_target(target: Target) -> Mapping[str, object]:
+def _shown_of_target(target: Target) -> Mapping[str, object]:
     """With one digest for all files of the image, and the kernel's package under one name for every release of it."""
     packages = {
         _KERNEL_PACKAGE.rstrip("-") if package.startswith(_KERNEL_PACKAGE) else package: version
@@ -70,7 +70,7 @@ def _told_of_target(target: Target) -> Mapping[str, object]:
     }
     files = json.dumps(target.image_sha256s, sort_keys=True) if target.image_sha256s else None
     return {
-        **{name: value for name, value in target.document.items() if name not in _NOT_TOLD_OF_TARGETS},
+        **{name: value for name, value in target.document.items() if name not in _NOT_SHOWN_OF_TARGETS},
         "image_files": files and hashlib.sha256(files.encode()).hexdigest(),
         "packages": packages,
     }

@@ -8,7 +8,7 @@ jumps to holds the hooks as well as any other, and an empty nat table does not.
 """
 
 from lab.core.holders.dependents import HOOKED_FAMILIES, MATCHES, OBJECTS, STATEMENTS, TARGETS
-from lab.core.holders.find import held_families, holders
+from lab.core.holders.find import held_families, holders, tables_and_holders
 from lab.core.holders.groups import MOST_GROUPS, Group, groups
 from lab.core.holders.model import (
     IPTABLES_NFT,
@@ -22,8 +22,8 @@ from lab.core.holders.model import (
     TC,
     Holder,
     Recorded,
+    Table,
 )
-from lab.core.holders.removal import Batch, batched
 
 __all__ = [
     "HOOKED_FAMILIES",
@@ -41,12 +41,12 @@ __all__ = [
     "STATEMENTS",
     "TARGETS",
     "TC",
-    "Batch",
     "Group",
     "Holder",
     "Recorded",
-    "batched",
+    "Table",
     "groups",
     "held_families",
     "holders",
+    "tables_and_holders",
 ]

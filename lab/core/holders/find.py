@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from lab.core.holders.chains import NO_WAYS, ways
 from lab.core.holders.dependents import HOOKED_FAMILIES
+from lab.core.holders.iptables_listing import is_listing, listed_tables
 from lab.core.holders.iptables_save import saved_tables
 from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, Dependency, Holder, Recorded, Table
 from lab.core.holders.module import module_holders, option_holders, switch_holders
+from lab.core.holders.nft_file import nft_tables
 from lab.core.holders.nft_json import json_tables
 from lab.core.holders.nft_text import text_tables
 from lab.core.holders.removal import ObjectRemovals, removal_place, rule_removal
@@ -22,16 +24,13 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     answer means that the recorded texts hold nothing: hooks that are attached nevertheless are a finding in itself.
     Raises `ValueError` for a text that is not what its program writes.
     """
+    return tables_and_holders(recorded)[1]
+
+
+def tables_and_holders(recorded: Recorded) -> tuple[tuple[Table, ...], tuple[Holder, ...]]:
+    """The tables of all rulesets, each once, and the holders in them and beside them. Raises as `holders` does."""
     nft = _nft_tables(recorded)
-    legacy = [
-        *saved_tables(recorded.iptables_legacy, LEGACY, "ip"),
-        *saved_tables(recorded.ip6tables_legacy, LEGACY, "ip6"),
-    ]
-    saved = [
-        *saved_tables(recorded.iptables_nft, IPTABLES_NFT, "ip"),
-        *saved_tables(recorded.ip6tables_nft, IPTABLES_NFT, "ip6"),
-    ]
-    tables = [*legacy, *_named_once(saved, nft)]
+    tables = tuple(_all_tables(recorded, nft))
     found = [holder for table in tables for holder in _table_holders(table)]
     others = [
         *ipvs_holders(recorded.ip_vs or ""),
@@ -42,7 +41,24 @@ def holders(recorded: Recorded) -> tuple[Holder, ...]:
     switch = switch_holders(recorded.kernel, loaded or ())
     by_module = [*option_holders(recorded, loaded), *module_holders(recorded, loaded or ())]
     chains = [holder for table in nft for holder in _nat_chain_holders(table)] if by_module else []
-    return (*found, *others, *switch, *chains, *by_module)
+    return tables, (*found, *others, *switch, *chains, *by_module)
+
+
+def _all_tables(recorded: Recorded, nft: Sequence[Table]) -> Iterator[Table]:
+    yield from _xtables(recorded.iptables_legacy, LEGACY, "ip")
+    yield from _xtables(recorded.ip6tables_legacy, LEGACY, "ip6")
+    saved = [
+        *_xtables(recorded.iptables_nft, IPTABLES_NFT, "ip"),
+        *_xtables(recorded.ip6tables_nft, IPTABLES_NFT, "ip6"),
+    ]
+    yield from _named_once(saved, nft)
+
+
+def _xtables(text: str | None, backend: str, family: str) -> Iterable[Table]:
+    """The tables of one backend and family, whether they were saved or listed."""
+    if text is not None and is_listing(text):
+        return listed_tables(text, backend, family)
+    return saved_tables(text, backend, family)
 
 
 def held_families(found: Iterable[Holder]) -> frozenset[str]:
@@ -57,7 +73,7 @@ def _nft_tables(recorded: Recorded) -> tuple[Table, ...]:
     what a rule does with the elements of a set (both before 1.0), and a table's owner. The text has all of it.
     """
     if recorded.nft_json is None:
-        return text_tables(recorded.nft_text or "")
+        return nft_tables(recorded.nft_text or "")
     try:
         by_text = text_tables(recorded.nft_text or "")
     except ValueError:  # a comment of iptables with a quotation mark is printed without escaping it

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.core.holders.model import MAY_HOLD, NFT, PART_OF_FIREWALL, Holder
+from lab.core.holders.removal import PROGRAMS
 
 MOST_GROUPS: Final = 8
 
@@ -33,6 +34,21 @@ class Group:
     def remove(self) -> tuple[str, ...]:
         """The command that removes it; of several none, and none of what should stay."""
         return self.example.remove if self.count == 1 and not self.example.part_of_firewall else ()
+
+    @property
+    def remove_all(self) -> tuple[str, ...]:
+        """The one command that removes several, and with them whatever else is in their chain or table; () where there
+        is none, for one holder, and for what should stay.
+        """
+        backend, family, table, *chain = (
+            [*self.place.split(" "), "", ""][:4] if self.place.count(" ") >= 2 else [""] * 4
+        )
+        if self.count == 1 or self.example.owner is not None or self.example.part_of_firewall or not table:
+            return ()
+        if backend == NFT:
+            return (NFT, "delete", "table", family, table)
+        program = PROGRAMS.get((backend, family))
+        return () if program is None else (program, "-t", table, "-F", *filter(None, chain))
 
 
 def groups(found: Sequence[Holder], most: int = MOST_GROUPS) -> tuple[Group, ...]:
@@ -75,9 +91,9 @@ def _place(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def notes(holder: Holder) -> tuple[str, ...]:
-    """What is to be known of a holder beside its rule and its removal."""
-    by_handle = holder.remove[:1] == (NFT,) and "handle" in holder.remove
+def notes(holder: Holder, elsewhere: bool = True) -> tuple[str, ...]:
+    """What is to be known of a holder beside its rule and its removal, which may be done `elsewhere`."""
+    by_handle = elsewhere and holder.remove[:1] == (NFT,) and "handle" in holder.remove
     chain = f"nft -a list chain {holder.family} {holder.table} {holder.chain}"
     told = (
         (holder.reachable is False, "no packet reaches it, and it holds conntrack all the same"),

@@ -25,7 +25,7 @@ _REJECTS: Final = frozenset({"DROP", "REJECT", "TARPIT"})
 
 
 @dataclass
-class _Draft:
+class Draft:
     """A table while its lines are read."""
 
     name: str
@@ -54,14 +54,14 @@ class _Draft:
 
 def saved_tables(text: str | None, backend: str, family: str) -> Iterator[Table]:
     """The tables in what iptables-save and its kin print. Raises ValueError for a line that is not of it."""
-    draft: _Draft | None = None
+    draft: Draft | None = None
     what = f"{backend} {family}"
     for number, raw in quoted_lines(text or "", SAVED_LINE, what):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
         if draft is None and line.startswith("*"):
-            draft = _Draft(line[1:])
+            draft = Draft(line[1:])
         elif draft is not None and line == "COMMIT":
             yield draft.table(backend, family)
             draft = None

@@ -49,12 +49,3 @@ def saved_words(text: str) -> tuple[str, ...]:
         elif match["bare"] is not None:
             words.append(match["bare"])
     return tuple(words)
-
-
-def restored_word(word: str) -> str:
-    """A word as iptables-restore reads it back. Raises ValueError for a line end, which it cannot read."""
-    if "\n" in word or "\r" in word:
-        raise ValueError(f"iptables-restore reads no word with a line end: {word[:60]!r}")
-    if word and not re.search(r"[\s\"'\\#]", word):
-        return word
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,14 +1,11 @@
-"""The commands that remove what holds conntrack: one for each holder, or a few for all of them."""
+"""The command that removes each holder of conntrack."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from typing import Final
 
-from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, Holder, NamedObject, Rule, Table
-from lab.core.holders.quoting import restored_word
+from lab.core.holders.model import IPTABLES_NFT, LEGACY, NFT, NamedObject, Rule, Table
 
-_PROGRAMS: Final = {
+# the program of a backend and family
+PROGRAMS: Final = {
     (LEGACY, "ip"): "iptables-legacy",
     (LEGACY, "ip6"): "ip6tables-legacy",
     (IPTABLES_NFT, "ip"): "iptables-nft",
@@ -29,7 +26,7 @@ def rule_removal(table: Table, rule: Rule) -> tuple[str, ...]:
         return ()
     if rule.number is not None:  # by its words where possible: numbers shift with every rule that goes
         which = (str(rule.number),) if _by_number(rule) else rule.spec
-        return (_PROGRAMS[table.backend, table.family], "-t", table.name, "-D", rule.chain, *which)
+        return (PROGRAMS[table.backend, table.family], "-t", table.name, "-D", rule.chain, *which)
     if rule.handle is None:
         return ()
     return (NFT, "delete", "rule", table.family, table.name, rule.chain, "handle", str(rule.handle))
@@ -51,9 +48,9 @@ class ObjectRemovals:
             for name in rule.looks_into if not rule.depends_on else ():
                 self._rules.setdefault(name, []).append(rule)
         self._maps: dict[str, list[str]] = {}  # by the kind of object that their elements name
-        for one in table.objects:
-            if one.values:
-                self._maps.setdefault(one.values, []).append(one.name)
+        for item in table.objects:
+            if item.values:
+                self._maps.setdefault(item.values, []).append(item.name)
         self._gone: set[tuple[str, ...]] = set()
 
     def next(self, item: NamedObject) -> tuple[str, ...]:
@@ -74,62 +71,3 @@ class ObjectRemovals:
         self._gone.update(users)
         delete = ("delete", *item.kind.split(), table.family, table.name, item.name)
         return (NFT, *(word for user in users for word in (*user, ";")), *delete)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A command that removes many holders at once, all or none of each table."""
-
-    argv: tuple[str, ...]  # with `text` in a file whose path comes last; complete by itself where `text` is None
-    text: str | None
-
-
-def batched(found: Sequence[Holder]) -> tuple[Batch, ...]:
-    """The removals of the holders as few commands, in their order: a restore of iptables, a transaction of nft.
-
-    A thousand rules take as long as one. Holders without a command have none here either; commands that neither
-    program can read from a file (a module's, a word with a line end) stay by themselves, each once.
-    """
-    kept: dict[tuple[str, ...], None] = {}
-    lines: list[tuple[str, tuple[str, ...], str]] = []  # program, argv, line
-    for holder in found:
-        if not holder.remove:
-            continue
-        line = _line(holder.remove)
-        if line is None and holder.remove in kept:
-            continue
-        kept[holder.remove] = None
-        lines.append((holder.remove[0] if line is not None else "", holder.remove, line or ""))
-    return tuple(batch for program, run in groupby(lines, key=lambda one: one[0]) for batch in _batches(program, run))
-
-
-def _batches(program: str, run: Iterator[tuple[str, tuple[str, ...], str]]) -> Iterator[Batch]:
-    if not program:
-        yield from (Batch(argv, None) for _, argv, _ in run)
-    elif program == NFT:
-        yield Batch((NFT, "-f"), "".join(f"{line}\n" for _, _, line in run))
-    else:
-        parts: list[str] = []
-        for table, rules in groupby(run, key=lambda one: one[1][2]):
-            parts += [f"*{table}", *(line for *_, line in rules), "COMMIT"]
-        yield Batch((_RESTORE[program], "--noflush"), "".join(f"{part}\n" for part in parts))
-
-
-_RESTORE: Final[Mapping[str, str]] = {
-    "iptables-legacy": "iptables-legacy-restore",
-    "ip6tables-legacy": "ip6tables-legacy-restore",
-    "iptables-nft": "iptables-nft-restore",
-    "ip6tables-nft": "ip6tables-nft-restore",
-}
-
-
-def _line(remove: tuple[str, ...]) -> str | None:
-    """A command as a line of the file that its program reads; None where it reads no such line."""
-    if remove[0] == NFT:
-        return " ".join(remove[1:])
-    if remove[0] not in _RESTORE:
-        return None
-    try:
-        return " ".join(map(restored_word, remove[3:]))
-    except ValueError:
-        return None

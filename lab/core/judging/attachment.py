@@ -11,9 +11,9 @@ from lab.core.holders import Holder, Recorded, held_families, holders
 from lab.core.kernel.conntrack import modules
 from lab.core.kernel.hooks import hooks, tracked_families
 
-# the load of the scenarios runs over IPv4
-LOAD_FAMILY = "ip"
-_OTHER_FAMILY = "ip6"
+# a family of the load, as hooks and rulesets call it
+HOOK_FAMILIES: Mapping[str, str] = {"ipv4": "ip", "ipv6": "ip6"}
+NAMES: Mapping[str, str] = {"ip": "IPv4", "ip6": "IPv6"}
 
 # A text that was not recorded because its module is not loaded says that there are no such rules; any other absence
 # says nothing.
@@ -25,7 +25,10 @@ _MORE_TEXTS: Mapping[str, str] = {"ip_vs": "ip_vs", "tc.filters": "act_ct", "ovs
 WITHOUT_HOOKS = frozenset({"tc.filters", "ovs.flows"})
 # The router's end of the path from the client: as the port of a bridge, what it takes in passes as a frame.
 _BRIDGED = re.compile(r"^/sys/class/net/lab-[\w.-]+/brport/", re.MULTILINE)
-_FRAMES_PASS_HOOKS = re.compile(r"^/proc/sys/net/bridge/bridge-nf-call-iptables: 1$", re.MULTILINE)
+_FRAMES_PASS_HOOKS: Mapping[str, re.Pattern[str]] = {
+    family: re.compile(rf"^/proc/sys/net/bridge/bridge-nf-call-{family}tables: 1$", re.MULTILINE)
+    for family in ("ip", "ip6")
+}
 _MAX_RULE = 120  # characters of a holder in a sentence
 
 
@@ -52,12 +55,17 @@ def recorded(snapshot: Snapshot, facts: Facts) -> Recorded:
     )
 
 
-def load_held(found: tuple[Holder, ...], unseen: frozenset[str]) -> bool | None:
+def load_family(evidence: Evidence) -> str:
+    """The family that the load went over, as hooks have it: ip, or ip6. What older recordings have is ip."""
+    return HOOK_FAMILIES.get(str((evidence.load or {}).get("family", "ipv4")), "ip")
+
+
+def load_held(found: tuple[Holder, ...], unseen: frozenset[str], family: str) -> bool | None:
     """Whether something holds the hooks of the load's family; None where only something that may, or that tracks what
     passes it without hooks, or where a text is missing."""
-    if LOAD_FAMILY in held_families(found):
+    if family in held_families(found):
         return True
-    return None if unseen or any(LOAD_FAMILY in one.families for one in found) else False
+    return None if unseen or any(family in one.families for one in found) else False
 
 
 def unseen_texts(snapshot: Snapshot | None) -> frozenset[str]:
@@ -78,10 +86,10 @@ def unseen_texts(snapshot: Snapshot | None) -> frozenset[str]:
     return frozenset(item for item, module in _MORE_TEXTS.items() if item not in texts and in_use(module))
 
 
-def passed_by(snapshot: Snapshot | None) -> bool:
+def passed_by(snapshot: Snapshot | None, family: str) -> bool:
     """Whether the load's packets cross a bridge, whose frames do not pass the hooks of ip."""
     text = (snapshot.texts.get("bridge") if snapshot is not None else None) or ""
-    return _BRIDGED.search(text) is not None and _FRAMES_PASS_HOOKS.search(text) is None
+    return _BRIDGED.search(text) is not None and _FRAMES_PASS_HOOKS[family].search(text) is None
 
 
 def has_notrack(snapshot: Snapshot | None) -> bool:
@@ -90,15 +98,20 @@ def has_notrack(snapshot: Snapshot | None) -> bool:
     return any(_NOTRACK.search(text) for text in texts)
 
 
-def hooks_attached(snapshot: Snapshot | None) -> bool | None:
+def hooked_families(snapshot: Snapshot | None) -> frozenset[str] | None:
+    """The families whose hooks the kernel lists as attached; None where it does not say."""
     text = snapshot.texts.get("hooks.nft") if snapshot is not None else None
     if text is None:
         return None
     try:
-        families = tracked_families(hooks(text))
+        return tracked_families(hooks(text))
     except ValueError:
         return None
-    return None if families is None else LOAD_FAMILY in families
+
+
+def hooks_attached(snapshot: Snapshot | None, family: str) -> bool | None:
+    families = hooked_families(snapshot)
+    return None if families is None else family in families
 
 
 def found_holders(evidence: Evidence, snapshot: Snapshot | None) -> tuple[Holder, ...] | None:
@@ -119,23 +132,33 @@ def contradiction(evidence: Evidence) -> str | None:
     None where nothing says so, or where rules with notrack, or a bridge, explain that. Hooks that came only during the
     load are no contradiction.
     """
-    snapshots = (evidence.before, evidence.after)
-    if any(has_notrack(snapshot) or passed_by(snapshot) for snapshot in snapshots):
+    snapshots, family = (evidence.before, evidence.after), load_family(evidence)
+    if any(has_notrack(snapshot) or passed_by(snapshot, family) for snapshot in snapshots):
         return None
     states = [(found_holders(evidence, snapshot), unseen_texts(snapshot)) for snapshot in snapshots]
-    held = [None if found is None else load_held(found, unseen) for found, unseen in states]
+    held = [None if found is None else load_held(found, unseen, family) for found, unseen in states]
     if all(held):
         return "the rulesets before and after the load hold conntrack, which would track it"
-    if hooks_attached(evidence.after) and held[0] is not False:
+    if hooks_attached(evidence.after, family) and held[0] is not False:
         return "the kernel's list of hooks says that conntrack is attached, which would track it"
     return None
 
 
+def end_holder(evidence: Evidence, role: str) -> str:
+    """What holds conntrack in the namespace of an end; empty where that is not known."""
+    found = found_holders(evidence, evidence.ends.get(role)) or ()
+    holder = next((one for one in found if load_family(evidence) in one.families), None)
+    return "" if holder is None else f", held there by `{holder.rule[:_MAX_RULE]}` of {holder.backend}"
+
+
 def other_family(evidence: Evidence) -> str:
-    """That IPv6 is tracked although IPv4, which the load uses, is not; empty where that is not known."""
+    """That the other family is tracked although the load's is not; empty where that is not known."""
+    family = load_family(evidence)
+    other = "ip6" if family == "ip" else "ip"
     found = found_holders(evidence, evidence.after or evidence.before) or ()
     families = held_families(found)
-    if LOAD_FAMILY in families or _OTHER_FAMILY not in families:
+    if family in families or other not in families:
         return ""
-    holder = next(holder for holder in found if _OTHER_FAMILY in holder.families)
-    return f"; this is IPv4, but IPv6 is tracked: `{holder.rule[:_MAX_RULE]}` of {holder.backend} holds it"
+    holder = next(holder for holder in found if other in holder.families)
+    held = f"`{holder.rule[:_MAX_RULE]}` of {holder.backend} holds it"
+    return f"; this is {NAMES[family]}, but {NAMES[other]} is tracked: {held}"

@@ -11,7 +11,7 @@ from lab.core.judging.attribution import LoadEntries, Unattributed
 from lab.core.judging.finding import Finding, Measured
 from lab.core.judging.proofs import Proofs
 from lab.core.plan.stored import StoredPlan
-from lab.core.result import CellResult, Connections, Memory, Mitigation, StoredEntries, StoredProofs, Try
+from lab.core.result import CellResult, Connections, FamilyResult, Memory, Mitigation, StoredEntries, StoredProofs, Try
 from lab.core.scenario.expectation import Expectation
 from lab.core.text import shortened
 
@@ -37,6 +37,7 @@ class _Numbers(TypedDict):
     insert_failed: int | None
     counter_resets: int
     connections: Connections | None
+    dead: int | None
     open_peak: int | None
     newcomers: Mapping[str, int] | None
     errors: Mapping[str, int]
@@ -73,11 +74,30 @@ def cell_result(
         as_expected=finding.name == expected.finding if expected else None,
         losses=finding.losses,
         **_numbers(finding.measured),
+        families=_families(finding, proofs),
         holders=proofs.held_by if proofs is not None and proofs.holders_known else None,
         proofs=_answers(proofs) if proofs is not None else None,
         mitigation=mitigation,
         stages_seconds=tries[-1].stages_seconds if tries else {},
         tries=tuple(map(_in_bounds, tries)),
+    )
+
+
+def _families(finding: Finding, proofs: Proofs | None) -> dict[str, FamilyResult]:
+    if proofs is None:
+        return {}
+    return {name: _family(part, proofs.families[name]) for name, part in finding.families.items()}
+
+
+def _family(part: Finding, proofs: Proofs) -> FamilyResult:
+    counts = part.measured.connections
+    return FamilyResult(
+        finding=part.name,
+        reason=shortened(part.reason, _MOST_REASON),
+        cause=part.cause,
+        connections=Connections(**counts) if counts is not None else None,
+        load_entries=_entries(part.measured.attribution),
+        proofs=_answers(proofs),
     )
 
 
@@ -97,6 +117,7 @@ def _numbers(measured: Measured) -> _Numbers:
         "insert_failed": measured.insert_failed,
         "counter_resets": measured.resets,
         "connections": Connections(**measured.connections) if measured.connections is not None else None,
+        "dead": measured.dead,
         "open_peak": measured.open_peak,
         "newcomers": measured.newcomers,
         "errors": {shortened(str(name), _MOST_NAME): count for name, count in measured.errors.items()},

@@ -101,7 +101,7 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
     unaccepted = sum(_unaccepted(one) for one in (counts, late))
     examined, resent, packets_each = _stalled(load)
     out_of = {cause: count for cause, count in _accept_errors(load) if count}
-    left = waiting + unaccepted
+    left = waiting + unaccepted + (measured.dead or 0)
     for cause, count in out_of.items():  # a listener that ran out of something accepts nothing any more
         if left:
             yield Loss(cause, left, f"an accept failed {count} times")
@@ -126,7 +126,8 @@ def _unanswered(evidence: Evidence, measured: Measured, rules: Iterable[RuleRise
     if left - moving:
         detail = f"{resent} of {examined} stalled connects sent their SYN again" if stalled else ""
         ghosts = f"{unaccepted} connected and were not accepted" if unaccepted else ""
-        why = ", ".join(filter(None, (detail, ghosts))) or "no answer"
+        dead = f"{measured.dead} were open and carried no byte" if measured.dead else ""
+        why = ", ".join(filter(None, (detail, ghosts, dead))) or "no answer"
         yield Loss(UNKNOWN, left - moving, f"{why}; no counter rose that accounts for it{_unseen_queue(evidence)}")
 
 
@@ -197,6 +198,9 @@ def _table_suspects(measured: Measured) -> Iterator[_Suspect]:
     bypassed = measured.load_entries == 0 and bool((measured.connections or {}).get("held"))
     room = 0 if bypassed else measured.dropped_for_room
     yield _Suspect(FULL_TABLE, room, f"drop rose by {room} while the table was full")
+    for end in measured.ends:
+        full = f"drop rose by {end.dropped_for_room} while the table of the namespace {end.namespace} was full"
+        yield _Suspect(FULL_TABLE, end.dropped_for_room, full)
     below = sum(step.dropped_for_room for step in steps if not step.full)
     peak = measured.entries_peak
     below = 0 if bypassed else below

@@ -8,6 +8,7 @@ from typing import Any
 
 from lab.core.evidence import Evidence, Sample, Snapshot
 from lab.core.judging.attribution import LoadEntries, Unattributed, attribute
+from lab.core.judging.end_tables import EndMeasured, end_tables
 from lab.core.judging.messages import Messages, messages
 from lab.core.judging.rises import Step, resets, steps, total
 from lab.core.judging.rule_counters import changes_addresses
@@ -15,6 +16,7 @@ from lab.core.judging.traffic import traffic_of
 from lab.core.kernel.conntrack import Slab, integer, modules, slab
 from lab.core.result import Memory
 
+ANSWERED = "answered"  # the load `udp` with answers
 MAX_SETTING = "net.netfilter.nf_conntrack_max"
 _CORE_MODULES = ("nf_conntrack", "ip_conntrack")
 _BUCKETS_LINE = "/proc/sys/net/netfilter/nf_conntrack_buckets: "
@@ -64,6 +66,8 @@ class Measured:
     attribution: LoadEntries | Unattributed = NO_ATTRIBUTION
     held_resent: int | None = None  # held connections whose first SYN was lost
     memory: Memory = NO_MEMORY
+    dead: int | None = None  # connections that were open at the end and carried no byte any more
+    ends: tuple[EndMeasured, ...] = ()
 
     @property
     def load_entries(self) -> int | None:
@@ -79,6 +83,8 @@ class Measured:
     def all_held(self) -> bool:
         """Whether every connection was established and accepted, every newcomer too."""
         counts = self.connections
+        if self.dead:
+            return False
         if counts is None or self.wanted != counts["held"] or counts["accepted"] < counts["held"]:
             return False
         late = self.newcomers
@@ -110,7 +116,7 @@ def measure(evidence: Evidence) -> Measured:
     different = tuple(dict.fromkeys((*_max_as_set(evidence), *limits)))
     between = steps(samples)
     return Measured(
-        kind=str(load.get("kind", "hold")),
+        kind=ANSWERED if load.get("answered") else str(load.get("kind", "hold")),
         wanted=load.get("connections"),
         connections=_connections(evidence),
         table_max=limits[-1] if limits else None,
@@ -134,7 +140,16 @@ def measure(evidence: Evidence) -> Measured:
         attribution=attribute(load),
         held_resent=_held_resent(load),
         memory=_memory(evidence),
+        dead=_dead(load),
+        ends=end_tables(samples),
     )
+
+
+def _dead(load: Mapping[str, Any]) -> int | None:
+    exchange = load.get("exchange")
+    if exchange is None:
+        return None
+    return max(0, int(exchange.get("asked", 0)) - int(exchange.get("answered", 0)))
 
 
 def _fullest(samples: Sequence[Sample]) -> Moment | None:

@@ -7,24 +7,25 @@ connections. Where they disagree, that is said, for it is either a gap in what t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab.core.evidence import Evidence
 from lab.core.holders import Holder
 from lab.core.judging.attachment import (
-    LOAD_FAMILY,
     WITHOUT_HOOKS,
     found_holders,
     has_notrack,
     hooks_attached,
+    load_family,
     load_held,
     passed_by,
     recorded,
     unseen_texts,
 )
+from lab.core.judging.families import by_family
 from lab.core.judging.finding import Finding
 
-__all__ = ["LOAD_FAMILY", "Proofs", "prove", "recorded"]
+__all__ = ["Proofs", "prove", "recorded"]
 
 _BEHAVIOUR: Mapping[str, bool] = {"untracked": False, "tracked": True, "table-full": True, "evicted": True}
 
@@ -39,6 +40,7 @@ class Proofs:
     held_by: tuple[Holder, ...] = ()
     notrack: bool = False  # rules keep some packets out: then nothing may be tracked although the hooks are attached
     disagreement: str | None = None
+    families: Mapping[str, Proofs] = field(default_factory=dict, hash=False)  # where the load went over two
 
     @property
     def holders_known(self) -> bool:
@@ -48,18 +50,33 @@ class Proofs:
 
 def prove(evidence: Evidence, finding: Finding) -> Proofs:
     """The proofs of a cell. A recorded text that cannot be read is a proof that cannot say."""
+    families = {name: prove(part, finding.families[name]) for name, part in _parts(evidence, finding).items()}
+    if finding.family is not None:
+        evidence = by_family(evidence).get(finding.family, evidence)
     snapshot = evidence.after or evidence.before
-    listed = hooks_attached(snapshot)
+    family = load_family(evidence)
+    listed = hooks_attached(snapshot, family)
     found = found_holders(evidence, snapshot)
     unseen = unseen_texts(snapshot)
-    held = None if found is None else load_held(found, unseen)
-    behaviour = _BEHAVIOUR.get(finding.name)
+    held = None if found is None else load_held(found, unseen, family)
+    behaviour = None if _of_an_end(finding) else _BEHAVIOUR.get(finding.name)
     notrack = has_notrack(snapshot)
     # two are no contradiction: attached, and passed by (notrack, a bridge); not attached, and tracked without hooks
-    compared = None if behaviour is False and (notrack or passed_by(snapshot)) else behaviour
+    compared = None if behaviour is False and (notrack or passed_by(snapshot, family)) else behaviour
     without_hooks = bool(unseen & WITHOUT_HOOKS) or any(not one.hooks for one in found or ())
     seen = None if listed is False and without_hooks else listed
-    return Proofs(listed, held, behaviour, found or (), notrack, _disagreement(seen, held, compared))
+    disagreement = _disagreement(seen, held, compared)
+    return Proofs(listed, held, behaviour, found or (), notrack, disagreement, families)
+
+
+def _of_an_end(finding: Finding) -> bool:
+    """Whether the full table was that of an end of the path: then this machine's hooks have no part in it."""
+    measured = finding.measured
+    return finding.name == "table-full" and not measured.dropped_for_room and bool(measured.ends)
+
+
+def _parts(evidence: Evidence, finding: Finding) -> Mapping[str, Evidence]:
+    return by_family(evidence) if finding.families else {}
 
 
 def _disagreement(listed: bool | None, held: bool | None, behaviour: bool | None) -> str | None:

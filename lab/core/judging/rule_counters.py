@@ -16,7 +16,10 @@ from typing import Any, Final
 from lab.core.evidence import Snapshot
 from lab.core.judging.traffic import Traffic, iptables_options, match_of, nft_options, translates, without_addresses
 
-_SAVES: Final = (("iptables-legacy-save", "iptables-legacy"), ("iptables-nft-save", "iptables-nft"))
+_SAVES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
+    "ip": (("iptables-legacy-save", "iptables-legacy"), ("iptables-nft-save", "iptables-nft")),
+    "ip6": (("ip6tables-legacy-save", "ip6tables-legacy"), ("ip6tables-nft-save", "ip6tables-nft")),
+}
 _COUNTED_RULE: Final = re.compile(r"\[(?P<packets>\d{1,20}):\d{1,20}\] -A (?P<chain>\S+) (?P<spec>.*)")
 _POLICY: Final = re.compile(r":(?P<chain>\S+) DROP \[(?P<packets>\d{1,20}):\d{1,20}\]")
 _VERDICT: Final = re.compile(r"(?:^| )-j (?P<verdict>DROP|REJECT|TARPIT|NFQUEUE)(?: |$)")
@@ -61,8 +64,8 @@ def rule_rises(before: Snapshot | None, after: Snapshot | None, traffic: Traffic
 def changes_addresses(snapshot: Snapshot | None, traffic: Traffic) -> bool:
     """Whether a rule may change the addresses or ports of the load's packets."""
     texts = snapshot.texts if snapshot is not None else {}
-    lines = (line for name, _ in _SAVES for line in (texts.get(name) or "").splitlines())
-    by_nft = _nft_rules(texts.get("ruleset.json"), _tables(texts))
+    lines = (line for name, _ in _saves(traffic) for line in (texts.get(name) or "").splitlines())
+    by_nft = _nft_rules(texts.get("ruleset.json"), _tables(texts), traffic)
     return any(translates(line, traffic) for line in lines) or any(
         match_of(nft_options(expressions), traffic).possible
         for _, expressions in by_nft
@@ -70,15 +73,23 @@ def changes_addresses(snapshot: Snapshot | None, traffic: Traffic) -> bool:
     )
 
 
-def _tables(texts: Mapping[str, str]) -> frozenset[str]:
-    """The tables that iptables-nft prints: they are in nft's list of rules, too."""
-    lines = (texts.get("iptables-nft-save") or "").splitlines()
-    return frozenset(line[1:] for line in lines if line.startswith("*"))
+def _saves(traffic: Traffic) -> Iterator[tuple[str, str]]:
+    return (save for family in ("ip", "ip6") if family in traffic.families for save in _SAVES[family])
+
+
+def _tables(texts: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """The tables that iptables-nft prints, by family and name: they are in nft's list of rules, too."""
+    return frozenset(
+        (family, line[1:])
+        for family, saves in _SAVES.items()
+        for line in (texts.get(saves[1][0]) or "").splitlines()
+        if line.startswith("*")
+    )
 
 
 def _counters(snapshot: Snapshot, traffic: Traffic, reaches: dict[Key, int | None]) -> Counter[Key]:
     counters: Counter[Key] = Counter()
-    for name, program in _SAVES:
+    for name, program in _saves(traffic):
         table = ""
         for line in (snapshot.texts.get(name) or "").splitlines():
             if line.startswith("*"):
@@ -113,10 +124,10 @@ def _counted(line: str, traffic: Traffic) -> tuple[str, str, str, int, int | Non
 
 
 def _nft_counters(
-    text: str | None, by_iptables: frozenset[str], traffic: Traffic
+    text: str | None, by_iptables: frozenset[tuple[str, str]], traffic: Traffic
 ) -> Iterator[tuple[Key, int, int | None]]:
     """The counted rules of nftables itself that drop or reject what may be the load's."""
-    for rule, expressions in _nft_rules(text, by_iptables):
+    for rule, expressions in _nft_rules(text, by_iptables, traffic):
         verdict = next((key for one in expressions for key in ("drop", "reject", "queue") if key in one), None)
         counter = next((one["counter"] for one in expressions if isinstance(one.get("counter"), dict)), None)
         match = match_of(nft_options(expressions), traffic)
@@ -126,13 +137,15 @@ def _nft_counters(
             yield (where, f"the rule with handle {rule.get('handle')}", kind), counter["packets"], match.reach
 
 
-def _nft_rules(text: str | None, by_iptables: frozenset[str]) -> Iterator[tuple[Json, list[Json]]]:
+def _nft_rules(
+    text: str | None, by_iptables: frozenset[tuple[str, str]], traffic: Traffic
+) -> Iterator[tuple[Json, list[Json]]]:
     """Rules of nftables with their expressions, but for those that were read from what iptables-nft prints."""
     for item in _items(text):
         rule = item.get("rule")
-        if not isinstance(rule, dict) or rule.get("family") not in ("ip", "inet", "netdev"):
+        if not isinstance(rule, dict) or rule.get("family") not in (*traffic.families, "inet", "netdev", "bridge"):
             continue
-        if rule["family"] == "ip" and rule.get("table") in by_iptables:
+        if (str(rule["family"]), str(rule.get("table"))) in by_iptables:
             continue
         yield rule, [one for one in rule.get("expr", []) if isinstance(one, dict)]
 

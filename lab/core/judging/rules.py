@@ -101,6 +101,18 @@ def _not_driven(evidence: Evidence, measured: Measured, _: Losses) -> Verdict | 
     return None
 
 
+def _during_failed(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
+    """A step that was to come under the load did not do what it should."""
+    during = (evidence.load or {}).get("during") or {}
+    if during.get("reached", True) or not during.get("steps"):
+        return None
+    step = during["steps"][-1]
+    what = shortened(" ".join(step.get("argv", [])) or "a step", _MOST_COMMAND)
+    said = shortened((step.get("stderr") or step.get("stdout") or "").strip(), _MOST_SAID)
+    ended = f"ended with status {step.get('exit_status')}"
+    return "inconclusive", f"under the load `{what}` {ended}: {said or 'it printed nothing'}", None
+
+
 def _table_full(evidence: Evidence, measured: Measured, losses: Losses) -> Verdict | None:
     """The table was full, dropped, and not only what was somebody else's."""
     dropped = measured.dropped_for_room
@@ -113,6 +125,23 @@ def _table_full(evidence: Evidence, measured: Measured, losses: Losses) -> Verdi
     )
     lost = f"; lost otherwise: {wording.loss_sentence(others)}" if others else ""
     return "table-full", reason + lost + wording.besides(evidence, measured), None
+
+
+def _end_table_full(evidence: Evidence, measured: Measured, losses: Losses) -> Verdict | None:
+    """The table of a remote end was the full one: its namespace has rules of its own, as a container has."""
+    if measured.dropped_for_room or not any(loss.cause == FULL_TABLE for loss in losses):
+        return None
+    end = max(measured.ends, key=lambda one: one.dropped_for_room, default=None)
+    if end is None or not end.dropped_for_room:
+        return None
+    held_by = attachment.end_holder(evidence, end.role)
+    own = f"this machine's own table had at most {measured.entries_peak or 0} entries"
+    reason = (
+        f"the table of the {end.role}'s network namespace {end.namespace} reached its max ({end.entries_peak} of "
+        f"{end.table_max} entries) and the kernel dropped {end.dropped_for_room} packets there{held_by}; {own}; "
+        f"{wording.held(measured)}; {wording.message(measured)}"
+    )
+    return "table-full", reason, None
 
 
 def _concerns_load(measured: Measured, losses: Losses) -> bool:
@@ -191,7 +220,8 @@ def _all_held(evidence: Evidence, measured: Measured, _: Losses) -> Verdict | No
 
 def _fell_short(_: Evidence, measured: Measured, losses: Losses) -> Verdict | None:
     counts = measured.connections or {}
-    moving = measured.ended == "deadline" and not counts.get("failed") and not counts.get("lost")
+    counted = bool(losses) and all(loss.cause not in (UNDER_WAY, UNKNOWN) for loss in losses)
+    moving = measured.ended == "deadline" and not (counts.get("failed") or counts.get("lost") or counted)
     if losses and not all(loss.cause == UNDER_WAY for loss in losses) and not moving:
         return None
     under_way = f"; {wording.loss_sentence(losses)}" if losses else ""
@@ -233,7 +263,9 @@ RULES: tuple[Rule, ...] = (
     _observer_effect,
     _not_set,
     _not_driven,
+    _during_failed,
     _table_full,
+    _end_table_full,
     _evicted,
     _unknown_counter,
     _all_held,

@@ -18,7 +18,8 @@ _TRANSLATES: Final = re.compile(r"(?:^| )-j (?:SNAT|DNAT|MASQUERADE|REDIRECT|NET
 _PORT_OPTIONS: Final = ("--dport", "--sport")
 _EPHEMERAL: Final = 32768  # the load's packets come from such ports, and answers go there
 
-Networks = tuple[ipaddress.IPv4Network, ...]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Networks = tuple[Network, ...]
 Option = tuple[str, str]  # name and value, in iptables' words
 
 
@@ -30,6 +31,7 @@ class Traffic:
     networks: Networks
     ports: frozenset[int]
     loopback: bool
+    families: frozenset[str] = frozenset({"ip"})  # as rulesets call them
     sources: Networks = ()  # where they come from; empty is any of the networks
     destinations: Networks = ()
     connections: Mapping[int, int] = field(default_factory=dict, hash=False)  # to each port; empty where unknown
@@ -67,6 +69,7 @@ def match_of(options: Sequence[Option], traffic: Traffic) -> Match:
 def traffic_of(load: Mapping[str, Any]) -> Traffic:
     """What a rule can tell of the load's packets; recordings that do not say more were on loopback or of anything."""
     networks = load.get("networks") or ["0.0.0.0/0"]
+    families = families_of(load)
     kind, newcomers = load.get("kind", "hold"), load.get("newcomers")
     protocols = {"udp"} if kind == "udp" else {"tcp"}
     listeners, ports = load.get("listeners", []), {int(port) for port in load.get("ports", [])}
@@ -74,7 +77,8 @@ def traffic_of(load: Mapping[str, Any]) -> Traffic:
         protocols=frozenset(protocols | ({"tcp"} if newcomers else set())),
         networks=_networks(networks),
         ports=frozenset(ports | {int(listener[1]) for listener in listeners}),
-        loopback=networks == ["127.0.0.0/8"],
+        loopback=load.get("path") == "loopback" or networks == ["127.0.0.0/8"],
+        families=families,
         sources=_networks(load.get("source_networks", [])),
         # what has no listener goes to all of the addresses
         destinations=() if ports else _networks({str(listener[0]) for listener in listeners}),
@@ -83,7 +87,13 @@ def traffic_of(load: Mapping[str, Any]) -> Traffic:
 
 
 def _networks(texts: Iterable[object]) -> Networks:
-    return tuple(ipaddress.IPv4Network(str(one)) for one in texts)
+    return tuple(ipaddress.ip_network(str(one)) for one in texts)
+
+
+def families_of(load: Mapping[str, Any]) -> frozenset[str]:
+    """The families of a load, as rulesets call them; older recordings were over IPv4."""
+    family = load.get("family", "ipv4")
+    return frozenset({"ip"} if family == "ipv4" else {"ip6"} if family == "ipv6" else {"ip", "ip6"})
 
 
 def without_addresses(traffic: Traffic) -> Traffic:
@@ -175,10 +185,14 @@ def _fits(option: str, value: str, way: _Way, traffic: Traffic) -> bool:
 
 def _overlaps(value: str, networks: Networks) -> bool:
     try:
-        network = ipaddress.IPv4Network(value, strict=False)
+        network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         return True
-    return any(network.overlaps(one) for one in networks)
+    return any(_overlap(network, one) for one in networks)
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and int(one[0]) <= int(other[-1]) and int(other[0]) <= int(one[-1])
 
 
 def _has_flags(value: str, way: _Way) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.judging.attribution import LoadEntries, tracked_ports
-from lab.core.judging.measured import Measured, Moment
+from lab.core.judging.measured import ANSWERED, Measured, Moment
 from lab.core.result import Loss, Memory
 
 _MAX_STRANGERS = 8
@@ -19,6 +19,7 @@ _DONE: Mapping[str, tuple[str, str]] = {
     "churn": ("connections", "opened and closed"),
     "half-open": ("SYNs", "sent"),
     "udp": ("datagrams", "sent"),
+    ANSWERED: ("questions", "answered"),
 }
 
 
@@ -28,6 +29,7 @@ def held(measured: Measured) -> str:
     what, done = _DONE.get(measured.kind, _DONE["hold"])
     parts = [f"{counts.get('held')} of {measured.wanted} {what} were {done}"]
     parts += [f"{counts[name]} {name}" for name in ("stalled", "failed", "lost", "untried") if counts.get(name)]
+    parts += [f"{measured.dead} open and dead"] if measured.dead else []
     if counts.get("accepted", 0) < counts.get("held", 0):
         parts.append(f"{counts['accepted']} accepted")
     return ", ".join(parts)
@@ -96,7 +98,10 @@ def besides(evidence: Evidence, measured: Measured) -> str:
 def not_the_loads(measured: Measured) -> str:
     """What happened to the table although the load lost nothing to it."""
     parts = []
-    if measured.drops:
+    if measured.drops and measured.reached_max and 0 < (measured.load_entries or 0) < tried(measured):
+        # act_ct passes on what the tracker refused (net/sched/act_ct.c)
+        parts.append(f"the drop counter rose by {measured.drops}, for packets that went on without an entry")
+    elif measured.drops:
         parts.append(f"the drop counter rose by {measured.drops}, for packets that were not the load's")
     if measured.early_drops:
         parts.append(f"{measured.early_drops} entries were evicted, none of the load's")

@@ -30,6 +30,7 @@ class KernelFact:
     grounds: Grounds
     detail: str  # which commit, which kernels were measured or read
     scenario: str | None = None  # a shipped one whose finding depends on it
+    trial: str | None = None  # one in tests/vm/facts, where no shipped one shows it
 
     @property
     def kernel(self) -> str:
@@ -66,71 +67,113 @@ FACTS: tuple[KernelFact, ...] = (
         "nat-flushed-always-on",
     ),
     KernelFact(
+        "tc's action `ct` with a full table",
+        "lets the packet pass, untracked (the action is there since 5.3)",
+        "6.12",
+        "drops it, as the hooks do",
+        Grounds.MEASURED,
+        "5.10 and 6.1 before it, 6.12 to 7.3 after it; the release between 6.2 and 6.12 was not looked for",
+        trial="act-ct-full",
+    ),
+    KernelFact(
         "`openvswitch` is loaded, without a flow",
         "every namespace is tracked (since 4.18, by source)",
         "6.12",
         "nothing is tracked",
         Grounds.MEASURED,
-        "d5283b47e225; 6.1 before it, 6.12 after it",
+        "d5283b47e225; 5.10 and 6.1 before it, 6.12 to 7.3 after it",
+        trial="openvswitch-loaded",
     ),
     KernelFact(
         "the message of a full table in another namespace",
         "does not say which namespace",
         "6.17",
         "`table full in netns 4026532...`, the inode of /proc/PID/ns/net",
-        Grounds.SOURCE,
-        "excerpts of 6.18.38",
+        Grounds.MEASURED,
+        "6.16.12 before it, 6.17.13 after it",
+        trial="message-names-namespace",
     ),
     KernelFact(
         "the legacy tables of iptables",
         "are always there",
         "6.17",
-        "are optional (NETFILTER_XTABLES_LEGACY)",
-        Grounds.COMMIT,
-        "9fce66583f06",
+        "are optional (NETFILTER_XTABLES_LEGACY); Debian has them",
+        Grounds.MEASURED,
+        "9fce66583f06; the configurations of 6.16.12 and 6.17.13",
     ),
     KernelFact(
-        "trackers of DCCP and UDP-Lite",
-        "are there",
+        "the tracker of DCCP",
+        "is there",
         "6.17",
-        "went; in some of these releases one of them may still be there",
-        Grounds.INFERRED,
-        "absent in later kernels; the exact releases were not read",
+        "went",
+        Grounds.MEASURED,
+        "6.16.12 before it, 6.17.13 after it",
+        trial="dccp-tracked",
+    ),
+    KernelFact(
+        "writing `nf_conntrack_log_invalid`",
+        "loads nothing",
+        "6.17",
+        "loads `nf_log_syslog`",
+        Grounds.MEASURED,
+        "6.16.12 before it, 6.17.13 after it",
+        trial="log-invalid-loads",
+    ),
+    KernelFact(
+        "connections over loopback in `connlimit`",
+        "are counted",
+        "6.17.13",
+        "are not: a limit on INPUT lets them all pass",
+        Grounds.MEASURED,
+        "5.10.223, 6.1.176, 6.12.117, 6.16.12 and 6.17.8 before it, 6.17.13, 6.18.5 and 6.18.9 after it; releases of "
+        "older series may have had it for a time",
+        trial="conncount-loopback",
+    ),
+    KernelFact(
+        "connections over loopback in `connlimit`, again",
+        "are not counted",
+        "6.18.15",
+        "are counted",
+        Grounds.MEASURED,
+        "6.18.9 before it, 6.18.15, 7.2 and 7.3 after it; the releases between were not tried",
+        trial="conncount-loopback",
     ),
     KernelFact(
         "`nf_conntrack_max` 0",
         "means no limit: the table is never full",
         "6.19",
         "is refused",
-        Grounds.COMMIT,
-        "2b749f257645; up to 6.12 by source",
-        "max-zero",
+        Grounds.MEASURED,
+        "2b749f257645 by its message; 6.18.15 before it, 7.2 after it",
+        scenario="max-zero",
+    ),
+    KernelFact(
+        "the tracker of UDP-Lite",
+        "is there",
+        "7.2",
+        "went: the protocol is one of the unknown ones",
+        Grounds.MEASURED,
+        "6.18.15 before it, 7.2.12 after it; which release between was not looked for",
+        trial="udplite-tracked",
     ),
     KernelFact(
         "`nfnetlink`",
         "is a module",
-        "7.3",
+        "7.2",
         "is built in, so that `lsmod` does not show it",
-        Grounds.INFERRED,
-        "seen in release candidates of 7.3; the commit was not looked up",
-    ),
-    KernelFact(
-        "writing `nf_conntrack_log_invalid`",
-        "loads nothing",
-        "7.3",
-        "loads `nf_log_syslog`",
-        Grounds.INFERRED,
-        "seen in release candidates of 7.3; the commit was not looked up",
+        Grounds.MEASURED,
+        "Debian's 6.18.15 before it, 7.2.12 after it; which release between was not looked for",
+        trial="nfnetlink-module",
     ),
 )
 
 
 def facts_table(facts: Sequence[KernelFact] = FACTS) -> str:
     """The facts as a Markdown table, oldest change first."""
-    rows = [("what", "before", "since", "from then on", "stands on", "scenario"), ("---",) * 6]
+    rows = [("what", "before", "since", "from then on", "stands on", "shown by"), ("---",) * 6]
     rows += [
-        (one.what, one.before, one.since, one.after, f"{one.grounds.value}: {one.detail}", _link(one.scenario))
-        for one in facts
+        (fact.what, fact.before, fact.since, fact.after, f"{fact.grounds.value}: {fact.detail}", _link(fact))
+        for fact in facts
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -148,5 +191,7 @@ BEGIN = "<!-- kernel facts: made by scripts/write-docs from lab/core/kernel/fact
 END = "<!-- end of kernel facts -->"
 
 
-def _link(scenario: str | None) -> str:
-    return f"[{scenario}](scenarios/{scenario}.md)" if scenario else "-"
+def _link(fact: KernelFact) -> str:
+    if fact.scenario is not None:
+        return f"[{fact.scenario}](scenarios/{fact.scenario}.md)"
+    return f"[{fact.trial}](../tests/vm/facts/{fact.trial}.toml)" if fact.trial is not None else "-"

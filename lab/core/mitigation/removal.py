@@ -88,8 +88,8 @@ def steps(removed: Sequence[Holder], rules: Sequence[ListedRule]) -> Iterator[Ru
 
 def _transaction(holder: Holder) -> tuple[str, str, str] | None:
     """What can go in one transaction has the same of these; None: it goes by itself."""
-    if holder.number is not None:
-        return holder.remove[0], holder.family, holder.table
+    if holder.number is not None:  # iptables-restore reads no word with a line end
+        return None if "\n" in holder.rule else (holder.remove[0], holder.family, holder.table)
     return ("nft", "", "") if holder.remove[: len(_DELETE)] == _DELETE else None
 
 

@@ -19,13 +19,11 @@ from lab.core.plan.plan import (
     Overrides,
     PlannedStep,
     RemoveStep,
-    memory_needed_mb,
-    open_at_once,
     plan_cell,
-    reachable_connections,
     requirement,
     step_request,
 )
+from lab.core.plan.reach import memory_needed_mb, open_at_once, reachable_connections
 
 __all__ = [
     "MAX_CELLS",

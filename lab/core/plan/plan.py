@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lab.core.errors import ScenarioError
 from lab.core.plan.cells import Cell, Variant
+from lab.core.plan.reach import check_reachable
 from lab.core.scenario import (
     BACKEND_AXIS,
+    DEFAULT_PATH,
+    FAMILIES,
+    PATHS,
     TIMEOUT_SYSCTLS,
-    TOPOLOGIES,
     Axes,
     ConntrackSpec,
     FileStep,
     LoadSpec,
     MachineSpec,
     RunStep,
-    Scenario,
     Step,
     SysctlStep,
     UnloadStep,
@@ -26,17 +27,11 @@ from lab.core.scenario import (
     scenario_digest,
 )
 from lab.core.scenario.condition import Requirement
-from lab.core.scenario.expectation import AxisValue
+from lab.core.scenario.expectation import chosen_by
 from lab.core.scenario.template import substitute
 
 # 1 - first version of plan.json.
 PLAN_VERSION = 1
-
-# What a held connection costs its guest: two sockets, two descriptors, perhaps an entry. And what the system needs.
-GUEST_BASE_MB = 400
-GUEST_KIB_PER_CONNECTION = 10
-FILES_PER_CONNECTION = 2
-SPARE_FILES = 1024
 
 MAX_SYSCTL = "net.netfilter.nf_conntrack_max"
 # the sysctl nf_conntrack_buckets is read-only up to 4.9, the parameter is writable on every kernel
@@ -94,11 +89,26 @@ class CellPlan:
     conntrack: ConntrackSpec
     load: LoadSpec
     requires: Requirement
+    during: tuple[PlannedStep, ...] = ()  # while the load is there
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that the load goes over."""
+        family = self.load.family or FAMILIES[0]
+        return FAMILIES[:-1] if family == FAMILIES[-1] else (family,)
+
+    @property
+    def touched_ends(self) -> tuple[str, ...]:
+        """The ends of the path that a step does something in: by its `in`, or by the name of the end's namespace."""
+        ends = PATHS[self.machine.path or DEFAULT_PATH].ends
+        steps = [planned.step for planned in (*self.steps, *self.during)]
+        return tuple(end for end in ends if any(_touches(step, end) for step in steps))
 
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs that the steps run, each once: what the image must have."""
-        argvs = (planned.step.argv for planned in self.steps if isinstance(planned.step, RunStep))
+        steps = (planned.step for planned in (*self.steps, *self.during))
+        argvs = (step.argv for step in steps if isinstance(step, RunStep))
         return tuple(dict.fromkeys(argv[0] for argv in argvs))
 
     @property
@@ -129,12 +139,14 @@ class CellPlan:
                 "boot_args": list(self.machine.boot_args),
                 "memory_mb": self.machine.memory_mb,
                 "vcpus": self.machine.vcpus,
-                "topology": self.machine.topology or TOPOLOGIES[0],
+                "path": self.machine.path or DEFAULT_PATH,
+                **({"packages": list(self.machine.packages)} if self.machine.packages else {}),
             },
             "steps": [step_request(planned) for planned in self.steps],
+            **({"during": [step_request(planned) for planned in self.during]} if self.during else {}),
             "settings": dict(self.settings),
             "max": self.conntrack.max,
-            "load": {name: value for name, value in vars(self.load).items() if value is not None},
+            "load": {name: value for name, value in vars(self.load).items() if value not in (None, False)},
         }
 
 
@@ -153,7 +165,7 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
         scenario.machine, boot_args=tuple(substitute(text, values) for text in scenario.machine.boot_args)
     )
     load = replace(scenario.load, connections=overrides.connections or scenario.load.connections)
-    _check_load(scenario, load, max_files)
+    check_reachable(scenario, load, max_files)
     return CellPlan(
         cell=cell.name,
         scenario=scenario.name,
@@ -163,11 +175,8 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
         target=cell.target,
         repeat=cell.repeat,
         machine=machine,
-        steps=tuple(
-            PlannedStep(f"state[{index}]", _fill_in(step, values))
-            for index, step in enumerate(scenario.state)
-            if _applies(step.when, axes)
-        ),
+        steps=_planned("state", scenario.state, axes),
+        during=_planned("during", scenario.during, axes),
         conntrack=replace(scenario.conntrack, max=overrides.max or scenario.conntrack.max),
         load=load,
         requires=requirement(cell.variant),
@@ -176,35 +185,25 @@ def plan_cell(cell: Cell, overrides: Overrides | None = None, max_files: int | N
 
 def requirement(variant: Variant) -> Requirement:
     """What a variant needs of its machine: what the scenario says, and the backend that its axis names."""
-    requires = variant.scenario.requires
+    scenario, requires = variant.scenario, variant.scenario.requires
+    path = PATHS[scenario.machine.path or DEFAULT_PATH]
+    modules = (*requires.modules, *(one for one in path.modules if one not in requires.modules))
+    requires = replace(requires, modules=modules, ipv6=(scenario.load.family or FAMILIES[0]) != FAMILIES[0])
     backend = variant.axes.get(BACKEND_AXIS)
     if backend is None or backend in requires.backends:
         return requires
     return replace(requires, backends=(*requires.backends, str(backend)))
 
 
-def reachable_connections(memory_mb: int, max_files: int | None = None) -> int:
-    """How many connections a guest of this size can hold, both ends of each in it."""
-    by_memory = max(0, memory_mb - GUEST_BASE_MB) * 1024 // GUEST_KIB_PER_CONNECTION
-    if max_files is None:
-        return by_memory
-    return min(by_memory, max(0, max_files - SPARE_FILES) // FILES_PER_CONNECTION)
-
-
-def memory_needed_mb(connections: int) -> int:
-    """The guest memory that so many connections need."""
-    return GUEST_BASE_MB - (-connections * GUEST_KIB_PER_CONNECTION // 1024)
-
-
 def step_request(planned: PlannedStep) -> dict[str, object]:
     """A step as the guest's agent takes it."""
     match planned.step:
-        case RunStep(argv, refused):
-            what: dict[str, object] = {"kind": "run", "argv": list(argv), "refused": refused}
+        case RunStep(argv, refused, end=end):
+            what: dict[str, object] = {"kind": "run", "argv": list(argv), "refused": refused, **_in(end)}
         case FileStep(path, text):
             what = {"kind": "file", "path": path, "text": text}
-        case SysctlStep(values):
-            what = {"kind": "sysctl", "values": dict(values)}
+        case SysctlStep(values, end=end):
+            what = {"kind": "sysctl", "values": dict(values), **_in(end)}
         case UnloadStep(modules):
             what = {"kind": "unload", "modules": list(modules)}
         case RemoveStep(argv, expected):
@@ -213,51 +212,40 @@ def step_request(planned: PlannedStep) -> dict[str, object]:
     return {"key": planned.key, **what}
 
 
+def _in(end: str | None) -> dict[str, str]:
+    return {} if end is None else {"in": end}
+
+
+def _touches(step: Step | RemoveStep, end: str) -> bool:
+    if getattr(step, "end", None) == end:
+        return True
+    words = step.argv if isinstance(step, RunStep) else (step.text,) if isinstance(step, FileStep) else ()
+    return any(f"lab-{end}" in word for word in words)
+
+
+def _planned(key: str, steps: tuple[Step, ...], axes: Axes) -> tuple[PlannedStep, ...]:
+    """The steps that the axes choose, filled in."""
+    values = placeholder_values(axes)
+    return tuple(
+        PlannedStep(f"{key}[{index}]", _fill_in(step, values))
+        for index, step in enumerate(steps)
+        if chosen_by(step.when, axes)
+    )
+
+
 def _fill_in(step: Step, values: Mapping[str, str]) -> Step:
     """The step with its placeholders replaced; its condition has done its work and is left out."""
     match step:
-        case RunStep(argv, refused):
-            return RunStep(tuple(substitute(word, values) for word in argv), refused)
+        case RunStep(argv, refused, end=end):
+            return RunStep(tuple(substitute(word, values) for word in argv), refused, end=end)
         case FileStep(path, text, source=source):
             return FileStep(substitute(path, values), substitute(text, values), source=source)
-        case SysctlStep(pairs):
-            return SysctlStep(tuple((name, substitute(value, values)) for name, value in pairs))
+        case SysctlStep(pairs, end=end):
+            return SysctlStep(tuple((name, substitute(value, values)) for name, value in pairs), end=end)
         case UnloadStep(modules):
             return UnloadStep(modules)
-
-
-def _applies(when: Mapping[str, AxisValue], axes: Axes) -> bool:
-    return all(axes.get(axis) == value for axis, value in when.items())
 
 
 def _check_override(option: str, value: int | None) -> None:
     if value is not None and not 1 <= value < 2**31:
         raise ScenarioError(f"{option}: is {value}, must be 1 to {2**31 - 1}", hint=f"for example {option} 1000")
-
-
-def open_at_once(load: LoadSpec) -> int:
-    """How many connections a load has open at the same time, at most."""
-    if load.kind == "hold":
-        return load.connections
-    if load.kind == "churn":
-        if not load.rate_per_second:
-            return load.connections
-        return min(load.connections, math.ceil(load.rate_per_second * (load.hold_seconds or 0.0)) + 1)
-    return load.newcomers or 0
-
-
-def _check_load(scenario: Scenario, load: LoadSpec, max_files: int | None) -> None:
-    memory_mb = scenario.machine.memory_mb
-    reachable = reachable_connections(memory_mb, max_files)
-    wanted = open_at_once(load)
-    if wanted <= reachable:
-        return
-    own = load.connections == scenario.load.connections
-    where = f"{scenario.path}: load.connections" if own else f"{scenario.path}: --connections"
-    mends = [f"ask for at most {reachable}"] if reachable else []
-    if reachable == reachable_connections(memory_mb):
-        mends.append(f"set machine.memory_mb = {memory_needed_mb(wanted)}")
-    elif not reachable:
-        mends.append("let more files be open in the machine")
-    what = f"is {wanted}, at most {reachable} can be reached in a machine of {memory_mb} MB"
-    raise ScenarioError(f"{where}: {what}", hint=", or ".join(mends))

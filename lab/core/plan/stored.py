@@ -14,6 +14,7 @@ class StoredMachine:
     boot_args: tuple[str, ...]
     memory_mb: int
     vcpus: int
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from lab.core.plan import CellPlan, RemoveStep, open_at_once
-from lab.core.scenario import FileStep, LoadSpec, RunStep, Step, SysctlStep, UnloadStep
-
-ROUTED = "netns"
+from lab.core.render.by_hand_paths import Places, places
+from lab.core.scenario import DEFAULT_PATH, FileStep, LoadSpec, RunStep, Step, SysctlStep, UnloadStep
 
 _PORT = 7777
 _TIMES_MAX = 4  # so many connections for each entry that the table can hold show what it does with the rest
@@ -22,21 +21,6 @@ _USUAL_FOLDERS = ("", "/etc", "/etc/modprobe.d", "/root", "/run", "/tmp")
 _KERNELS_FILES = ("/proc/", "/sys/")
 _MOST_COLUMNS = 100
 _EMPTY = "conntrack is not in the kernel"
-
-# As lab/guest/topology.py makes it.
-_ROUTER = """\
-for end in client server; do ip netns add lab-$end; done
-ip link add lab-c0 type veth peer name eth0 netns lab-client
-ip link add eth0 type veth peer name eth0 netns lab-server
-ip address add 198.51.100.1/24 dev lab-c0
-ip address add 203.0.113.1/24 dev eth0
-ip -n lab-client address add 198.51.100.2/24 dev eth0
-ip -n lab-server address add 203.0.113.2/24 dev eth0
-for link in lab-c0 eth0; do ip link set $link up; done
-for end in client server; do ip -n lab-$end link set eth0 up; done
-ip -n lab-client route add default via 198.51.100.1
-ip -n lab-server route add default via 203.0.113.1
-sysctl -w net.ipv4.ip_forward=1"""
 
 _LOOK = f"""\
 def look():
@@ -124,16 +108,20 @@ def end(client, peer):
 def commands(step: Step | RemoveStep) -> str:
     """A step, its placeholders filled in, as what one types."""
     match step:
-        case RunStep(argv, refused):
-            return shlex.join(argv) + ("  # must fail" if refused else "")
+        case RunStep(argv, refused, end=end):
+            return _where(end) + shlex.join(argv) + ("  # must fail" if refused else "")
         case FileStep(path, text):
             return _write(path, text)
-        case SysctlStep(values):
-            return "\n".join(_sysctl(name, value) for name, value in values)
+        case SysctlStep(values, end=end):
+            return "\n".join(_where(end) + _sysctl(name, value) for name, value in values)
         case UnloadStep(modules):
             return _unload(modules)
         case RemoveStep(argv, _):
             return shlex.join(argv)
+
+
+def _where(end: str | None) -> str:
+    return f"ip netns exec lab-{end} " if end else ""
 
 
 def settings(plan: CellPlan) -> str:
@@ -144,9 +132,11 @@ def settings(plan: CellPlan) -> str:
     return "\n".join(lines)
 
 
-def topology(plan: CellPlan) -> str:
-    """The commands that make the machine a router between two namespaces; empty where all is on loopback."""
-    return _ROUTER if plan.machine.topology == ROUTED else ""
+def covers(plan: CellPlan) -> bool:
+    """Whether there is a script for the plan's load: others are shown by `lab shell` alone."""
+    load = plan.load
+    plain = load.family is None and not (load.data or load.answered or plan.during or load.close == "half")
+    return plain and (plan.machine.path in (None, DEFAULT_PATH) or load.kind in ("hold", "churn"))
 
 
 def connections(plan: CellPlan) -> int:
@@ -157,36 +147,38 @@ def connections(plan: CellPlan) -> int:
 
 def load_script(plan: CellPlan) -> str:
     """The load in small, as a Python script that prints the counters before and after it."""
-    routed = plan.machine.topology == ROUTED
+    ends = places(plan)
     count = connections(plan)
     files = 2 * (count if plan.load.kind == "hold" else _at_once(plan.load, count)) + _SPARE_FILES
     limit = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))" if files > _USUAL_FILES else ""
-    parts = [limit, _LOOK, _ENTER if routed else "", _LOADS[plan.load.kind](plan.load, count, routed)]
+    parts = [limit, _LOOK, _ENTER if _remote(ends) else "", _LOADS[plan.load.kind](plan.load, count, ends)]
     body = "\n\n".join(filter(None, parts))
     modules = [module for module in _MODULES if f"{module}." in body]
     return f"import {', '.join(modules)}\n\n{body}"
 
 
-def _hold(load: LoadSpec, count: int, routed: bool) -> str:
-    lines = ["accepted, clients = [], []", "", _ACCEPT, "", 'print("before:", look())', *_server(routed)]
-    lines += [_HELD.format(count=count, server=_address(routed)), *_home(routed)]
+def _hold(load: LoadSpec, count: int, ends: Places) -> str:
+    lines = ["accepted, clients = [], []", "", _ACCEPT, "", 'print("before:", look())', *_server(ends)]
+    lines += [_HELD.format(count=count, server=_address(ends.connect_to)), *_home(ends)]
     return "\n".join([*lines, 'print("after: ", look())', f'print(len(accepted), "of {count} accepted")'])
 
 
-def _churn(load: LoadSpec, count: int, routed: bool) -> str:
-    churned = _CHURNED.format(count=count, server=_address(routed), at_once=_at_once(load, count), pause=_pause(load))
-    lines = [_ENDS[load.close or "fin"], "", 'print("before:", look())', *_server(routed), churned, *_home(routed)]
+def _churn(load: LoadSpec, count: int, ends: Places) -> str:
+    churned = _CHURNED.format(
+        count=count, server=_address(ends.connect_to), at_once=_at_once(load, count), pause=_pause(load)
+    )
+    lines = [_ENDS.get(load.close or "fin", ""), "", 'print("before:", look())', *_server(ends), churned, *_home(ends)]
     return "\n".join([*lines, 'print("after: ", look())', f'print(opened, "of {count} opened,", failed, "failed")'])
 
 
-def _half_open(load: LoadSpec, count: int, routed: bool) -> str:
-    address = _address(routed)
+def _half_open(load: LoadSpec, count: int, ends: Places) -> str:
+    address = _address(ends.connect_to)
     lines = ['print("before:", look())', f"server = socket.create_server({address}, backlog=0)"]
     lines += [_SYNS.format(count=count, server=address, pause=_pause(load)), 'print("after: ", look())']
     return "\n".join([*lines, *_newcomers(load)])
 
 
-def _udp(load: LoadSpec, count: int, routed: bool) -> str:
+def _udp(load: LoadSpec, count: int, ends: Places) -> str:
     lines = ['print("before:", look())', _DATAGRAMS.format(count=count, port=_PORT, pause=_pause(load))]
     lines += ['print("after: ", look())', f'print(refused, "of {count} refused")']
     return "\n".join([*lines, *_newcomers(load)])
@@ -206,19 +198,27 @@ def _newcomers(load: LoadSpec) -> list[str]:
     return [*lines, f'print(len(accepted), "of {count} newcomers accepted")']
 
 
-def _server(routed: bool) -> list[str]:
-    listen = f"server = socket.create_server({_address(routed)}, backlog=100)"
-    if not routed:
+def _server(ends: Places) -> list[str]:
+    listen = f"server = socket.create_server({_address(ends.listen_on)}, backlog=100)"
+    if not _remote(ends):
         return [listen]
-    return ['enter("/run/netns/lab-server")', listen, 'enter("/run/netns/lab-client")']
+    return [_enter(ends.server), listen, _enter(ends.client)]
 
 
-def _home(routed: bool) -> list[str]:
-    return ['enter("/proc/1/ns/net")'] if routed else []
+def _home(ends: Places) -> list[str]:
+    return [_enter("")] if _remote(ends) else []
 
 
-def _address(routed: bool) -> str:
-    return f'("{"203.0.113.2" if routed else "127.0.0.1"}", {_PORT})'
+def _remote(ends: Places) -> bool:
+    return bool(ends.client or ends.server)
+
+
+def _enter(namespace: str) -> str:
+    return f'enter("/run/netns/{namespace}")' if namespace else 'enter("/proc/1/ns/net")'
+
+
+def _address(address: str) -> str:
+    return f'("{address}", {_PORT})'
 
 
 def _at_once(load: LoadSpec, count: int) -> int:

@@ -26,6 +26,7 @@ _HEADER = ("cell", "finding", "repeats", "message", "held", "drops", "first drop
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _MOST_VALUE = 300
 _MOST_NAMED = 5
+_MOST_LISTED = 10
 _MOST_REASON = 1500
 _DIFFERS_MARK = " *"
 
@@ -40,8 +41,8 @@ def human(comparison: Comparison) -> str:
         _aligned(rows),
         *(_why(cell) for cell in comparison.cells if cell.verdict != "same"),
         list(comparison.unfinished),
-        _with_head("only in BASE", (f"  {name}" for name in comparison.only_base)),
-        _with_head("only in NEW", (f"  {name}" for name in comparison.only_new)),
+        _with_head("only in BASE", _listed(comparison.only_base)),
+        _with_head("only in NEW", _listed(comparison.only_new)),
         _method(comparison),
     ]
     return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
@@ -209,6 +210,12 @@ def _method(comparison: Comparison) -> list[str]:
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    """Cells that one run alone has, a line for each as far as people read."""
+    more = [f"  and {len(names) - _MOST_LISTED} more: --format json"] if len(names) > _MOST_LISTED else []
+    return [*(f"  {name}" for name in names[:_MOST_LISTED]), *more]
 
 
 def _with_head(head: str, lines: Iterable[str]) -> list[str]:

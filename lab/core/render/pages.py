@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lab.core.kernel.version import VersionSpec
-from lab.core.plan import Cell, CellPlan, Variant, describe_load, plan_cell, variants
+from lab.core.plan import Cell, CellPlan, Variant, plan_cell, variants
 from lab.core.render import by_hand
+from lab.core.render.by_hand_paths import topology
+from lab.core.render.load_words import load_in_words
 from lab.core.render.markdown import block, code, prose, table
-from lab.core.scenario import BACKEND_AXIS, LoadSpec, RunStep, Scenario
+from lab.core.scenario import BACKEND_AXIS, DEFAULT_PATH, PATHS, RunStep, Scenario
 from lab.core.scenario.condition import BACKEND_NEEDS, Condition, Requirement
-from lab.core.scenario.expectation import AxisValue, Expectation
+from lab.core.scenario.expectation import AxisValue, Chosen, Expectation
 
 MADE_BY = "scripts/write-docs"
 
@@ -34,11 +36,6 @@ _ALL: Mapping[str, str] = {
     "hold": "; all are accepted",
     "churn": "; all are opened",
     "udp": "; none is refused",
-}
-_CLOSED: Mapping[str, str] = {
-    "fin": "closed with FIN",
-    "reset": "closed with RST",
-    "vanish": "dropped on both sides without a packet",
 }
 
 
@@ -79,10 +76,10 @@ def scenario_index(scenarios: Iterable[Scenario], *, matrix: bool = False) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def condition_in_words(condition: Condition, axes: Mapping[str, AxisValue]) -> str:
+def condition_in_words(condition: Condition, axes: Chosen) -> str:
     """Where an expectation holds: `kernel < 4.14, iptables-nft`; empty when it holds everywhere."""
     parts = [f"kernel {_versions(condition.kernel)}"] if condition.kernel else []
-    parts += [_axis(axis, (value,)) for axis, value in axes.items()]
+    parts += [_axis(axis, value if isinstance(value, tuple) else (value,)) for axis, value in axes.items()]
     parts += [f"target {code(condition.target)}"] if condition.target else []
     programs = (("iptables", condition.iptables_version), ("nft", condition.nft_version))
     parts += [f"{name} {_versions(spec)}" for name, spec in programs if spec]
@@ -117,8 +114,13 @@ def _machine(plans: Mapping[Variant, CellPlan]) -> list[str]:
     for name, text in _grouped(plans, lambda plan: " ".join(plan.machine.boot_args)):
         if text:
             lines.append(f"- Kernel command line{f', {name}' if name else ''}: {code(text)}.")
+    if machine.packages:
+        lines.append(f"- Packages beside the target's own: {', '.join(map(code, machine.packages))}.")
     lines.append(f"- Table: {_table(plan)}.")
-    lines.append(f"- Load: {_load(plan.load, plan.machine.topology == by_hand.ROUTED)}.")
+    lines.append(f"- Load: {load_in_words(plan.load, plan.machine.path or DEFAULT_PATH)}.")
+    lines += [f"- Meanwhile: {code(by_hand.commands(planned.step))}." for planned in plan.during]
+    if plan.machine.path not in (None, DEFAULT_PATH):
+        lines.append(f"- Stands for: {PATHS[plan.machine.path].stands_for}.")
     return ["## Machine, table, load", "\n".join(lines)]
 
 
@@ -128,25 +130,6 @@ def _table(plan: CellPlan) -> str:
     parts += [f"{conntrack.buckets:,} buckets"] if conntrack.buckets else []
     parts += [f"timeout {code(name)} {seconds:,} s" for name, seconds in conntrack.timeouts.items()]
     return "; ".join(parts)
-
-
-def _load(load: LoadSpec, routed: bool) -> str:
-    count = f"{load.connections:,}"
-    where = "through the machine as a router, between two network namespaces" if routed else "over loopback"
-    rate = f", {load.rate_per_second:,} per second" if load.rate_per_second else ""
-    newcomers = f"; then {load.newcomers:,} TCP connections are opened and held" if load.newcomers else ""
-    if load.kind == "hold":
-        return f"{count} TCP connections are opened and held {where}"
-    if load.kind == "churn":
-        closed = _CLOSED[load.close or "fin"]
-        life = f"open for {load.hold_seconds:g} s, then {closed}" if load.hold_seconds else f"{closed} at once"
-        return f"{count} TCP connections are opened {where}{rate}, each {life}"
-    unanswered = f"to as many addresses of 127.0.0.0/8 that answer nothing{rate}{newcomers}"
-    if load.kind == "half-open":
-        return f"{count} SYNs {unanswered}"
-    if load.kind == "udp":
-        return f"{count} UDP datagrams {unanswered}"
-    return describe_load(load)
 
 
 def _expected(scenario: Scenario) -> list[str]:
@@ -205,6 +188,11 @@ def _requirement(requires: Requirement) -> str:
 
 def _by_hand(scenario: Scenario, plans: Mapping[Variant, CellPlan]) -> list[str]:
     plan = next(iter(plans.values()))
+    if not by_hand.covers(plan):
+        return [
+            "## By hand",
+            "There is no script of this load: `lab shell` leads to a machine in the state, see below.",
+        ]
     return [
         "## By hand",
         "\n".join(_advice(plans)),
@@ -221,9 +209,12 @@ def _advice(plans: Mapping[Variant, CellPlan]) -> list[str]:
     ]
     if any(plan.machine.boot_args for plan in plans.values()):
         lines.append("Boot it with the kernel command line above.")
-    if plan.machine.topology == by_hand.ROUTED:
+    ends = PATHS[plan.machine.path or DEFAULT_PATH].ends
+    if "server" in ends and plan.machine.path != "bridge":
         lines.append("If it has an `eth0`, give the link to the server another name, in the state too.")
-        lines.append("Up to 4.13, and with `enable_hooks=1`, both namespaces track as well, each in its own table.")
+    if ends:
+        whose = "both namespaces track" if len(ends) == 2 else "the namespace tracks"
+        lines.append(f"Up to 4.13, and with `enable_hooks=1`, {whose} as well, in a table of its own.")
     small = by_hand.connections(plan)
     if small < plan.load.connections:
         lines.append(f"{small:,} connections show the same as {plan.load.connections:,}.")
@@ -232,7 +223,7 @@ def _advice(plans: Mapping[Variant, CellPlan]) -> list[str]:
 
 def _procedure(plan: CellPlan) -> list[str]:
     """The commands from a fresh machine to what is read of it."""
-    lines = [routed, ""] if (routed := by_hand.topology(plan)) else []
+    lines = [routed, ""] if (routed := topology(plan)) else []
     lines += ["# the commands of the state, then:"] if plan.steps else []
     if settings := by_hand.settings(plan):
         lines += ["# a setting that does not exist: conntrack is not loaded, go on", settings]

@@ -17,7 +17,7 @@ from lab.core.plan import RemoveStep
 from lab.core.render import by_hand
 from lab.core.render.timeline import Panel
 from lab.core.render.views import CellView, HolderView, MitigationView, Pairs, StepView
-from lab.core.result import CellResult, Mitigation, StoredProofs
+from lab.core.result import FAMILY_NAMES, CellResult, FamilyResult, Mitigation, StoredProofs
 from lab.core.scenario import FileStep, RunStep, Step, SysctlStep, UnloadStep
 
 Said = Mapping[str, Any]  # a step as the guest was sent it, or what it said of one
@@ -111,6 +111,10 @@ def _numbers(cell: CellResult) -> Iterable[tuple[str, str]]:
         for name in ("failed", "lost", "stalled", "untried"):
             if count := vars(connections)[name]:
                 yield name, _count(count)
+        if cell.dead:
+            yield "open and dead", _count(cell.dead)
+        for name, family in cell.families.items():
+            yield FAMILY_NAMES.get(name, name), _family(family)
         yield "entries at most", f"{_count(cell.entries_peak)}; max {_count(cell.max)}"
         if cell.max_changed:
             yield "max changed", ", then ".join(f"{value:,}" for value in cell.max_changed)
@@ -128,6 +132,13 @@ def _numbers(cell: CellResult) -> Iterable[tuple[str, str]]:
         yield f"try {attempt.number}", f"lost: {(attempt.lost or 'inconclusive').partition(chr(10))[0]}"
     if seconds := cell.seconds:
         yield "took", f"{seconds:.1f} s"
+
+
+def _family(family: FamilyResult) -> str:
+    """What one family of a load over both shows: its finding, how many were held, and its proofs of the hooks."""
+    counts = family.connections
+    held = "" if counts is None else f", {counts.held:,} of {counts.total:,} held"
+    return f"{family.finding}{held}; rulesets: {_ANSWERS[family.proofs.holders]}"
 
 
 def _count(value: int | None) -> str:

@@ -4,7 +4,10 @@ from lab.core.scenario.digest import scenario_digest, scenario_meaning
 from lab.core.scenario.model import (
     CLOSES,
     DEFAULT_CONNECTIONS,
+    DEFAULT_PATH,
+    FAMILIES,
     LOAD_KINDS,
+    PATHS,
     SCENARIO_VERSION,
     TIMEOUT_SYSCTLS,
     TOPOLOGIES,
@@ -20,7 +23,7 @@ from lab.core.scenario.model import (
     SysctlStep,
     UnloadStep,
 )
-from lab.core.scenario.read import MAX_SCENARIO_BYTES, parse_scenario
+from lab.core.scenario.read import MAX_PACKAGES_LENGTH, MAX_SCENARIO_BYTES, PACKAGE_NAME, parse_scenario
 from lab.core.scenario.read_matrix import BACKEND_AXIS, MAX_AXES_LENGTH, MAX_VARIANTS, placeholder_values
 from lab.core.scenario.table import did_you_mean
 from lab.core.scenario.toml_text import parse_toml, with_sources
@@ -29,10 +32,15 @@ __all__ = [
     "BACKEND_AXIS",
     "CLOSES",
     "DEFAULT_CONNECTIONS",
+    "DEFAULT_PATH",
+    "FAMILIES",
     "LOAD_KINDS",
     "MAX_AXES_LENGTH",
+    "MAX_PACKAGES_LENGTH",
     "MAX_SCENARIO_BYTES",
     "MAX_VARIANTS",
+    "PACKAGE_NAME",
+    "PATHS",
     "SCENARIO_VERSION",
     "TIMEOUT_SYSCTLS",
     "TOPOLOGIES",

@@ -96,6 +96,7 @@ class Requirement:
     modules: tuple[str, ...] = ()  # loadable or built in
     loadable: tuple[str, ...] = ()  # and not built in
     backends: tuple[str, ...] = ()  # of iptables, as in BACKEND_NEEDS
+    ipv6: bool = False
 
     def unmet(self, facts: Facts) -> str | None:
         """Why the scenario cannot be had on this machine; None where nothing known speaks against it."""
@@ -107,6 +108,8 @@ class Requirement:
                 return phrase
         except ValueError:
             pass  # what is unknown is no reason to skip
+        if self.ipv6 and facts.ipv6 is False:
+            return "IPv6 is off in this kernel"
         return self._unmet_modules(facts)
 
     def _unmet_modules(self, facts: Facts) -> str | None:

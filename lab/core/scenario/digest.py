@@ -8,7 +8,7 @@ import json
 
 from lab.core.scenario.condition import Condition, Requirement
 from lab.core.scenario.expectation import Expectation
-from lab.core.scenario.model import Scenario
+from lab.core.scenario.model import TOPOLOGIES, Scenario, Step
 
 
 def scenario_digest(scenario: Scenario) -> str:
@@ -31,13 +31,25 @@ def scenario_meaning(scenario: Scenario) -> dict[str, object]:
     return {
         "version": scenario.version,
         "matrix": scenario.matrix,
-        "state": [{"kind": type(step).__name__} | _meaning_of(step) for step in scenario.state],
-        "machine": _meaning_of(scenario.machine),
+        "state": [_meaning_of_step(step) for step in scenario.state],
+        "machine": _meaning_of_machine(scenario),
         "conntrack": _meaning_of(scenario.conntrack),
         "load": _meaning_of(scenario.load),
         "expect": [_meaning_of_expectation(one) for one in scenario.expectations],
+        **({"during": during} if (during := [_meaning_of_step(step) for step in scenario.during]) else {}),
         **({"requires": requires} if (requires := _meaning_of_requirement(scenario.requires)) else {}),
     }
+
+
+def _meaning_of_step(step: Step) -> dict[str, object]:
+    return {"kind": type(step).__name__} | _meaning_of(step)
+
+
+def _meaning_of_machine(scenario: Scenario) -> dict[str, object]:
+    """A path that `topology` can name goes by that: the digests of older files stay."""
+    said = _meaning_of(scenario.machine)
+    old = {path: name for name, path in TOPOLOGIES.items()}.get(str(said.get("path")))
+    return said if old is None else {**{name: value for name, value in said.items() if name != "path"}, "topology": old}
 
 
 def _meaning_of_expectation(expectation: Expectation) -> dict[str, object]:

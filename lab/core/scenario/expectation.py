@@ -9,6 +9,7 @@ from lab.core.facts import Facts
 from lab.core.scenario.condition import ALWAYS, Condition
 
 AxisValue = str | int
+Chosen = Mapping[str, AxisValue | tuple[AxisValue, ...]]  # of an axis its value, or the values of which it has one
 
 # Everything that a cell can end with, and what the evidence of it is.
 FINDING_EVIDENCE: Mapping[str, str] = {
@@ -32,7 +33,7 @@ class Expectation:
     finding: str
     because: str = ""
     condition: Condition = ALWAYS
-    axes: Mapping[str, AxisValue] = field(default_factory=dict, hash=False)
+    axes: Chosen = field(default_factory=dict, hash=False)
 
     @property
     def unconditional(self) -> bool:
@@ -41,7 +42,12 @@ class Expectation:
 
     def covers(self, axes: Mapping[str, AxisValue], facts: Facts) -> bool:
         """Whether every condition holds; raises ValueError when that depends on something unknown."""
-        return all(axes.get(name) == value for name, value in self.axes.items()) and self.condition.unmet(facts) is None
+        return chosen_by(self.axes, axes) and self.condition.unmet(facts) is None
+
+
+def chosen_by(chosen: Chosen, axes: Mapping[str, AxisValue]) -> bool:
+    """Whether a variant with these axes has a value that was chosen, of every axis that is named."""
+    return all(axes.get(axis) in (value if isinstance(value, tuple) else (value,)) for axis, value in chosen.items())
 
 
 def expected_for(

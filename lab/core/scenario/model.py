@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lab.core.scenario.condition import NOTHING, Requirement
-from lab.core.scenario.expectation import AxisValue, Expectation
+from lab.core.scenario.expectation import AxisValue, Chosen, Expectation
 
 # 1 - first version. Raised when what a file means changes: newer files are refused, older ones understood for ever.
 SCENARIO_VERSION = 1
@@ -17,16 +17,39 @@ DEFAULT_CONNECTIONS = 20_000  # the article's 19,998, rounded
 
 # Kinds of load, and the keys of [load] that mean something to each beside kind and connections.
 LOAD_KINDS: Mapping[str, tuple[str, ...]] = {
-    "hold": (),
+    "hold": ("newcomers", "data"),
     "churn": ("rate_per_second", "hold_seconds", "close"),
     "half-open": ("rate_per_second", "newcomers"),
-    "udp": ("rate_per_second", "newcomers"),
+    "udp": ("rate_per_second", "newcomers", "answered"),
 }
-# How the connections of `churn` end: with FIN, with RST, or on both sides without a word.
-CLOSES = ("fin", "reset", "vanish")
+# How the connections of `churn` end: with FIN, with RST, on both sides without a word, or on the client's side alone.
+CLOSES = ("fin", "reset", "vanish", "half")
 MAX_HOLD_SECONDS = 3600.0
-# Where client and server are: both on loopback, or in namespaces of their own with the machine as the router between.
-TOPOLOGIES = ("loopback", "netns")
+MAX_ANSWERED = 100_000
+
+
+@dataclass(frozen=True)
+class PathSpec:
+    """A path that the load can take (lab/guest/paths.py has its links): what is remote, what the machine needs."""
+
+    ends: tuple[str, ...] = ()  # of client and server, those in a namespace of their own
+    modules: tuple[str, ...] = ()
+    stands_for: str = ""  # which host
+
+
+_ENDS = ("client", "server")
+PATHS: Mapping[str, PathSpec] = {
+    "loopback": PathSpec(stands_for="a host that talks to itself: a proxy before its own backend, a health check"),
+    "local": PathSpec(("client",), ("veth",), "a server with remote clients"),
+    "outbound": PathSpec(("server",), ("veth",), "a host that connects out: a crawler, a proxy, a worker"),
+    "forward": PathSpec(_ENDS, ("veth",), "a router, a NAT gateway, a VPN server"),
+    "bridge": PathSpec(_ENDS, ("veth", "bridge"), "a host of virtual machines on a bridge"),
+    "published": PathSpec(_ENDS, ("veth",), "a container host, where a rule leads a port of the host to a container"),
+}
+DEFAULT_PATH = "loopback"
+# what paths were called in `topology`, which older files have
+TOPOLOGIES: Mapping[str, str] = {"loopback": "loopback", "netns": "forward"}
+FAMILIES = ("ipv4", "ipv6", "both")
 
 # The kernel's timeouts under short names; the same from 3.10 to 7.2.
 TIMEOUT_SYSCTLS: Mapping[str, str] = {
@@ -61,7 +84,8 @@ class RunStep:
 
     argv: tuple[str, ...]
     refused: bool = False
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
+    end: str | None = None  # the end of the path that it runs in; None: the machine itself
 
 
 @dataclass(frozen=True)
@@ -70,7 +94,7 @@ class FileStep:
 
     path: str
     text: str
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
     source: str = field(default="", compare=False)
 
 
@@ -79,7 +103,8 @@ class SysctlStep:
     """Write sysctls, in order."""
 
     values: tuple[tuple[str, str], ...]
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
+    end: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,7 @@ class UnloadStep:
     """Remove those of the modules that are loaded, in order; module names differ from kernel to kernel."""
 
     modules: tuple[str, ...]
-    when: Axes = field(default_factory=dict, hash=False)
+    when: Chosen = field(default_factory=dict, hash=False)
 
 
 Step = RunStep | FileStep | SysctlStep | UnloadStep
@@ -100,7 +125,8 @@ class MachineSpec:
     boot_args: tuple[str, ...] = ()
     memory_mb: int = DEFAULT_MEMORY_MB
     vcpus: int = DEFAULT_VCPUS
-    topology: str | None = None  # one of TOPOLOGIES; None: loopback
+    path: str | None = None  # one of PATHS; None: loopback
+    packages: tuple[str, ...] = ()  # of Debian, beside the target's own; sorted
 
 
 @dataclass(frozen=True)
@@ -121,7 +147,10 @@ class LoadSpec:
     rate_per_second: int | None = None  # None: as fast as it goes
     hold_seconds: float | None = None  # churn: how long each connection stays open
     close: str | None = None  # churn: one of CLOSES
-    newcomers: int | None = None  # half-open, udp: TCP connections that are opened after the flood
+    newcomers: int | None = None  # hold, half-open, udp: TCP connections that are opened after all else
+    answered: bool = False  # udp: there are answers
+    data: bool = False  # hold: each held connection carries a byte there and back at the end
+    family: str | None = None  # one of FAMILIES; None: ipv4
 
 
 @dataclass(frozen=True)
@@ -138,4 +167,5 @@ class Scenario:
     machine: MachineSpec = MachineSpec()
     conntrack: ConntrackSpec = ConntrackSpec()
     load: LoadSpec = LoadSpec()
+    during: tuple[Step, ...] = ()  # steps that run while the load is there
     expectations: tuple[Expectation, ...] = ()

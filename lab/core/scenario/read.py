@@ -5,18 +5,20 @@ Every problem of a file is found in one go; each names its key (`state[2].run`, 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from pathlib import PurePath
 
 from lab.core.scenario.model import (
     CLOSES,
     DEFAULT_CONNECTIONS,
     DEFAULT_MEMORY_MB,
+    DEFAULT_PATH,
     DEFAULT_VCPUS,
+    FAMILIES,
     LOAD_KINDS,
+    MAX_ANSWERED,
     MAX_HOLD_SECONDS,
+    PATHS,
     SCENARIO_VERSION,
     TIMEOUT_SYSCTLS,
     TOPOLOGIES,
@@ -28,15 +30,15 @@ from lab.core.scenario.model import (
 )
 from lab.core.scenario.read_conditions import read_expectations, read_requires
 from lab.core.scenario.read_matrix import placeholder_names, read_matrix
-from lab.core.scenario.read_steps import Given, ReadSource, check_template, read_sources, read_step
+from lab.core.scenario.read_steps import Given, ReadSource, check_template, read_sources, read_steps
 from lab.core.scenario.table import Problem, Table, problems_error, quoted, said
 from lab.core.scenario.toml_text import parse_toml
 
 MAX_SCENARIO_BYTES = 256 * 1024
 
-# Kinds of load that a topology lacks: these floods are raw packets between two ends of one loopback device.
-_LOADS_LACKING: Mapping[str, tuple[str, ...]] = {"netns": ("half-open", "udp")}
-
+# Debian Policy 5.6.1
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,62}")
+MAX_PACKAGES_LENGTH = 120  # of all names together: they are in the name of an image's folder
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -53,18 +55,21 @@ def parse_scenario(text: str, path: str, read_source: ReadSource | None = None) 
         raise problems_error(path, problems)
     matrix = read_matrix(root.table("matrix"))
     own_sources = read_sources(root.table("sources"))
-    given = Given(placeholder_names(matrix), own_sources if "sources" in root else read_source)
+    machine = _read_machine(root.table("machine"), matrix)
+    ends = PATHS[machine.path or DEFAULT_PATH].ends
+    given = Given(placeholder_names(matrix), ends, own_sources if "sources" in root else read_source)
     scenario = Scenario(
         path=path,
         name=_read_name(root, PurePath(path).stem),
         summary=root.line("summary", required=True),
         version=version,
         matrix=matrix,
-        state=tuple(step for table in root.tables("state") if (step := read_step(table, matrix, given)) is not None),
+        state=read_steps(root.tables("state"), matrix, given),
         requires=read_requires(root.table("requires")),
-        machine=_read_machine(root.table("machine"), matrix),
+        machine=machine,
         conntrack=_read_conntrack(root.table("conntrack")),
         load=_read_load(root.table("load")),
+        during=read_steps(root.tables("during"), matrix, given),
         expectations=read_expectations(root.tables("expect"), matrix),
     )
     _check_load_fits(root, scenario)
@@ -108,10 +113,31 @@ def _read_machine(table: Table, matrix: Matrix) -> MachineSpec:
         boot_args=boot_args,
         memory_mb=table.number("memory_mb", DEFAULT_MEMORY_MB, high=1024 * 1024),
         vcpus=table.number("vcpus", DEFAULT_VCPUS, high=64),
-        topology=table.choice("topology", TOPOLOGIES),
+        path=_read_path(table),
+        packages=_read_packages(table),
     )
     table.finish()
     return machine
+
+
+def _read_packages(table: Table) -> tuple[str, ...]:
+    """Sorted, each once: the same packages are the same machine."""
+    packages = table.texts("packages") or ()
+    for index, package in enumerate(packages):
+        if not PACKAGE_NAME.fullmatch(package):
+            hint = "use the package's name alone: the target's release decides its version"
+            table.problem(f"packages[{index}]", f"is {said(package)}, no name of a Debian package", hint)
+    kept = tuple(sorted(set(packages)))
+    if len("_".join(kept)) > MAX_PACKAGES_LENGTH:
+        table.problem("packages", "makes a name that is too long for a folder", "name fewer: apt brings what they need")
+    return kept
+
+
+def _read_path(table: Table) -> str | None:
+    path, topology = table.choice("path", PATHS), table.choice("topology", TOPOLOGIES)
+    if "path" in table and "topology" in table:
+        table.problem("topology", "stands beside path, which says the same", "keep path")
+    return path or TOPOLOGIES.get(topology or "")
 
 
 def _read_conntrack(table: Table) -> ConntrackSpec:
@@ -135,8 +161,11 @@ def _read_load(table: Table) -> LoadSpec:
         hold_seconds=table.seconds("hold_seconds", MAX_HOLD_SECONDS),
         close=table.choice("close", CLOSES),
         newcomers=table.number("newcomers", 0) or None,
+        answered=table.flag("answered"),
+        data=table.flag("data"),
+        family=table.choice("family", FAMILIES),
     )
-    for name in ("rate_per_second", "hold_seconds", "close", "newcomers"):
+    for name in dict.fromkeys(name for names in LOAD_KINDS.values() for name in names):
         if name in table and name not in LOAD_KINDS[kind]:
             kinds = [known for known, names in LOAD_KINDS.items() if name in names]
             table.problem(name, f"means nothing to a load of the kind {kind!r}", f"use it with {quoted(kinds)}")
@@ -145,10 +174,13 @@ def _read_load(table: Table) -> LoadSpec:
 
 
 def _check_load_fits(root: Table, scenario: Scenario) -> None:
-    """Note a load that the machine's topology lacks: in a guest it would be refused only after the boot."""
-    topology, kind = scenario.machine.topology, scenario.load.kind
-    lacking = _LOADS_LACKING.get(topology or "", ())
-    if kind in lacking:
-        kinds = quoted(known for known in LOAD_KINDS if known not in lacking)
-        what = f"is the text {json.dumps(kind)}, and machine.topology is {topology!r}, over which no such load runs"
-        root.table("load").problem("kind", what, f"use one of {kinds}, or leave machine.topology out")
+    """Note what does not go together: in a guest it would be refused only after the boot."""
+    load, connections = root.table("load"), scenario.load.connections
+    if scenario.during and scenario.load.kind != "hold":
+        what = f"belongs to a load that holds its connections, and load.kind is {scenario.load.kind!r}"
+        root.problem("during", what, 'use kind = "hold", or put the steps into [[state]]')
+    if scenario.load.answered and connections > MAX_ANSWERED:
+        what = f"is {connections}, and at most {MAX_ANSWERED} are answered at once: each has a socket"
+        load.problem("connections", what, "ask for fewer, or leave answered out")
+    if scenario.load.family == "both" and connections < len(FAMILIES) - 1:
+        load.problem("connections", "is less than one of each family", "ask for 2 or more")

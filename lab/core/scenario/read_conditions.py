@@ -79,8 +79,8 @@ def read_expectations(tables: Iterable[Table], matrix: Matrix) -> tuple[Expectat
 def _read_finding(table: Table) -> str:
     finding = table.text("finding", required=True)
     if finding and finding not in FINDINGS:
-        mend = did_you_mean(finding, FINDINGS)
-        table.problem("finding", f"is {said(finding)}, which is no finding", mend)
+        hint = did_you_mean(finding, FINDINGS)
+        table.problem("finding", f"is {said(finding)}, which is no finding", hint)
     return finding
 
 

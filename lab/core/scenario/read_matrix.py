@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from lab.core.scenario.condition import BACKEND_NEEDS
-from lab.core.scenario.expectation import AxisValue
+from lab.core.scenario.expectation import AxisValue, Chosen
 from lab.core.scenario.model import Axes, Matrix
 from lab.core.scenario.table import MAX_NUMBER, Table, did_you_mean, quoted, said
 
@@ -88,24 +88,40 @@ def _axis_value_problem(axis: str, value: object) -> tuple[str, str] | None:
     return None if 0 <= value <= MAX_NUMBER else (f"is {said(value)}", f"use 0 to {MAX_NUMBER}")
 
 
-def read_when(table: Table, matrix: Matrix) -> Axes:
+def read_when(table: Table, matrix: Matrix) -> Chosen:
     when = table.table("when")
     conditions = read_axes(when, matrix)
     when.finish(also=matrix, what="axis")
     return conditions
 
 
-def read_axes(table: Table, matrix: Matrix) -> Axes:
-    """The axes that a table fixes, each to one of its values."""
-    conditions: dict[str, AxisValue] = {}
+def read_axes(table: Table, matrix: Matrix) -> Chosen:
+    """The axes that a table fixes, each to one of its values, or to a list of them."""
+    conditions: dict[str, AxisValue | tuple[AxisValue, ...]] = {}
     for axis, values in matrix.items():
         given = table.take(axis)
         if given is None or not values:
             continue
-        value = next((value for value in values if type(value) is type(given) and value == given), None)
-        if value is None:
-            mend = did_you_mean(given, [str(value) for value in values])
-            table.problem(axis, f"is {said(given)}, must be one of {quoted(values)}", mend)
+        if not isinstance(given, list):
+            found = _known_values(table, axis, (given,), values)
+        elif not given:
+            table.problem(axis, "is an empty list", f"give it values of {quoted(values)}")
+            continue
         else:
-            conditions[axis] = value
+            found = _known_values(table, axis, given, values)
+        if found:
+            conditions[axis] = found[0] if len(found) == 1 else found
     return conditions
+
+
+def _known_values(
+    table: Table, axis: str, given: Sequence[object], values: Sequence[AxisValue]
+) -> tuple[AxisValue, ...]:
+    """Those of the given values that the axis has, in the axis' order; the others are noted as problems."""
+    known = {(type(value), value) for value in values}
+    for other in given:
+        if not isinstance(other, str | int) or (type(other), other) not in known:
+            hint = did_you_mean(other, [str(value) for value in values])
+            table.problem(axis, f"is {said(other)}, must be one of {quoted(values)}", hint)
+    asked = {(type(one), one) for one in given if isinstance(one, str | int)}
+    return tuple(value for value in values if (type(value), value) in asked)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from lab.core.errors import ScenarioError
-from lab.core.scenario.model import Axes, FileStep, Matrix, RunStep, Step, SysctlStep, UnloadStep
+from lab.core.scenario.expectation import Chosen
+from lab.core.scenario.model import FileStep, Matrix, RunStep, Step, SysctlStep, UnloadStep
 from lab.core.scenario.read_matrix import read_when
-from lab.core.scenario.table import Table, did_you_mean, said
+from lab.core.scenario.table import Table, did_you_mean, quoted, said
 from lab.core.scenario.template import UnknownPlaceholder, substitute, verbatim
 
 _MAX_SYSCTL = 2**64 - 1
@@ -24,26 +25,34 @@ class Given:
     """What the texts of steps may refer to: placeholders, and files beside the scenario."""
 
     names: Collection[str]
+    ends: Collection[str]  # of the path that are namespaces of their own
     read_source: ReadSource | None
 
 
-def read_step(table: Table, matrix: Matrix, given: Given) -> Step | None:
+def read_steps(tables: Iterable[Table], matrix: Matrix, given: Given) -> tuple[Step, ...]:
+    """The steps of a list of tables, without those that are none."""
+    return tuple(step for table in tables if (step := _read_step(table, matrix, given)) is not None)
+
+
+def _read_step(table: Table, matrix: Matrix, given: Given) -> Step | None:
     kinds = [kind for kind in _STEP_READERS if kind in table]
     when = read_when(table, matrix)
     step = None
     if len(kinds) == 1:
         step = _STEP_READERS[kinds[0]](table, when, given)
-    table.finish(also=(*_STEP_READERS, "refused"))
+    table.finish(also=(*_STEP_READERS, "refused", "in"))
     if len(kinds) > 1:
         table.problem("", f"is several steps at once: {', '.join(kinds)}", "give each a [[state]] of its own")
     elif not kinds and table.sound:
         table.problem("", "does nothing", f"give it one of: {', '.join(_STEP_READERS)}")
+    if "in" in table and kinds and not {"run", "sysctl"}.issuperset(kinds):
+        table.problem("in", "belongs to a step with run or sysctl", "remove it: files and modules are the machine's")
     if "refused" in table and kinds and kinds != ["run"]:
         table.problem("refused", "belongs to a step with run", "remove it, or run a program that is refused")
     return step
 
 
-def _read_run(table: Table, when: Axes, given: Given) -> Step:
+def _read_run(table: Table, when: Chosen, given: Given) -> Step:
     argv = table.texts("run")
     if argv == ():
         table.problem("run", "is an empty list", 'name a program and its arguments: run = ["true"]')
@@ -51,10 +60,10 @@ def _read_run(table: Table, when: Axes, given: Given) -> Step:
         check_template(table, f"run[{index}]", word, given.names)
     if argv and not argv[0]:
         table.problem("run[0]", "is empty", "name the program to run")
-    return RunStep(argv or (), refused=table.flag("refused"), when=when)
+    return RunStep(argv or (), refused=table.flag("refused"), when=when, end=_read_end(table, given))
 
 
-def _read_file(table: Table, when: Axes, given: Given) -> Step:
+def _read_file(table: Table, when: Chosen, given: Given) -> Step:
     file = table.table("file")
     path, source = file.text("path", required=True), file.text("source")
     text = file.text("text", required="source" not in file)
@@ -96,14 +105,14 @@ def read_sources(table: Table) -> ReadSource:
     return read
 
 
-def _read_sysctl(table: Table, when: Axes, given: Given) -> Step:
+def _read_sysctl(table: Table, when: Chosen, given: Given) -> Step:
     values = table.table("sysctl")
     pairs: list[tuple[str, str]] = []
     for name in values.names():
         value = values.take(name)
         if isinstance(value, bool) or not isinstance(value, str | int):
-            mend = "quote a name that has dots" if isinstance(value, dict) else f'write {{ "{name}" = 0 }}'
-            values.problem(name, f"is {said(value)}, must be a whole number or text", mend)
+            hint = "quote a name that has dots" if isinstance(value, dict) else f'write {{ "{name}" = 0 }}'
+            values.problem(name, f"is {said(value)}, must be a whole number or text", hint)
             continue
         if isinstance(value, int) and abs(value) > _MAX_SYSCTL:
             values.problem(name, f"is {said(value)}, which no sysctl can hold", f"use at most {_MAX_SYSCTL}")
@@ -115,10 +124,21 @@ def _read_sysctl(table: Table, when: Axes, given: Given) -> Step:
     values.finish()
     if "sysctl" in table and not values.names() and isinstance(table.take("sysctl"), dict):
         table.problem("sysctl", "is empty", 'write sysctl = { "net.ipv4.tcp_syncookies" = 0 }')
-    return SysctlStep(tuple(pairs), when=when)
+    return SysctlStep(tuple(pairs), when=when, end=_read_end(table, given))
 
 
-def _read_unload(table: Table, when: Axes, _given: Given) -> Step:
+def _read_end(table: Table, given: Given) -> str | None:
+    """The end of the path that a step names."""
+    end = table.text("in") or None
+    if end is not None and end not in given.ends:
+        there = (
+            f"use one of {quoted(given.ends)}" if given.ends else "choose a machine.path that has ends, or remove it"
+        )
+        table.problem("in", f"is {said(end)}, and the load's path has no such end", there)
+    return end
+
+
+def _read_unload(table: Table, when: Chosen, _given: Given) -> Step:
     modules = table.texts("unload")
     if modules == ():
         table.problem("unload", "is an empty list", 'name modules: unload = ["iptable_nat"]')
@@ -128,7 +148,7 @@ def _read_unload(table: Table, when: Axes, _given: Given) -> Step:
     return UnloadStep(modules or (), when=when)
 
 
-_STEP_READERS: Mapping[str, Callable[[Table, Axes, Given], Step]] = {
+_STEP_READERS: Mapping[str, Callable[[Table, Chosen, Given], Step]] = {
     "run": _read_run,
     "file": _read_file,
     "sysctl": _read_sysctl,

@@ -17,7 +17,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """A mend for an unknown word: the nearest known one, else (also when it is no text) all of them."""
+    """A hint for an unknown word: the nearest known one, else (also when it is no text) all of them."""
     names = list(known)
     nearest = difflib.get_close_matches(word, names, n=1) if isinstance(word, str) else []
     if nearest:
@@ -29,7 +29,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 class Problem:
     key: str
     what: str
-    mend: str
+    hint: str
 
 
 class Table:
@@ -57,10 +57,10 @@ class Table:
         """Whether the value was not of the type asked for."""
         return name in self._wrong
 
-    def problem(self, name: str, what: str, mend: str) -> None:
+    def problem(self, name: str, what: str, hint: str) -> None:
         """Note what is wrong with a key of this table, or, with an empty name, with the table."""
         self.sound = False
-        self._problems.append(Problem(self._path(name), what, mend))
+        self._problems.append(Problem(self._path(name), what, hint))
 
     def take(self, name: str) -> object:
         """The value as it is, None when absent."""
@@ -164,22 +164,22 @@ class Table:
 
     def tables(self, name: str) -> tuple[Table, ...]:
         """The tables of a list of tables."""
-        mend = f"begin each with [[{name}]]"
+        hint = f"begin each with [[{name}]]"
         value = self.take(name)
         if value is None:
             return ()
         if not isinstance(value, list):
-            self._wrong_type(name, value, "a list of tables", mend)
+            self._wrong_type(name, value, "a list of tables", hint)
             return ()
         for index, item in enumerate(value):
             if not isinstance(item, dict):
-                self._wrong_type(f"{name}[{index}]", item, "a table", mend)
+                self._wrong_type(f"{name}[{index}]", item, "a table", hint)
         tables = ((index, item) for index, item in enumerate(value) if isinstance(item, dict))
         return tuple(Table(item, self._path(f"{name}[{index}]"), self._problems) for index, item in tables)
 
-    def _wrong_type(self, name: str, value: object, wanted: str, mend: str) -> None:
+    def _wrong_type(self, name: str, value: object, wanted: str, hint: str) -> None:
         self._wrong.add(name)
-        self.problem(name, f"is {said(value)}, must be {wanted}", mend)
+        self.problem(name, f"is {said(value)}, must be {wanted}", hint)
 
     def _path(self, name: str) -> str:
         shown = _shown_key(name)
@@ -187,11 +187,11 @@ class Table:
 
 
 def problems_error(path: str, problems: list[Problem]) -> ScenarioError:
-    """One error for all problems: a single one with its mend as hint, several as lines that end with theirs."""
+    """One error for all problems: a single one with its hint, several as lines that end with theirs."""
     if len(problems) == 1:
         (only,) = problems
-        return ScenarioError(f"{path}: {only.key}: {only.what}", hint=only.mend)
-    lines = [f"{path}: {one.key}: {one.what}; {one.mend}" for one in problems[:_MAX_PROBLEMS_SHOWN]]
+        return ScenarioError(f"{path}: {only.key}: {only.what}", hint=only.hint)
+    lines = [f"{path}: {one.key}: {one.what}; {one.hint}" for one in problems[:_MAX_PROBLEMS_SHOWN]]
     left_out = len(problems) - len(lines)
     more = f"; {left_out} more problems are not shown" if left_out else ""
     return ScenarioError("\n".join(lines), hint=f"each line ends with its hint{more}")

@@ -184,7 +184,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "names": built_words,
     "directory": run_words,
     "base": run_words,
-    "new": run_words,
+    **dict.fromkeys(("new", "runs", "resume", "durations"), run_words),
     "kept": kept_words,
     "chosen": axis_words,
     "timeouts": timeout_words,
@@ -192,7 +192,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "suite": suite_words,
     "kernel": named_kernel_words,
     "kernels": kernel_words,
-    **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror"), nothing),
+    **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror", "shard"), nothing),
 }
 
 
@@ -207,10 +207,10 @@ def _attach(parser: argparse.ArgumentParser) -> None:
 
 
 def _scenarios() -> dict[str, Path]:
-    from lab.host.scenario_files import scenario_directories, scenarios_in
+    from lab.host.scenario_files import all_scenarios
 
     with contextlib.suppress(LabError, OSError):
-        return scenarios_in(scenario_directories())
+        return all_scenarios()
     return {}
 
 

@@ -65,14 +65,18 @@ def shows(stream: TextIO, text: str) -> bool:
 
 
 def wait_for(work: Any) -> Any:
-    """Run a coroutine; SIGTERM ends it as Ctrl-C does, with everything cleaned up."""
+    """Run a coroutine; SIGTERM, and the end of its terminal unless nohup was used, end it as Ctrl-C does, with
+    everything cleaned up.
+    """
     import asyncio
     import signal
 
     async def watched() -> Any:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 
     try:

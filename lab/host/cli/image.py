@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to `lab`'s."""
     parser = commands.add_parser("image", help="build, list and remove guest images")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    build = command(actions, "build", _build, "build images", "lab image build debian12 debian13")
+    build = command(actions, "build", _build, "build images", "lab image build debian12 debian13-with-ufw")
     build.add_argument("images", nargs="+", metavar="TARGET", help="a target or glob")
     build.add_argument("--mirror", metavar="URL", help="the Debian mirror (the host's own)")
     build.add_argument("--format", dest="form", choices=("image", "box"), default="image", help="box: for Vagrant")
@@ -39,10 +39,13 @@ def add_parser(commands: Any) -> None:
 def _build(options: argparse.Namespace) -> int:
     from lab.host import images
     from lab.host.images import boxes
+    from lab.host.images.layers import is_layer
 
     build = images.BuildOptions(voice(options), options.mirror, detail(options), rebuild=options.rebuild)
     for target in _targets(options.images, "build"):
         if options.form == "box":
+            if is_layer(target.name):
+                raise LabError(f"{target.name}: boxes have no further packages", hint="leave out --format box")
             box = boxes.build(target, build)
             print(f"{box.name}  sha256={box.sha256}  {box.size_bytes / 10**6:.0f} MB  {box.file}")
             continue
@@ -54,12 +57,12 @@ def _build(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from lab.host import images
     from lab.host.images import boxes
-    from lab.host.images.targets import TARGETS
+    from lab.host.images.layers import target_of
     from lab.host.machines.qemu.saved_state import saved_states
     from lab.host.machines.vagrant.targets import BOX_MARK
 
     for image in images.list_images():
-        target = TARGETS.get(image.name)
+        target = target_of(image)
         current = target is not None and images.is_current(image, target)
         print(_cached(image.name, image.kernel_release, image.size_bytes, current, image.directory))
     for box in boxes.list_boxes():
@@ -96,14 +99,20 @@ def _key(options: argparse.Namespace) -> int:
 
 def _targets(patterns: Sequence[str], action: str) -> list[Target]:
     """The targets of which images are made. Raises LabError for one of another kind."""
+    from lab.host.images.layers import is_layer, targets_named
     from lab.host.machines.kinds import KINDS, expand_targets
 
-    specs = expand_targets(patterns)
-    for spec in specs:
-        if not KINDS[spec.kind].from_images:
-            hint = f"for example lab image {action} {DEFAULT_TARGET}"
-            raise LabError(f"{spec.name}: is no image of the lab's", hint=hint)
-    return [spec.target for spec in specs]
+    targets: list[Target] = []
+    for pattern in patterns:
+        if is_layer(pattern):
+            targets += targets_named(pattern)
+            continue
+        for spec in expand_targets([pattern]):
+            if not KINDS[spec.kind].from_images:
+                hint = f"for example lab image {action} {DEFAULT_TARGET}"
+                raise LabError(f"{spec.name}: is no image of the lab's", hint=hint)
+            targets.append(spec.target)
+    return list(dict.fromkeys(targets))
 
 
 def _remove(options: argparse.Namespace) -> int:

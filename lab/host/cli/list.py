@@ -20,10 +20,10 @@ def add_parser(commands: Any) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from lab.host.cli import listing
-    from lab.host.scenario_files import load_scenarios, scenario_directories, scenarios_in
+    from lab.host.scenario_files import all_scenarios, load_scenarios
 
     with_scenarios, with_targets = (options.what in (what, "all") for what in ("scenarios", "targets"))
-    paths = scenarios_in(scenario_directories()) if with_scenarios else {}
+    paths = all_scenarios() if with_scenarios else {}
     scenarios = listing.scenarios_of(load_scenarios([str(path) for path in paths.values()], ()))
     targets = listing.targets_of() if with_targets else ()
     if options.format == "json":

@@ -15,12 +15,15 @@ from lab.host.cli import (
     doctor,
     ending,
     image,
+    inspect,
     judge,
     kernel,
+    merge,
     replay,
     report,
     run,
     scan,
+    scenario,
     schema,
     shell,
     verify,
@@ -34,6 +37,7 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     run.add_parser,
     shell.add_parser,
     judge.add_parser,
+    merge.add_parser,
     compare.add_parser,
     report.add_parser,
     verify.add_parser,
@@ -45,6 +49,8 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     kernel.add_parser,
     completion.add_parser,
     doctor.add_parser,
+    inspect.add_parser,
+    scenario.add_parser,
 )
 
 

@@ -8,23 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.core.errors import LabError, ScenarioError
-from lab.host.cli.console import loudness, say, wait_for
+from lab.host.cli.console import loudness, say, voice, wait_for
 from lab.host.cli.ending import EXIT_UNCLEAR, complain
 from lab.host.cli.parsing import PROVISIONERS, add_output, command
-from lab.host.cli.results import ci_files, show_results
-from lab.host.options import RunOptions, add_options, read_options
+from lab.host.cli.results import ci_files, show_results, stored_run
+from lab.host.options import RunOptions, add_options, differing, read_options
 from lab.host.publish import github
 
 if TYPE_CHECKING:
     from lab.core.result import CellResult
     from lab.host.run.planned import PlannedRun
+    from lab.host.run.resuming import BegunRun, Resumed
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to `lab`'s."""
     example = "lab run nat-flushed --target 'debian1?' --repeat 3 --junit out.xml"
     parser = command(commands, "run", _run, "run cells and say what each found", example)
-    groups = add_options(parser, provisioner={"choices": PROVISIONERS})
+    groups = add_options(parser, scenarios={"nargs": "*"}, provisioner={"choices": PROVISIONERS})
+    help_of_resume = "instead of SCENARIO: run what this run lacks, in its own folder"
+    groups["what to run"].add_argument("--resume", metavar="RUN", help=help_of_resume)
     help_of_dry_run = "print every step, run nothing; -v: QEMU's lines too"
     groups["what to run"].add_argument("--dry-run", action="store_true", help=help_of_dry_run)
     help_of_bisect = "exit as `git bisect run` reads it: 0 good, 1 bad, 125 cannot tell, 128 and above stop"
@@ -37,7 +40,14 @@ def _run(options: argparse.Namespace) -> int:
     from lab.host.run.planned import plan_run
 
     asked = read_options(options, sys.argv)
-    planned = plan_run(asked)
+    begun = None
+    if options.resume is not None:
+        resumed = _resumed(options, asked)
+        planned, asked, begun = resumed.planned, resumed.options, resumed.begun
+    elif asked.scenarios:
+        planned = plan_run(asked)
+    else:
+        raise LabError("lab run: names no scenario", hint="lab run nat-present; lab list shows what there is")
     if options.dry_run:
         for line in planned.describe(asked, options.verbose):
             print(github.printed(line))
@@ -46,12 +56,25 @@ def _run(options: argparse.Namespace) -> int:
     files.check()
     if options.bisect and not _can_boot(planned, asked):
         return EXIT_UNCLEAR
-    run, cells = run_planned(planned, asked, options)
+    run, cells = run_planned(planned, asked, options, begun)
     show_results(cells, run, options.format, files)
     if options.bisect and all(cell.expected is None for cell in cells):
         hint = "add [[expect]] to the scenario, or use lab bisect, which compares with the findings at the ends"
         raise ScenarioError("nothing is expected of these cells, so no kernel is good or bad", hint=hint)
     return exit_status(cells)
+
+
+def _resumed(options: argparse.Namespace, asked: RunOptions) -> Resumed:
+    """What the run that is named lacks. Raises LabError for options that are the run's own."""
+    from lab.host.run import resuming
+
+    own = differing(asked, but=("parallel", "mirror", "accelerator", "disposable_host"))
+    if own:
+        raise LabError(f"--resume {options.resume}: {own[0]} is as the run began", hint=f"leave {own[0]} out")
+    resumed = resuming.prepare(stored_run(options.resume), asked, voice(options))
+    for change in resumed.changes:
+        say(f"changed: {change}")
+    return resumed
 
 
 def _can_boot(planned: PlannedRun, asked: RunOptions) -> bool:
@@ -69,8 +92,10 @@ def _can_boot(planned: PlannedRun, asked: RunOptions) -> bool:
     return True
 
 
-def run_planned(planned: PlannedRun, asked: RunOptions, options: argparse.Namespace) -> tuple[Path, list[CellResult]]:
-    """Run cells with progress on stderr; the run's folder and the results."""
+def run_planned(
+    planned: PlannedRun, asked: RunOptions, options: argparse.Namespace, begun: BegunRun | None = None
+) -> tuple[Path, list[CellResult]]:
+    """Run cells with progress on stderr; the run's folder and all of its results."""
     from lab.host.cli.progress import Reporter
     from lab.host.results.layout import KEPT_MACHINE
     from lab.host.results.stored_run import StoredRun
@@ -83,7 +108,7 @@ def run_planned(planned: PlannedRun, asked: RunOptions, options: argparse.Namesp
     reporter = Reporter(github.stream(sys.stderr), len(planned.plans), loudness=loudness(options), expected=expected)
     services = Services(reporter.say, reporter.progress, reporter.result, reporter.detail)
     try:
-        run, cells = wait_for(run_cells(planned, asked, services))
+        run, cells = wait_for(run_cells(planned, asked, services, begun))
     finally:
         reporter.close()
     reporter.say(f"results: {run}")

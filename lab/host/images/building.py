@@ -53,6 +53,8 @@ _STAGES = (
     ("installing remaining packages", "installing Python, the netfilter tools and the kernel"),
     ("cleaning package lists", "cleaning up"),
 )
+# what apt says of a package that its lists do not have; "no candidate" is one that others only mention
+_NO_PACKAGE = re.compile(r"Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate")
 PROGRAMS = (
     Program("mmdebstrap", "mmdebstrap"),
     Program("apt-get", "apt"),
@@ -78,6 +80,16 @@ class BuildOptions:
     deadline_seconds: float = 900.0
     cancelled: threading.Event | None = None
     rebuild: bool = False
+
+
+class PackagesLacking(PrerequisiteError):
+    """The suite has no such packages, so no image with them can be made of it."""
+
+    def __init__(self, suite: str, packages: Sequence[str]) -> None:
+        super().__init__(
+            f"{suite} has no package {' and no '.join(packages)}",
+            hint="packages are Debian's of the target's release: look for the name there, or choose another target",
+        )
 
 
 def build(target: Target, options: BuildOptions) -> Image:
@@ -220,21 +232,26 @@ def install_packages(
     report: BuildReporter,
     deadline: Deadline,
 ) -> None:
-    """Fill `tree` with the target's packages. Raises PrerequisiteError that names the log."""
+    """Fill `tree` with the target's packages. Raises PackagesLacking, and PrerequisiteError that names the log."""
     apt_options = temporary / "apt.conf"
     apt_options.write_text(host_apt_options())
     log_path = make_folder(cache_root() / "logs") / f"image-{target.name}.log"
     argv = (*sandbox.prefix, *mmdebstrap_argv(target, mirror, tree, apt_options))
     environment = {"TMPDIR": str(temporary), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     with log_path.open("w") as log:
+        lacking: list[str] = []
 
         def on_line(line: str) -> None:
             log.write(f"{line}\n")
             report.line(line)
+            if found := _NO_PACKAGE.search(line):
+                lacking.append(found[1] or found[2])
 
         try:
             run_program(argv, deadline, on_line=on_line, on_idle=report.idle, environment=environment)
         except PrerequisiteError as error:
+            if lacking:
+                raise PackagesLacking(target.suite, tuple(dict.fromkeys(lacking))) from error
             hint = f"the whole log is in {log_path}; is {mirror} right, and within reach?"
             raise PrerequisiteError(str(error), hint=hint) from error
 

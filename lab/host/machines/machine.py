@@ -34,6 +34,7 @@ class MachineSpec:
     memory_mb: int
     vcpus: int
     boot_args: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()  # that a plan asks for, where the kind of machine cannot add them
 
 
 S_contra = TypeVar("S_contra", bound=MachineSpec, contravariant=True)
@@ -106,7 +107,7 @@ class Prepared(Protocol):
         """What shaped this target's machines, for the manifest."""
         ...
 
-    def kernel_config(self) -> str | None:
+    def kernel_config(self, shape: ScenarioMachine) -> str | None:
         """What the kernel's configuration says of netfilter, for machines that do not have it in them."""
         ...
 

@@ -81,7 +81,7 @@ class ReplayMachine:
             "set": lambda on_event: self._recorded("settings"),
             "observe": self._observe,
             "load": self._load,
-            "topology": lambda on_event: self._recorded("topology"),
+            "path": lambda on_event: self._recorded("topology"),
             "untrack_ends": lambda on_event: self._recorded("topology")["untracked_ends"],
             "check": lambda on_event: {"crash": None},
             "peer": lambda on_event: self._recorded("peer"),

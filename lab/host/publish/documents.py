@@ -14,7 +14,7 @@ from lab.host.publish import reference
 from lab.host.results.layout import MANIFEST
 from lab.host.results.plain_files import write_aside
 from lab.host.results.stored_run import StoredRun, wall_seconds
-from lab.host.scenario_files import load_scenario
+from lab.host.scenario_files import PROGRAMS, load_scenario
 
 _SCENARIOS = Path("docs/scenarios")
 _MATRIX = Path("docs/matrix.md")
@@ -23,7 +23,10 @@ _KERNELS = Path("docs/kernels.md")  # written by hand, but for a table
 
 def documents(root: Path) -> Mapping[Path, str]:
     """Every document that is made, by its path in the checkout `root`. Raises ScenarioError for a wrong scenario."""
-    scenarios = [load_scenario(path) for path in sorted((root / "scenarios").glob("*.toml"))]
+    shipped = (
+        path for folder in ("scenarios", f"scenarios/{PROGRAMS}") for path in sorted((root / folder).glob("*.toml"))
+    )
+    scenarios = [load_scenario(path) for path in shipped]
     made = {_SCENARIOS / f"{scenario.name}.md": scenario_page(scenario) for scenario in scenarios}
     matrix = _matrix(root / reference.FOLDER)
     made[_SCENARIOS / "README.md"] = scenario_index(scenarios, matrix=matrix is not None)

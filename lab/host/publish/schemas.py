@@ -11,6 +11,7 @@ SCHEMAS = {
     "results": "results.json; result.json of a cell is its #/$defs/cell",
     "manifest": "manifest.json of a run",
     "compare": "what lab compare --format json prints",
+    "inspect": "what lab inspect --format json prints",
 }
 
 

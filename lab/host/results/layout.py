@@ -29,6 +29,8 @@ EVIDENCE = "evidence"
 SAMPLES = f"{EVIDENCE}/samples.jsonl"
 ERRORS = "errors.json"  # in each snapshot
 BEFORE, AFTER = SNAPSHOTS = ("before", "after")
+# of those ends of the path in which the state does something, by role, after the load
+ENDS = {"client": "after-client", "server": "after-server"}
 # the parts that are JSON files as the guest said them
 PARTS = ("machine", "topology", "settings", "load", "kernel_log_holes", "peer")
 WHY = ("lost", "skipped")

@@ -101,6 +101,25 @@ def create_run(results: Path) -> Iterator[RunFolder]:
         yield RunFolder(path)
 
 
+@contextlib.contextmanager
+def resume_run(folder: Path) -> Iterator[RunFolder]:
+    """The folder of a run that is to get the cells that it lacks; locked while the block runs, half-written cells
+    removed.
+
+    Raises ScenarioError when a lab still runs it, or when nothing can be written there.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(folder))
+            for partial in folder.glob(f"{layout.CELLS}/{layout.PARTIAL}*"):
+                shutil.rmtree(partial, ignore_errors=True)
+        except BlockingIOError as error:
+            raise ScenarioError(f"{folder}: a lab is still writing it", hint="wait for it to end") from error
+        except OSError as error:
+            raise ScenarioError(f"{folder}: cannot be written: {error}", hint="copy it to where you can write") from error
+        yield RunFolder(folder)
+
+
 def remove_leftovers(results: Path) -> None:
     """Remove the half-written cells of runs whose lab is gone."""
     for partial in results.glob(f"*/{layout.CELLS}/{layout.PARTIAL}*"):
@@ -131,6 +150,8 @@ def write_recording(folder: Path, recording: Recording, plan: CellPlan, scenario
     for name in layout.SNAPSHOTS:
         if (items := getattr(recording, name)) is not None:
             _write_snapshot(folder / layout.EVIDENCE / name, items)
+    for role, items in recording.ends.items():
+        _write_snapshot(folder / layout.EVIDENCE / layout.ENDS[role], items)
 
 
 def set_aside(folder: Path, number: int) -> None:

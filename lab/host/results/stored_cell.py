@@ -13,13 +13,14 @@ from lab.core.evidence import Evidence, Sample, Snapshot, parse_samples
 from lab.core.facts import Facts, parse_facts
 from lab.core.plan.stored import StoredPlan
 from lab.core.result import RESULT_VERSION, CellResult, Try
-from lab.core.scenario import MAX_SCENARIO_BYTES, Scenario, parse_scenario
+from lab.core.scenario import Scenario, parse_scenario
 from lab.guest.observe import ITEM_NAMES
 from lab.host.results import layout
 from lab.host.results.plain_files import Damaged, is_folder, read_json, read_text
 from lab.host.results.records import Wrong, readable_parts, whole
 
 _T = TypeVar("_T")
+_MAX_SCENARIO_BYTES = 64 * 1024 * 1024  # a stored one has the files beside it in it, each of up to 16 MB
 _JUDGE_AGAIN = "lab judge makes it anew"
 
 
@@ -67,7 +68,7 @@ class StoredCell:
         """The scenario that the cell was run with, from its own copy. Raises ScenarioError."""
         path, plan = self.folder / layout.SCENARIO, self.plan()
         try:
-            text = read_text(path, MAX_SCENARIO_BYTES)
+            text = read_text(path, _MAX_SCENARIO_BYTES)
         except (OSError, Damaged) as error:
             raise ScenarioError(
                 f"{path}: cannot be read: {getattr(error, 'what', error)}",
@@ -87,6 +88,7 @@ class StoredCell:
             reached=steps["reached"],
             before=self._snapshot(layout.BEFORE),
             after=self._snapshot(layout.AFTER),
+            ends={role: end for role, name in layout.ENDS.items() if (end := self._snapshot(name)) is not None},
             samples=self.samples(),
             load=self._part("load"),
             kernel_log=self.text(layout.KERNEL_LOG),

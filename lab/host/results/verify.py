@@ -30,8 +30,9 @@ _MAY_GO = frozenset({KEPT_MACHINE})
 _OLDER = "the run is of a lab that recorded no digests yet, or was killed before it ended"
 
 
-def verify_run(run: Path) -> Iterator[Checked]:
-    """Everything that can be checked of a run's folder, in the order of the checks.
+def verify_run(run: Path, cache: bool = True) -> Iterator[Checked]:
+    """Everything that can be checked of a run's folder, in the order of the checks; with `cache` also what it was
+    made of, as far as it is in the cache.
 
     Raises ScenarioError for what is no run, or is of a newer lab. Damaged files are reported, not raised.
     """
@@ -52,7 +53,8 @@ def verify_run(run: Path) -> Iterator[Checked]:
     documents = _Documents.read(stored)
     yield from _results(run, documents, {path.name for path in whole})
     yield from _scenarios(run, documents, whole)
-    yield from check_cache(documents.manifest.targets.values())
+    if cache:
+        yield from check_cache(documents.manifest.targets.values())
 
 
 def verdict(states: Mapping[str, int], files: int) -> str:
@@ -98,7 +100,9 @@ def _run_files(run: Path, cells: list[str]) -> Iterator[Checked]:
             )
     for entry in sorted(run.iterdir()):
         if entry.name not in digests and entry.name not in _LATER and entry.name != CELLS:
-            yield Checked(UNKNOWN, entry.name, f"is not in the run's {SUMS}")
+            # a list has those two always: it was cut, and with them who knows what went
+            state = DIFFERS if entry.name in RUN_FILES else UNKNOWN
+            yield Checked(state, entry.name, f"is not in the run's {SUMS}")
 
 
 def _cell_files(folder: Path) -> Iterator[Checked]:

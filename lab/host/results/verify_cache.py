@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lab.core.errors import LabError
-from lab.core.manifest import Target
+from lab.core.manifest import Layer, Target
 from lab.host import images, kernels
 from lab.host.images import boxes
 from lab.host.results.checked import DIFFERS, NOTE, OK, Checked, problem_of
@@ -25,9 +25,14 @@ def check_cache(targets: Iterable[Target]) -> Iterator[Checked]:
             if name is not None and key not in seen:
                 seen.add(key)
                 yield from check(target)
+        for layer in target.layers:
+            key = ("image", layer.image, tuple(sorted((layer.image_sha256s or {}).items())))
+            if layer.image is not None and key not in seen:
+                seen.add(key)
+                yield from _cached_image(layer)
 
 
-def _cached_image(target: Target) -> Iterator[Checked]:
+def _cached_image(target: Target | Layer) -> Iterator[Checked]:
     image = images.with_files(target.image_sha256s) if target.image_sha256s is not None else None
     if image is None:
         yield Checked(NOTE, f"image {target.image}", "the one that was used is not in the cache")

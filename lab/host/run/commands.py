@@ -16,12 +16,13 @@ from lab.host.machines.kinds import kind_of, parse_target
 from lab.host.machines.machine import Preparation, Prepared, Ready
 from lab.host.options import RunOptions
 from lab.host.results.layout import KEPT_MACHINE
-from lab.host.results.store import create_run, unless_failed
+from lab.host.results.store import create_run, resume_run, unless_failed
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import StoredRun
 from lab.host.run.manifest import manifest_of, now
 from lab.host.run.planned import PlannedRun
 from lab.host.run.recording import Progress, Recording, reach_state
+from lab.host.run.resuming import BegunRun
 from lab.host.run.runner import Job, Runner
 
 Say = Callable[[str], None]
@@ -37,22 +38,32 @@ class Services:
     detail: Say = lambda text: None
 
 
-async def run_cells(planned: PlannedRun, options: RunOptions, services: Services) -> tuple[Path, list[CellResult]]:
-    """Run every cell; the run's folder and the results. Raises LabError before anything is started."""
+async def run_cells(
+    planned: PlannedRun, options: RunOptions, services: Services, begun: BegunRun | None = None
+) -> tuple[Path, list[CellResult]]:
+    """Run every cell, in a new folder or in that of a run that was begun; the run's folder, and its results.
+
+    Raises LabError before anything is started.
+    """
     parallel = options.parallel or planned.kind.parallel(planned.plans)
     options = replace(options, parallel=parallel)
     async with contextlib.AsyncExitStack() as stack:
         ready = await stack.enter_async_context(_prepared(planned, options, services))
         jobs = _jobs(planned, options, ready.targets)
-        folder = stack.enter_context(create_run(options.output))
-        manifest = manifest_of(planned, options, ready)
+        if begun is None:
+            folder = stack.enter_context(create_run(options.output))
+            manifest, results = manifest_of(planned, options, ready), []
+        else:
+            folder = stack.enter_context(resume_run(begun.folder))
+            manifest, results = begun.manifest, list(begun.results)
         folder.write_manifest(manifest)
+        order = manifest.cells or ()
         deadlines = planned.kind.deadlines_with(options)
-        runner = Runner(ready.provisioner, folder, deadlines, services.on_progress, services.on_result)
+        runner = Runner(ready.provisioner, folder, deadlines, services.on_progress, services.on_result, results, order)
         try:
             await runner.run_all(jobs, parallel)
         finally:
-            complete = len(runner.results) == len(jobs)
+            complete = len(runner.results) == len(order)
             with unless_failed():
                 folder.write_manifest(replace(manifest, ended_at=now(), complete=complete))
         return folder.path, runner.results
@@ -74,7 +85,7 @@ async def open_shell(planned: PlannedRun, options: RunOptions, services: Service
         def on_progress(seen: Progress) -> None:
             services.detail(seen.step or seen.stage)
 
-        await reach_state(machine, plan, deadlines, recording, on_progress, target.kernel_config())
+        await reach_state(machine, plan, deadlines, recording, on_progress, target.kernel_config(plan.machine))
         if recording.skipped:
             services.say(f"the machine is as it was, for the scenario means nothing here: {recording.skipped}")
         elif not recording.reached:
@@ -92,7 +103,7 @@ async def open_kept(cell: Path, options: RunOptions, services: Services) -> int:
     recorded = StoredRun(cell.parent.parent).manifest.targets.get(plan.target, Target())
     spec = parse_target(plan.target, recorded.kernel_path)
     kind, stored = kind_of([spec]), plan.machine
-    shape = ScenarioMachine(stored.boot_args, stored.memory_mb, stored.vcpus)
+    shape = ScenarioMachine(stored.boot_args, stored.memory_mb, stored.vcpus, packages=stored.packages)
     preparation = Preparation(
         (spec,), (), options, kind.deadlines_with(options), services.say, services.detail
     )  # of no cell
@@ -113,14 +124,13 @@ async def _prepared(planned: PlannedRun, options: RunOptions, services: Services
 
 
 def _jobs(planned: PlannedRun, options: RunOptions, targets: Mapping[str, Prepared]) -> list[Job]:
-    configs = {name: target.kernel_config() for name, target in targets.items()}
     return [
         Job(
             plan,
             targets[plan.target].machine(plan.machine),
             planned.texts[plan.scenario],
             options.keep_failed,
-            configs[plan.target],
+            targets[plan.target].kernel_config(plan.machine),
             options.mitigate,
         )
         for plan in planned.plans

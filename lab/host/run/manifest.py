@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import lab
-from lab.core.manifest import MANIFEST_VERSION, Manifest
+from lab.core.manifest import MANIFEST_VERSION, Host, Manifest
 from lab.core.scenario import scenario_digest
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.machines.machine import Ready
@@ -27,7 +28,7 @@ def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> Manif
         "started_at": now(),
         "ended_at": None,
         "complete": False,
-        "host": _host(),
+        "host": _host_document(),
         "provisioner": ready.provisioner.manifest(),
         "agent_sha256": hashlib.sha256(agent_zipapp()).hexdigest(),
         "deadlines_seconds": vars(planned.kind.deadlines_with(options)),
@@ -41,7 +42,7 @@ def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> Manif
         },
         "replay_of": planned.replay_of,
     }
-    return whole_manifest(document)
+    return replace(whole_manifest(document), shard=planned.shard)
 
 
 def now() -> str:
@@ -49,7 +50,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _host() -> dict[str, Any]:
+def host() -> Host:
+    """The machine that the lab runs on."""
+    return Host(**_host_document())
+
+
+def _host_document() -> dict[str, Any]:
     uname = os.uname()
     return {
         "kernel_release": uname.release,

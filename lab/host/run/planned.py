@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lab.core.errors import ScenarioError
+from lab.core.manifest import StoredShard
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
+from lab.core.plan.shard import Shard, plan_digest, share
 from lab.core.scenario import Scenario, with_sources
 from lab.core.scenario.filling import NEEDS_FULL, cannot_fill
 from lab.host.kernels.source import join_sources
@@ -15,6 +18,7 @@ from lab.host.machines.kinds import Kind, expand_targets, kind_of
 from lab.host.machines.qemu.targets import labelled, with_kernel
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import RunOptions
+from lab.host.results.stored_run import opened
 from lab.host.scenario_files import load_scenarios, scenario_directories
 
 
@@ -31,6 +35,7 @@ class PlannedRun:
     texts: Mapping[str, str]  # of the scenarios' files, by name
     pinned: Mapping[str, Any] = field(default_factory=dict)
     replay_of: Mapping[str, Any] | None = None
+    shard: StoredShard | None = None
 
     @property
     def kind(self) -> Kind:
@@ -68,7 +73,35 @@ def plan_on(options: RunOptions, targets: tuple[TargetSpec, ...]) -> PlannedRun:
     texts = {
         scenario.name: with_sources(Path(scenario.path).read_text(encoding="utf-8"), scenario) for scenario in scenarios
     }
-    return PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned), texts)
+    whole = PlannedRun(scenarios, targets, planned, tuple(plan_cell(cell, overrides) for cell in planned), texts)
+    return whole if options.shard is None else sharded(whole, options.shard, _seconds(options.durations, whole.plans))
+
+
+def sharded(whole: PlannedRun, shard: Shard, seconds: Mapping[str, float]) -> PlannedRun:
+    """A shard of a run, by the seconds that its cells took before. Raises ScenarioError for one without a cell."""
+    plans = share(whole.plans, shard, seconds)
+    if not plans:
+        raise ScenarioError(f"--shard {shard}: has no cell, the plan has {len(whole.plans)}", hint="take fewer shards")
+    stored = StoredShard(shard.index, shard.count, plan_digest(whole.plans), tuple(plan.cell for plan in whole.plans))
+    return replace(reduced(whole, {plan.cell for plan in plans}), shard=stored)
+
+
+def reduced(whole: PlannedRun, names: Collection[str]) -> PlannedRun:
+    """Those cells of a run that are named, with the scenarios and targets that they need."""
+    plans = tuple(plan for plan in whole.plans if plan.cell in names)
+    kept, aimed = {plan.scenario for plan in plans}, {plan.target for plan in plans}
+    return replace(
+        whole,
+        scenarios=tuple(scenario for scenario in whole.scenarios if scenario.name in kept),
+        targets=tuple(spec for spec in whole.targets if spec.name in aimed),
+        cells=tuple(cell for cell in whole.cells if cell.name in names),
+        plans=plans,
+        texts={name: text for name, text in whole.texts.items() if name in kept},
+    )
+
+
+def _seconds(durations: Path | None, plans: Sequence[CellPlan]) -> dict[str, float]:
+    return opened(durations).seconds([plan.cell for plan in plans]) if durations is not None else {}
 
 
 def too_small(planned: PlannedRun) -> list[str]:

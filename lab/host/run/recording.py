@@ -14,6 +14,7 @@ from lab.core.facts import parse_facts
 from lab.core.kernel.conntrack import stat_totals
 from lab.core.kernel.kmsg import LOAD_BEGINS, LOAD_ENDS
 from lab.core.plan import CellPlan, describe_outcome, step_request
+from lab.core.scenario import DEFAULT_PATH
 from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.machine import Event, Machine
@@ -55,6 +56,7 @@ class Recording:
     settings: Mapping[str, Any] | None = None
     before: dict[str, Mapping[str, Any]] | None = None
     after: dict[str, Mapping[str, Any]] | None = None
+    ends: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)  # by role, after the load
     samples: list[str] = field(default_factory=list)
     load: Mapping[str, Any] | None = None
     kernel_log: str | None = None
@@ -100,6 +102,8 @@ async def record(
     on_progress(Progress("collect"))
     with recording.stage("collect"):
         recording.after = await _observe(machine, deadlines.collect, list_hooks=True)
+        for end in plan.touched_ends if recording.reached else ():
+            recording.ends[end] = await _observe(machine, deadlines.collect, list_hooks=False, end=end)
         if recording.load is not None:
             await _check_load(machine, deadlines, recording)
         log = await machine.call("kernel_log", deadline_seconds=deadlines.collect)
@@ -135,16 +139,17 @@ async def reach_state(
         if recording.skipped is not None:
             return
         await machine.call("begin", deadline_seconds=seconds, marker=f"conntrack-lab: {plan.cell} begins")
-        topology = plan.machine.topology
-        if topology is not None:
-            recording.topology = await machine.call("topology", deadline_seconds=seconds, name=topology)
+        path: dict[str, Any] = {"name": plan.machine.path or DEFAULT_PATH, "families": list(plan.families)}
+        if plan.machine.path is not None or plan.load.family is not None:
+            recording.topology = await machine.call("path", deadline_seconds=seconds, **path)
         steps = await _send_texts(machine, [step_request(step) for step in plan.steps], seconds)
         outcome = await machine.call("apply", deadline_seconds=seconds, steps=steps, on_event=on_step)
         recording.reached = outcome.get("reached") is True
         if not recording.reached:
             return
         if recording.topology is not None:
-            ends = await machine.call("untrack_ends", deadline_seconds=seconds, name=topology)
+            touched = list(plan.touched_ends)
+            ends = await machine.call("untrack_ends", deadline_seconds=seconds, **path, touched=touched)
             recording.topology = {**recording.topology, "untracked_ends": ends}
         values = plan.to_json()["settings"]
         recording.settings = await machine.call("set", deadline_seconds=seconds, values=values)
@@ -215,7 +220,8 @@ async def _load(
             deadline_seconds=deadlines.load + GUEST_SPARE_SECONDS,
             load_seconds=deadlines.load,
             on_event=on_sample,
-            topology=request["machine"]["topology"],
+            path=request["machine"]["path"],
+            during=request.get("during", []),
             marks=[LOAD_BEGINS, LOAD_ENDS],
             **request["load"],
         )
@@ -236,8 +242,12 @@ async def _check_load(machine: Machine, deadlines: Deadlines, recording: Recordi
         recording.load = {"ended": "not-driven", "error": f"while evidence was collected: {said['crash']}"}
 
 
-async def _observe(machine: Machine, deadline_seconds: float, *, list_hooks: bool) -> dict[str, Mapping[str, Any]]:
-    """One observation. Listing the hooks may load modules (none of conntrack's), so that is done after the load."""
+async def _observe(
+    machine: Machine, deadline_seconds: float, *, list_hooks: bool, end: str | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """One observation, of the machine or in an end of the path. Listing the hooks may load modules (none of
+    conntrack's), so that is done after the load.
+    """
     items: dict[str, Mapping[str, Any]] = {}
 
     def on_item(event: Event) -> None:
@@ -246,7 +256,8 @@ async def _observe(machine: Machine, deadline_seconds: float, *, list_hooks: boo
             raise GuestLost(f"the guest sent evidence of an unknown name: {name!r:.80}")
         items[name] = {key: event.get(key) for key in ("text", "error", "truncated")}
 
-    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks)
+    where = {} if end is None else {"end": end}
+    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks, **where)
     return items
 
 

@@ -27,7 +27,7 @@ from lab.host.results.layout import CELLS, MANIFEST, PLAN, SCENARIO
 from lab.host.results.plain_files import is_folder, sha256_of
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import opened
-from lab.host.run.planned import PlannedRun
+from lab.host.run.planned import PlannedRun, reduced
 from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
 
 Say = Callable[[str], None]
@@ -84,18 +84,10 @@ def prepare(run: Path, asked: RunOptions, say: Say) -> Replay:
     specs = _specs(manifest, changes)
     pinned = _pinned(manifest, options, specs, changes, say)
     cells, plans = _plans(folder, manifest, stored, options, scenarios, changes)
+    replay_of = _replay_of(folder, manifest, changes)
+    whole = PlannedRun(tuple(scenarios), tuple(specs), cells, plans, texts, pinned, replay_of)
     # of a scenario or target none of whose cells is run, nothing belongs to this run
-    kept, aimed = {plan.scenario for plan in plans}, {plan.target for plan in plans}
-    planned = PlannedRun(
-        tuple(scenario for scenario in scenarios if scenario.name in kept),
-        tuple(spec for spec in specs if spec.name in aimed),
-        cells,
-        plans,
-        {name: text for name, text in texts.items() if name in kept},
-        pinned,
-        _replay_of(folder, manifest, changes),
-    )
-    return Replay(folder, options, planned, tuple(changes))
+    return Replay(folder, options, reduced(whole, {plan.cell for plan in plans}), tuple(changes))
 
 
 def _replay_of(folder: Path, manifest: Manifest, changes: Sequence[Change]) -> Mapping[str, Any]:

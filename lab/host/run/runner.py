@@ -49,14 +49,16 @@ class Runner:
     deadlines: Deadlines
     on_progress: Callable[[CellPlan, Progress], None]
     on_result: Callable[[CellPlan, CellResult], None]
-    results: list[CellResult] = field(default_factory=list)
+    results: list[CellResult] = field(default_factory=list)  # of a run that is resumed, those that it has
+    order: Sequence[str] = ()  # all cells of the run, where the jobs are not all of them
     _written_at: float = 0.0
 
     async def run_all(self, jobs: Sequence[Job], parallel: int) -> None:
         """Run every job, at most `parallel` at once. What has ended is in results.json however this ends."""
-        order = {job.plan.cell: number for number, job in enumerate(jobs)}
+        names = self.order or [job.plan.cell for job in jobs]
+        order = {name: number for number, name in enumerate(names)}
         slots = asyncio.Semaphore(parallel)
-        self.run.write_results([])
+        self.run.write_results(self.results)
         try:
             async with asyncio.TaskGroup() as group:
                 for job in jobs:
@@ -64,7 +66,7 @@ class Runner:
                     await slots.acquire()
                     group.create_task(self._run(job, slots))
         except* OSError as group:
-            ran = f"{len(self.results)} of {plural(len(jobs), 'cell')} had ended, kept in {self.run.path}"
+            ran = f"{len(self.results)} of {plural(len(names), 'cell')} had ended, kept in {self.run.path}"
             raise host_failed(first_error(group, OSError), ran) from group
         finally:
             self.results.sort(key=lambda result: order[result.cell])

@@ -12,6 +12,7 @@ from lab.core.evidence import UNKNOWN_MACHINE
 from lab.core.facts import Facts
 from lab.core.judging.cell_result import cell_result
 from lab.core.judging.finding import Finding, Measured
+from lab.core.render.tables import human_table, markdown_table, one_line
 from lab.core.result import RESULT_VERSION, Try, exit_status
 from lab.core.scenario.expectation import Expectation
 from lab.host.results.records import to_json
@@ -103,3 +104,16 @@ def test_a_result_has_what_the_design_asks_for() -> None:
     assert [(one["number"], one["lost"]) for one in result["tries"]] == [(1, "panic"), (2, None)]
     assert json.loads(json.dumps(document := results_json([made])))["cells"] == [json.loads(json.dumps(result))]
     assert document["schema_version"] == result["schema_version"] == RESULT_VERSION
+
+
+def test_what_a_guest_says_at_length_does_not_fill_a_table() -> None:
+    """A release of 7 MB, a version as long, a reason that quotes a step of 140,000 characters."""
+    facts = Facts("debian12", "6.1" + "x" * 7_000_000, {"nft": "1.0" + "y" * 7_000_000})
+    finding = Finding(
+        "state-refused", "step 1 (run " + "z" * 140_000 + ") ended with status 1", None, Measured(wanted=1)
+    )
+    made = cell_result(PLAN, finding, None, None, facts, [Try(1, "q" * 10**6, {})])
+    assert (made.kernel_release or "").startswith("6.1xxx") and made.reason.startswith("step 1 (run zzz")
+    assert len(json.dumps(to_json(made))) < 20_000
+    for text in (human_table([made]), markdown_table([made]), one_line(made)):
+        assert len(text) < 20_000

@@ -204,13 +204,17 @@ def released(loads: type[FakeLoad]) -> list[bool]:
     return [made.released for made in loads.made]
 
 
-LOAD_OPTIONS = {
+LOAD_OPTIONS: dict[str, Any] = {
     "kind": "churn",
     "rate_per_second": 500,
     "hold_seconds": 0.5,
     "close": "reset",
     "newcomers": 7,
-    "topology": "netns",
+    "answered": True,
+    "data": True,
+    "during": [{"kind": "run", "argv": ["true"]}],
+    "path": "forward",
+    "family": "both",
     "processes": 3,
     "loop": "uvloop",
 }
@@ -220,7 +224,7 @@ def test_a_load_takes_every_option_and_null_means_the_default(host: Host, fake_l
     host.call("load", connections=5, load_seconds=9.0, **LOAD_OPTIONS)
     host.call("load", connections=5, load_seconds=9.0, **dict.fromkeys(LOAD_OPTIONS))
     host.call("load", connections=5, load_seconds=9.0)
-    expected: Any = LoadRequest(5, 9.0, "churn", 500, 0.5, "reset", 7, "netns", 3, "uvloop")
+    expected: Any = LoadRequest(5, 9.0, **LOAD_OPTIONS)
     assert [made.request for made in fake_load.made] == [expected, LoadRequest(5, 9.0), LoadRequest(5, 9.0)]
 
 
@@ -243,7 +247,7 @@ def test_a_load_that_cannot_be_driven_is_a_result(host: Host, fake_load: type[Fa
     [
         ({"kind": "dance"}, "no such kind: 'dance'"),
         ({"kind": "churn", "close": 7}, "no such close: 7"),
-        ({"kind": "udp", "topology": "netns"}, "udp goes over loopback only"),
+        ({"kind": "udp", "path": "ring"}, "no such path: 'ring'"),
     ],
 )
 def test_a_load_of_no_known_kind_is_a_result(host: Host, options: dict[str, Any], error: str) -> None:

@@ -126,7 +126,7 @@ class TestClient:
         if close == "vanish":
             assert have_heard_nothing(peers)
         else:
-            assert heard(peers) == [close] * 3
+            assert heard(peers) == ["fin" if close == "half" else close] * 3
         outcome = client.outcome()
         assert (outcome["attempted"], outcome["held"], outcome["open"], outcome["pending"]) == (3, 3, 0, 0)
         assert (outcome["lost"], outcome["open_peak"]) == (0, 3)

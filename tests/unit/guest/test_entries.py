@@ -12,7 +12,8 @@ import pytest
 
 from lab.guest import entries, sources
 from lab.guest.entries import Table
-from lab.guest.kinds import LoadRequest, networks, source_pattern
+from lab.guest.kinds import LoadRequest, source_patterns
+from lab.guest.paths import FORWARD, IPV4, IPV6, LOOPBACK, networks, source_pattern
 
 OURS = (
     "ipv4     2 tcp      6 431999 ESTABLISHED src=127.77.1.1 dst=127.0.0.1 sport={port} dport=7777 "
@@ -47,7 +48,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def table() -> Table:
-    return Table(source_pattern(LoadRequest(10, 1.0)))
+    return Table(source_patterns(LoadRequest(10, 1.0)))
 
 
 def rows(count: int) -> str:
@@ -155,10 +156,11 @@ def test_looks_are_bounded_and_spaced(file: Path, table: Table, monkeypatch: pyt
 
 
 def test_a_load_through_a_router_is_known_by_the_clients_address() -> None:
-    request = LoadRequest(10, 1.0, topology="netns")
-    assert re.fullmatch(source_pattern(request), "198.51.100.2")
-    assert not re.fullmatch(source_pattern(request), "198.51.100.20")
-    assert networks(request) == ["198.51.100.2/32", "203.0.113.2/32"]
+    pattern = source_pattern(FORWARD, IPV4)
+    assert re.fullmatch(pattern, "198.51.100.2")
+    assert not re.fullmatch(pattern, "198.51.100.20")
+    assert networks(FORWARD, IPV4) == ["198.51.100.2/32", "203.0.113.2/32"]
+    assert re.fullmatch(source_pattern(FORWARD, IPV6), "2001:0db8:000c:0000:0000:0000:0000:0002")
 
 
 def test_sources_are_each_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +168,6 @@ def test_sources_are_each_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (list(sources.sources(shard)) for shard in (0, 1))
     assert first[:4] == [("127.77.1.1", 100), ("127.77.1.1", 101), ("127.77.1.1", 102), ("127.77.1.2", 100)]
     assert len({*first, *second}) == len(first) + len(second) == 2 * 3 * 254
-    assert all(re.fullmatch(source_pattern(LoadRequest(1, 1.0)), address) for address, _ in (*first, *second))
+    assert all(re.fullmatch(source_pattern(LOOPBACK, IPV4), address) for address, _ in (*first, *second))
     with pytest.raises(ValueError, match="no shard number 255"):
         next(sources.sources(255))

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from lab.guest import flood as flood_module
-from lab.guest.flood import ADDRESSES, HALF_OPEN, UDP, Flood, Receiver, Share, address_of, shares
+from lab.guest.flood import ADDRESSES, Flood, Receiver, Share, address_of, shares
+from lab.guest.packets import HALF_OPEN, UDP
 from lab.guest.sources import FLOOD
 from tests.unit.free_ports import free_row
 from tests.unit.namespaces import counters, entries, first_that_works, in_namespace, track

@@ -41,9 +41,9 @@ def test_without_a_number_there_is_a_process_for_each_processor(monkeypatch: pyt
 
 
 def test_over_a_network_each_side_is_where_it_belongs() -> None:
-    (wave,) = waves_of(LoadRequest(1000, 9.0, topology="netns", processes=1))
+    (wave,) = waves_of(LoadRequest(1000, 9.0, path="forward", processes=1))
     assert [(work.name, work.place) for work in wave.work] == [("server 0", "server"), ("client 0", "client")]
-    assert {address for address, _, _ in wave.listeners} == {"203.0.113.2"}
+    assert {listener[0] for _, listener in wave.listeners} == {"203.0.113.2"}
 
 
 @pytest.mark.parametrize("kind", FLOODS)
@@ -52,7 +52,7 @@ def test_newcomers_are_a_wave_of_their_own_beside_the_floods_ports(kind: str) ->
     assert names(request) == [["flood 0", "flood 1"], ["pair 0", "pair 1"]]
     flood, newcomers = waves_of(request)
     assert (flood.connections, newcomers.connections) == (1000, 20)
-    assert min(port for _, port, _ in newcomers.listeners) == 9002
+    assert min(listener[1] for _, listener in newcomers.listeners) == 9002
     assert names(request._replace(newcomers=0)) == [["flood 0", "flood 1"]]
 
 
@@ -61,10 +61,9 @@ def test_newcomers_are_a_wave_of_their_own_beside_the_floods_ports(kind: str) ->
     [
         ({"connections": 0}, "0 connections"),
         ({"kind": "dance"}, "no such kind: 'dance'; there are hold, churn, half-open, udp"),
-        ({"kind": "churn", "close": "slam"}, "no such close: 'slam'; there are fin, reset, vanish"),
-        ({"topology": "mesh"}, "no such topology: 'mesh'; there are loopback, netns"),
-        ({"kind": "udp", "topology": "netns"}, "udp goes over loopback only"),
-        ({"kind": "half-open", "topology": "netns"}, "half-open goes over loopback only"),
+        ({"kind": "churn", "close": "slam"}, "no such close: 'slam'; there are fin, reset, vanish, half"),
+        ({"path": "mesh"}, "no such path: 'mesh'; there are loopback, local, outbound"),
+        ({"family": "ipx"}, "no such family: 'ipx'; there are ipv4, ipv6, both"),
         ({"kind": "udp", "connections": 0}, "."),
         ({"kind": ["hold"]}, "no such kind"),
     ],
@@ -133,7 +132,7 @@ def test_the_first_rule_that_holds_ends_it(name: str) -> None:
 def test_every_kind_has_its_rules() -> None:
     rules = {kind: [wave.rules for wave in waves_of(LoadRequest(10, 9.0, kind=kind, newcomers=5))] for kind in KINDS}
     assert rules == {
-        "hold": [endings.HOLD],
+        "hold": [endings.HOLD, endings.NEWCOMERS],
         "churn": [endings.CHURN],
         "half-open": [endings.FLOOD, endings.NEWCOMERS],
         "udp": [endings.FLOOD, endings.NEWCOMERS],

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from lab.guest import bodies, endings, kinds, topology
+from lab.guest import bodies, endings, kinds, load_by_hand, topology
 from lab.guest import client as client_module
 from lab.guest import load as load_module
 from lab.guest import server as server_module
@@ -441,9 +441,9 @@ def test_a_rate_is_shared_out(first_port: int, together: bool, monkeypatch: pyte
 
 
 def test_by_hand(first_port: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load_module.main(["--connections", "20", "--processes", "1", "--first-port", str(first_port)]) == 0
+    assert load_by_hand.main(["--connections", "20", "--processes", "1", "--first-port", str(first_port)]) == 0
     assert json.loads(capsys.readouterr().out)["ended"] == "all-held"
-    assert load_module.main(["--connections", "0"]) == 1
+    assert load_by_hand.main(["--connections", "0"]) == 1
     assert "0 connections" in capsys.readouterr().err
 
 
@@ -531,19 +531,19 @@ def test_what_the_table_keeps_of_closed_connections(together: bool, close: str) 
 @pytest.mark.parametrize("kind", ["hold", "churn"])
 def test_a_load_through_a_router(kind: str) -> None:
     def body() -> Any:
-        topology.build("netns")
-        result, _ = run(LoadRequest(300, 20.0, kind=kind, topology="netns", processes=2))
+        topology.build("forward")
+        result, _ = run(LoadRequest(300, 20.0, kind=kind, path="forward", processes=2))
         return result
 
     result = in_namespace(body)
     assert result["ended"] == "all-held"
     assert counts(result["progress"]) == (300, 300, 0, 0, 300)
-    assert {address for address, _, _ in result["listeners"]} == {topology.server_address("netns")}
+    assert {address for address, _, _ in result["listeners"]} == {"203.0.113.2"}
 
 
 def test_without_its_namespaces_a_load_through_a_router_is_none(first_port: int) -> None:
-    with pytest.raises(LoadError, match=r"(server|client) 0: TopologyError: "):
-        run(LoadRequest(300, 20.0, topology="netns", processes=1, first_port=first_port))
+    with pytest.raises(LoadError, match=r"/var/run/netns/lab-client cannot be entered: "):
+        run(LoadRequest(300, 20.0, path="forward", processes=1, first_port=first_port))
 
 
 def test_connections_at_once_closed_are_many_in_all_and_few_at_a_time(first_port: int, together: bool) -> None:

@@ -21,7 +21,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kernel made of files: a loader that can be named, no modules, and a record of each program that is run."""
     (tmp_path / "modprobe").write_text("/sbin/modprobe\n")
     monkeypatch.setattr(loader, "LOADER_PATH", str(tmp_path / "modprobe"))
-    monkeypatch.setattr(observe, "_known_modules", list)
+    monkeypatch.setattr(observe, "known_modules", list)
     monkeypatch.setattr(observe, "loaded_modules", list)
 
     def run_command(argv: list[str], _: float) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def test_a_program_whose_module_is_not_loaded_is_not_run(here: Path, monkeypatch
 
 def test_a_module_that_is_built_in_counts_as_loaded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, Command("ruleset.nft", ("echo", "rules"), ("nf_tables",)), present=())
-    monkeypatch.setattr(observe, "_known_modules", lambda: ["nf_tables"])
+    monkeypatch.setattr(observe, "known_modules", lambda: ["nf_tables"])
     assert collect()["ruleset.nft"]["text"] == "rules\n"
 
 
@@ -156,7 +156,7 @@ def test_groups_are_lines_of_path_and_value(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "b.conf").write_text("blacklist nf_conntrack\ninstall x /bin/false\n")
     (tmp_path / "a.conf").write_text("")
     (tmp_path / "c.conf").mkdir()
-    text, error, truncated = observe._group_text((f"{tmp_path}/*.conf", f"{tmp_path}/none*"))
+    text, error, truncated = observe.group_text((f"{tmp_path}/*.conf", f"{tmp_path}/none*"))
     assert text == f"{tmp_path}/b.conf: blacklist nf_conntrack\n{tmp_path}/b.conf: install x /bin/false\n"
     assert (error, truncated) == (None, False)
 
@@ -164,12 +164,12 @@ def test_groups_are_lines_of_path_and_value(tmp_path: Path, monkeypatch: pytest.
 def test_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.conf").write_text("\n" * 60000)
     (tmp_path / "b.conf").write_text("x" * (observe._GROUP_FILE_BYTES + 1))
-    text, _, truncated = observe._group_text((f"{tmp_path}/a.conf",))
+    text, _, truncated = observe.group_text((f"{tmp_path}/a.conf",))
     assert truncated is (60000 * (len(str(tmp_path)) + 10) > files.MAX_TEXT_BYTES)
-    text, _, truncated = observe._group_text((f"{tmp_path}/b.conf",))
+    text, _, truncated = observe.group_text((f"{tmp_path}/b.conf",))
     assert truncated
     monkeypatch.setattr(observe, "MAX_TEXT_BYTES", 1000)
-    text, _, truncated = observe._group_text((f"{tmp_path}/*.conf",))
+    text, _, truncated = observe.group_text((f"{tmp_path}/*.conf",))
     assert truncated
     assert 0 < len(text) <= 1000
     assert text.endswith("\n")
@@ -180,7 +180,7 @@ def test_slabs_keep_their_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "slabinfo - version: 2.1\n# name <x>\nTCP 1 2\nTCPv6 1 2\nnf_conntrack 3\next4 9\n"
     )
     monkeypatch.setattr(observe, "SLAB_PATH", str(tmp_path / "slabinfo"))
-    text, _, _ = observe._slab_rows()
+    text, _, _ = observe.slab_rows()
     assert text == "slabinfo - version: 2.1\n# name <x>\nTCP 1 2\nnf_conntrack 3\n"
 
 

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lab.guest import topology
-from lab.guest.topology import CLIENT, LOOPBACK, NETNS, SERVER, TopologyError
+from lab.guest import ends, paths, topology
+from lab.guest.namespaces import TopologyError, enter
+from lab.guest.paths import CLIENT, FORWARD, IPV4, LOOPBACK, PATHS, SERVER, connect_address
 from tests.unit.namespaces import counters, entries, first_that_works, in_namespace, neighbours, track
 
 PORT = 7777
@@ -54,7 +55,7 @@ def built() -> dict[str, Any]:
     """The topology, in a namespace that the caller is in already; skips where there are no such interfaces."""
     first_that_works(["ip", "link", "add", "probe", "type", "veth"])
     first_that_works(["ip", "link", "delete", "probe"])
-    return topology.build(NETNS)
+    return topology.build(FORWARD)
 
 
 def standing(role: str, make: Callable[[], T]) -> T:
@@ -64,7 +65,7 @@ def standing(role: str, make: Callable[[], T]) -> T:
 
     def work() -> None:
         try:
-            topology.enter(NETNS, role)
+            enter(FORWARD, role)
             made.append(make())
         except BaseException as problem:
             problems.append(problem)
@@ -83,10 +84,10 @@ def exchange() -> list[Any]:
     client = standing(CLIENT, socket.socket)
     with listener, client:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((topology.server_address(NETNS), PORT))
+        listener.bind((connect_address(FORWARD, IPV4), PORT))
         listener.listen()
         client.settimeout(20)
-        client.connect((topology.server_address(NETNS), PORT))
+        client.connect((connect_address(FORWARD, IPV4), PORT))
         server, peer = listener.accept()
         with server:
             server.settimeout(20)
@@ -104,26 +105,24 @@ def table_count() -> int:
 
 def test_loopback_needs_nothing() -> None:
     home = os.stat("/proc/self/ns/net").st_ino
-    assert topology.build(LOOPBACK) == {"topology": LOOPBACK}
-    topology.enter(LOOPBACK, CLIENT)
+    assert topology.build(LOOPBACK) == {"path": LOOPBACK}
+    enter(LOOPBACK, CLIENT)
     assert os.stat("/proc/self/ns/net").st_ino == home
-    assert topology.untrack_ends(LOOPBACK) == {}
-    assert topology.server_address(LOOPBACK) == "127.0.0.1"
+    assert ends.untrack_ends(LOOPBACK) == {}
+    assert connect_address(LOOPBACK, IPV4) == "127.0.0.1"
     topology.remove(LOOPBACK)
 
 
-@pytest.mark.parametrize(
-    "use", [topology.build, topology.remove, topology.server_address, lambda name: topology.enter(name, CLIENT)]
-)
-def test_an_unknown_topology(use: Callable[[str], object]) -> None:
-    with pytest.raises(ValueError, match="ring is no topology: loopback or netns"):
+@pytest.mark.parametrize("use", [topology.build, topology.remove, paths.path_of, lambda name: enter(name, CLIENT)])
+def test_an_unknown_path(use: Callable[[str], object]) -> None:
+    with pytest.raises(ValueError, match="ring is no path: loopback, local, "):
         use("ring")
 
 
 def test_a_place_that_was_not_made_is_named() -> None:
     def body() -> str:
         with pytest.raises(TopologyError) as raised:
-            topology.enter(NETNS, CLIENT)
+            enter(FORWARD, CLIENT)
         return str(raised.value)
 
     assert in_namespace(body) == "/var/run/netns/lab-client cannot be entered: ENOENT"
@@ -150,7 +149,7 @@ def test_without_forwarding_nothing_arrives() -> None:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
         with standing(CLIENT, socket.socket) as client:
             client.settimeout(0.3)
-            return client.connect_ex((topology.server_address(NETNS), PORT)) == 0
+            return client.connect_ex((connect_address(FORWARD, IPV4), PORT)) == 0
 
     assert in_namespace(body) is False
 
@@ -184,14 +183,14 @@ def test_a_burst_at_the_start_loses_nothing() -> None:
     def body() -> list[int]:
         built()
         listener = standing(SERVER, socket.socket)
-        listener.bind((topology.server_address(NETNS), PORT))
+        listener.bind((connect_address(FORWARD, IPV4), PORT))
         listener.listen(connections)
 
         def connect_all() -> list[socket.socket]:
             clients = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(connections)]
             for client in clients:
                 client.setblocking(False)
-                client.connect_ex((topology.server_address(NETNS), PORT))
+                client.connect_ex((connect_address(FORWARD, IPV4), PORT))
             return clients
 
         held = standing(CLIENT, connect_all)
@@ -232,11 +231,11 @@ def test_an_interface_is_waited_for(monkeypatch: pytest.MonkeyPatch, downs: int,
     monkeypatch.setattr(topology, "run_command", look)
     monkeypatch.setattr(topology, "_UP_SECONDS", seconds)
     if is_up:
-        topology._await_up(topology.ENDS[CLIENT])
+        topology._await_up(PATHS[FORWARD].links[CLIENT])
         assert len(looks) == downs + 1
     else:
         with pytest.raises(TopologyError, match=r"eth0 is not up: `ip -n lab-client link show dev eth0` .* state DOWN"):
-            topology._await_up(topology.ENDS[CLIENT])
+            topology._await_up(PATHS[FORWARD].links[CLIENT])
 
 
 def test_what_was_done_is_told() -> None:
@@ -248,15 +247,15 @@ def test_what_was_done_is_told() -> None:
         return [evidence, here.strip(), [text.strip() for text in there]]
 
     evidence, here, there = in_namespace(body)
-    assert evidence["topology"] == NETNS
+    assert evidence["path"] == FORWARD
     assert ["ip", "netns", "add", "lab-server"] in evidence["commands"]
-    assert evidence["addresses"] == {
+    assert evidence["addresses"][IPV4] == {
         "client": "198.51.100.2",
-        "router_to_client": "198.51.100.1",
-        "router_to_server": "203.0.113.1",
+        "machine_to_client": "198.51.100.1",
+        "machine_to_server": "203.0.113.1",
         "server": "203.0.113.2",
     }
-    assert evidence["sysctls"]["router"]["net.ipv4.ip_forward"]["after"] == "1"
+    assert evidence["sysctls"]["machine"]["net.ipv4.ip_forward"]["after"] == "1"
     assert evidence["sysctls"][CLIENT]["net.core.somaxconn"]["after"] == "65535"
     assert evidence["sysctls"][SERVER]["net.ipv4.tcp_syncookies"]["after"] == "0"
     assert here != "65535"  # of the namespaces beside, not of this one
@@ -268,10 +267,10 @@ def test_it_is_gone_when_it_is_removed_and_can_be_made_again() -> None:
         before = interfaces()
         built()
         between = interfaces()
-        topology.remove(NETNS)
+        topology.remove(FORWARD)
         after = [interfaces(), namespaces()]
-        topology.remove(NETNS)  # again does no harm
-        topology.build(NETNS)
+        topology.remove(FORWARD)  # again does no harm
+        topology.build(FORWARD)
         return [before, between, after, exchange()]
 
     before, between, after, seen = in_namespace(body)
@@ -293,7 +292,7 @@ def test_what_is_there_already_is_left_alone(first: list[str], message: str) -> 
         first_that_works(first)
         before = [interfaces(), namespaces()]
         with pytest.raises(TopologyError) as raised:
-            topology.build(NETNS)
+            topology.build(FORWARD)
         return [str(raised.value), before, [interfaces(), namespaces()]]
 
     said, before, after = in_namespace(body)
@@ -302,15 +301,17 @@ def test_what_is_there_already_is_left_alone(first: list[str], message: str) -> 
 
 
 def test_a_command_that_fails_is_quoted_and_what_was_made_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = topology.ENDS[SERVER]._replace(router_address="203.0.113.999")
+    path = PATHS[FORWARD]
+    wrong = path.links[SERVER].addresses[IPV4]._replace(here="203.0.113.999")
+    server = path.links[SERVER]._replace(addresses={IPV4: wrong})
 
     def body() -> list[Any]:
         built()
-        topology.remove(NETNS)
+        topology.remove(FORWARD)
         before = interfaces()
-        monkeypatch.setitem(topology.ENDS, SERVER, server)
+        monkeypatch.setitem(PATHS, FORWARD, path._replace(links={**path.links, SERVER: server}))
         with pytest.raises(TopologyError) as raised:
-            topology.build(NETNS)
+            topology.build(FORWARD)
         return [str(raised.value), interfaces() == before, namespaces()]
 
     said, as_before, left = in_namespace(body)
@@ -325,7 +326,7 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("lab.guest.apply._ENVIRONMENT", {"PATH": "/nowhere"})
         monkeypatch.setenv("PATH", "/nowhere")
         with pytest.raises(TopologyError) as raised:
-            topology.build(NETNS)
+            topology.build(FORWARD)
         return str(raised.value)
 
     assert in_namespace(body).startswith("`ip netns add lab-client` ended with 127: ip: No such file")
@@ -339,16 +340,16 @@ def test_conntrack_is_kept_out_of_the_ends() -> None:
 
     def body() -> list[Any]:
         built()
-        idle = topology.untrack_ends(NETNS)
+        idle = ends.untrack_ends(FORWARD)
         track()
         for role in (CLIENT, SERVER):
             standing(role, track)
         exchange()
         tracked = counts()
-        told = topology.untrack_ends(NETNS)
+        told = ends.untrack_ends(FORWARD)
         before = [table_count(), *counts()]
         exchange()
-        return [idle, tracked, told, before, [table_count(), *counts()], topology.untrack_ends(NETNS)]
+        return [idle, tracked, told, before, [table_count(), *counts()], ends.untrack_ends(FORWARD)]
 
     idle, tracked, told, before, after, again = in_namespace(body)
     nothing = {"tracked": False, "commands": []}
@@ -360,13 +361,13 @@ def test_conntrack_is_kept_out_of_the_ends() -> None:
 
 
 def test_ends_that_cannot_be_kept_untracked_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topology, "_NOTRACK", ([["false"]],))
+    monkeypatch.setattr(ends, "_NOTRACK", ([["false"]],))
 
     def body() -> str:
         built()
         standing(CLIENT, track)
         with pytest.raises(TopologyError) as raised:
-            topology.untrack_ends(NETNS)
+            ends.untrack_ends(FORWARD)
         return str(raised.value)
 
     assert in_namespace(body) == "lab-client still tracks: `false` ended with 1: nothing"

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 
 from lab.core.errors import PrerequisiteError
+from lab.host.failures import EXHAUSTED, host_failed
 
 _NAME = "qemu-system-x86_64"
 _VERSION_SECONDS = 20
@@ -36,8 +37,10 @@ def find_qemu() -> QemuBinary:
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
+        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+            raise host_failed(error, f"{path} was not started") from error
         raise PrerequisiteError(f"{path} --version failed: {error}", hint="reinstall QEMU") from error
-    line = done.stdout.splitlines()[0]
+    line = next(iter(done.stdout.splitlines()), "")
     match = _VERSION.search(line)
     if match is None:
         raise PrerequisiteError(f"{path} --version printed no version: {line!r}", hint="reinstall QEMU")

@@ -54,7 +54,7 @@ async def kept(
 ) -> AsyncIterator[Machine]:
     """See MachineKind.kept: the file can be used again and again."""
     find_qemu()
-    targets = await prepare_targets(replace(preparation, specs=(spec,)))
+    targets = await prepare_targets(replace(preparation, specs=(spec,)), (shape,))
     machine = targets[spec.name].machine(shape)
     provisioner = await _provisioner(preparation, machine)
     async with provisioner.kept(machine, file) as opened:

@@ -27,6 +27,7 @@ class ImageMachine(MachineSpec):
     kernel: Path
     initrd: Path
     modules_disk: Path | None = None
+    lacking: str | None = None  # why there is no such machine
 
 
 class QemuMachine:

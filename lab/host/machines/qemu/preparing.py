@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lab.core.plan import CellPlan
 from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.guest.machine import ABOUT_OPTIONS
 from lab.host import images, kernels
+from lab.host.images.layers import added_packages, with_packages
 from lab.host.machines.machine import Preparation
 from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.targets import TargetSpec
@@ -26,31 +27,51 @@ from lab.host.threads import in_thread
 _NOTED_PACKAGE = re.compile(r"iptables|nftables|libnftnl\d+|libxtables\d+|conntrack|kmod|iproute2|python3|libc6")
 
 
+Packages = tuple[str, ...]
+Layer = images.Image | images.PackagesLacking
+
+
 @dataclass(frozen=True)
 class Pinned:
     """The very image and kernel that a target is to have; None is what the cache has of today's recipe."""
 
     image: images.Image | None = None
     kernel: kernels.KernelBundle | None = None
+    layers: Mapping[Packages, images.Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A target whose image, and foreign kernel if it has one, are in the cache and verified."""
+    """A target whose image, and foreign kernel if it has one, are in the cache and verified.
+
+    `layers` are its images with the packages that scenarios ask for, or why there is none.
+    """
 
     spec: TargetSpec
     image: images.Image
     kernel: kernels.KernelBundle | None
+    layers: Mapping[Packages, Layer] = field(default_factory=dict)
+
+    def lacking(self, shape: ScenarioMachine) -> str | None:
+        """Why this target has no machine with the packages that a plan asks for; None where it has."""
+        layer = self.layers.get(shape.packages)
+        return f"{self.spec.name}: {layer}" if isinstance(layer, images.PackagesLacking) else None
+
+    def image_of(self, shape: ScenarioMachine) -> images.Image:
+        """The image with the packages that a plan asks for, the target's own where there is none."""
+        layer = self.layers.get(shape.packages)
+        return layer if isinstance(layer, images.Image) else self.image
 
     def machine(self, shape: ScenarioMachine) -> ImageMachine:
         """The machine that a plan asks for, on this target."""
-        foreign = self.kernel
+        foreign, image = self.kernel, self.image_of(shape)
         return ImageMachine(
-            root_disk=self.image.root_disk,
-            kernel=foreign.vmlinuz if foreign else self.image.kernel,
-            initrd=foreign.initrd if foreign else self.image.initrd,
+            root_disk=image.root_disk,
+            kernel=foreign.vmlinuz if foreign else image.kernel,
+            initrd=foreign.initrd if foreign else image.initrd,
             modules_disk=foreign.modules_disk if foreign else None,
-            digest=self._digest(),
+            lacking=self.lacking(shape),
+            digest=self._digest(image),
             memory_mb=shape.memory_mb,
             vcpus=shape.vcpus,
             boot_args=shape.boot_args,
@@ -59,20 +80,27 @@ class PreparedImage:
     def manifest(self) -> dict[str, Any]:
         """What shaped this target's machines, for the manifest."""
         return {
-            "image": self.image.name,
-            "image_digest": self.image.digest,
-            "image_sha256s": dict(self.image.sha256s),
-            "image_built": self.image.built,
+            **_told(self.image),
             "kernel_release": self.kernel.release if self.kernel else self.image.kernel_release,
             "kernel_path": self.spec.kernel,
             "kernel_files": dict(self.kernel.given) if self.kernel else {},
             "kernel_digest": self.kernel.digest if self.kernel else None,
             "packages": self._packages(),
+            **({"layers": layers} if (layers := [*self._told_layers()]) else {}),
         }
 
-    def kernel_config(self) -> str | None:
+    def _told_layers(self) -> Iterator[dict[str, Any]]:
+        for packages, layer in self.layers.items():
+            if isinstance(layer, images.Image):
+                release = self.kernel.release if self.kernel else layer.kernel_release
+                added = dict(added_packages(layer, self.image))
+                yield {"asked": list(packages), **_told(layer), "kernel_release": release, "packages": added}
+            else:
+                yield {"asked": list(packages), "lacking": str(layer)}
+
+    def kernel_config(self, shape: ScenarioMachine) -> str | None:
         """What the kernel's configuration says of netfilter, for machines that do not have it in them."""
-        path = self.kernel.config if self.kernel else self.image.config
+        path = self.kernel.config if self.kernel else self.image_of(shape).config
         if path is None or not path.is_file():
             return None
         return relevant_config(path.read_text(errors="replace").splitlines(), ABOUT_OPTIONS)
@@ -85,9 +113,9 @@ class PreparedImage:
             return None
         return package_versions(text, None if self.kernel else self.image.kernel_release)
 
-    def _digest(self) -> str:
+    def _digest(self, image: images.Image) -> str:
         """Of the contents, not of the recipe: another build of one recipe may hold newer packages."""
-        parts = [f"{name}={value}" for name, value in sorted(self.image.sha256s.items())]
+        parts = [f"{name}={value}" for name, value in sorted(image.sha256s.items())]
         parts.append(self.kernel.digest if self.kernel else "")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -99,17 +127,34 @@ def package_versions(text: str, kernel_release: str | None) -> Mapping[str, str]
     return {name: packages[name] for name in (*kernels, *filter(_NOTED_PACKAGE.fullmatch, packages))}
 
 
-async def prepare_targets(preparation: Preparation) -> Mapping[str, PreparedImage]:
-    """Every target by name, its image built if it is missing; those with a `Pinned` are had as that says.
+def _told(image: images.Image) -> dict[str, Any]:
+    return {
+        "image": image.name,
+        "image_digest": image.digest,
+        "image_sha256s": dict(image.sha256s),
+        "image_built": image.built,
+    }
+
+
+async def prepare_targets(
+    preparation: Preparation, shapes: Sequence[ScenarioMachine] = ()
+) -> Mapping[str, PreparedImage]:
+    """Every target by name, its images built if they are missing; those with a `Pinned` are had as that says. `shapes`
+    are machines beside those of the plans.
 
     Raises PrerequisiteError and ScenarioError.
     """
-    return {spec.name: await in_thread(partial(_prepare, spec, preparation)) for spec in preparation.specs}
+    prepared = {}
+    for spec in preparation.specs:
+        asked = (*shapes, *(plan.machine for plan in preparation.plans if plan.target == spec.name))
+        packages = tuple(dict.fromkeys(shape.packages for shape in asked if shape.packages))
+        prepared[spec.name] = await in_thread(partial(_prepare, spec, preparation, packages))
+    return prepared
 
 
 def planned_machine(spec: TargetSpec, shape: ScenarioMachine) -> ImageMachine:
     """The machine of a target that need not be built yet, to show its command line."""
-    folder = images.final_folder(spec.target)
+    folder = images.final_folder(with_packages(spec.target, shape.packages))
     return ImageMachine(
         root_disk=folder / images.FILES["root_disk"],
         kernel=Path(spec.kernel) if spec.kernel else folder / images.FILES["kernel"],
@@ -123,25 +168,34 @@ def planned_machine(spec: TargetSpec, shape: ScenarioMachine) -> ImageMachine:
 
 def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedImage]) -> None:
     """Raises ScenarioError for a step that names a program which the target's image lacks."""
-    known = {name: target.image.programs() for name, target in targets.items()}
+    known = {
+        (name, packages): image.programs()
+        for name, target in targets.items()
+        for packages, image in {(): target.image, **target.layers}.items()
+        if isinstance(image, images.Image)
+    }
     for plan in plans:
-        for program in plan.programs:
+        programs = known.get((plan.target, plan.machine.packages))  # None: the cell is skipped
+        for program in plan.programs if programs is not None else ():
             # by path it may be one that an earlier step writes
-            if "/" not in program and program not in known[plan.target]:
+            if "/" not in program and program not in (programs or ()):
                 raise ScenarioError(
                     f"{plan.scenario}: a step runs {program!r}, which the image of {plan.target} lacks",
                     hint="use a program of the image, or write the file in an earlier step and name its path",
                 )
 
 
-def _prepare(spec: TargetSpec, preparation: Preparation, cancelled: threading.Event) -> PreparedImage:
+def _prepare(
+    spec: TargetSpec, preparation: Preparation, asked: Sequence[Packages], cancelled: threading.Event
+) -> PreparedImage:
     options, seconds = preparation.options, preparation.deadlines.build
     pinned = preparation.pinned.get(spec.name) or Pinned()
     build = images.BuildOptions(preparation.say, options.mirror, preparation.detail, seconds, cancelled)
     image = pinned.image or images.load(spec.target) or images.build(spec.target, build)
     images.verify(image)
+    layers = {packages: _layer(spec, packages, pinned, build) for packages in asked}
     if spec.kernel is None:
-        return PreparedImage(spec, image, None)
+        return PreparedImage(spec, image, None, layers)
     bundle = pinned.kernel or kernels.prepare(
         spec.kernel,
         busybox=image.busybox,
@@ -151,4 +205,16 @@ def _prepare(spec: TargetSpec, preparation: Preparation, cancelled: threading.Ev
         cancelled=cancelled,
     )
     kernels.verify(bundle)
-    return PreparedImage(spec, image, bundle)
+    return PreparedImage(spec, image, bundle, layers)
+
+
+def _layer(spec: TargetSpec, packages: Packages, pinned: Pinned, build: images.BuildOptions) -> Layer:
+    """The target's image with these packages, verified; or that its suite lacks some, which is said."""
+    target = with_packages(spec.target, packages)
+    try:
+        layer = pinned.layers.get(packages) or images.load(target) or images.build(target, build)
+    except images.PackagesLacking as lacking:
+        build.progress(f"{spec.name}: {lacking}: what needs {' and '.join(packages)} is skipped")
+        return lacking
+    images.verify(layer)
+    return layer

@@ -31,8 +31,9 @@ from lab.host.cache import (
 from lab.host.images.initrd import agent_part
 from lab.host.kernels import requirements
 from lab.host.machines.agent_package import agent_zipapp
-from lab.host.machines.machine import ConsoleLog
+from lab.host.machines.machine import ConsoleLog, Unsuitable
 from lab.host.machines.qemu.binary import QemuBinary
+from lab.host.machines.qemu.clock import WrongClock, check_clock, read_clock
 from lab.host.machines.qemu.command import KVM, Accelerator, Files, Sockets, command_line
 from lab.host.machines.qemu.files import Descriptors, memory_of_guest
 from lab.host.machines.qemu.machine import SAVE_SECONDS, ImageMachine, QemuMachine, migrate
@@ -83,6 +84,8 @@ class QemuProvisioner:
 
     async def prepare(self, spec: ImageMachine, progress: Callable[[str], None]) -> bool:
         """Boot and save, unless a complete saved state is there. Two labs at once wait for each other."""
+        if spec.lacking is not None:
+            raise Unsuitable(spec.lacking)
         key = self.key(spec)
         async with self._preparing.setdefault(key, asyncio.Lock()):
             state = SavedState(state_folder(key))
@@ -101,11 +104,18 @@ class QemuProvisioner:
                 if not state.complete():
                     progress("boot")
                     try:
-                        await self._boot_and_save(spec, key)
+                        await self._boot_until_right(spec, key, progress)
                     except GuestLost as lost:
                         self._failed.setdefault(key, []).append(lost)
                         raise
             return True
+
+    async def _boot_until_right(self, spec: ImageMachine, key: str, progress: Callable[[str], None]) -> None:
+        try:
+            await self._boot_and_save(spec, key)
+        except WrongClock as wrong:
+            progress(f"boot once more: {wrong}")
+            await self._boot_and_save(spec, key)
 
     def _refuse_hopeless(self, key: str) -> None:
         failed = self._failed.get(key, [])
@@ -165,7 +175,7 @@ class QemuProvisioner:
             "image": spec.digest,
             "agent": hashlib.sha256(agent_zipapp()).hexdigest(),
             "qemu": self._qemu.version,
-            "host_cpu": self._qemu.host_cpu if self._accelerator.name == "kvm" else None,
+            "host_cpu": self._qemu.host_cpu,  # an emulated guest, too, counts this host's ticks
         }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -179,6 +189,7 @@ class QemuProvisioner:
             console = ConsoleLog()
             with memory_of_guest(state.memory, spec.memory_mb * 2**20), state.devices.open("wb") as devices:
                 async with self._booted(spec, state.memory, console, self._deadlines.boot) as process:
+                    await check_clock(lambda: read_clock(process, self._deadlines.restore), console.text)
                     await migrate(process, devices.fileno(), "migrate", SAVE_SECONDS)
             state.console.write_text(console.text())
             (partial / "state.json").write_text(recorded_state(state))

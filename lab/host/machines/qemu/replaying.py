@@ -46,11 +46,27 @@ def target_changes(spec: TargetSpec, recorded: Json, options: RunOptions, say: S
         is_there = "another build of it is in the cache" if todays else "none is in the cache; one of today is built"
         gone = f"the image that was used, built {recorded.get('image_built')}, is gone; {is_there}"
         found.append(Change(f"{spec.name}: {gone}", True))
+    layers = {}
+    for layer in _recorded_layers(recorded):
+        had = images.with_files(layer["image_sha256s"])
+        if had is not None:
+            layers[tuple(map(str, layer["asked"]))] = had
+        else:
+            gone = f"the image {layer['image']} that was used, built {layer.get('image_built')}, is gone"
+            found.append(Change(f"{spec.name}: {gone}; another build of it is used", True))
     kernel = None
     if spec.kernel is not None:
         kernel_changes, kernel = _kernel(spec, recorded, image or todays, options, say)
         found += kernel_changes
-    return found, Pinned(image, kernel)
+    return found, Pinned(image, kernel, layers)
+
+
+def _recorded_layers(recorded: Json) -> Iterator[Json]:
+    """The images with further packages that a run had."""
+    layers = recorded.get("layers")
+    for layer in layers if isinstance(layers, list) else ():
+        if isinstance(layer, dict) and isinstance(layer.get("image_sha256s"), dict) and layer.get("asked"):
+            yield layer
 
 
 def _todays_image(spec: TargetSpec) -> images.Image | None:

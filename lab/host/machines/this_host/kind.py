@@ -26,13 +26,13 @@ class PreparedHost:
 
     def machine(self, shape: ScenarioMachine) -> MachineSpec:
         """This machine, whatever a plan asks for."""
-        return MachineSpec("host", shape.memory_mb, shape.vcpus, shape.boot_args)
+        return MachineSpec("host", shape.memory_mb, shape.vcpus, shape.boot_args, shape.packages)
 
     def manifest(self) -> dict[str, Any]:
         """What shaped this target's machine, for the manifest."""
         return {"kernel_release": os.uname().release}
 
-    def kernel_config(self) -> str | None:
+    def kernel_config(self, shape: ScenarioMachine) -> str | None:
         """The agent reads it here."""
         return None
 

@@ -91,6 +91,8 @@ class HostProvisioner:
         """See Provisioner.machine."""
         if spec.boot_args:
             raise Unsuitable(f"this machine has booted already, and this needs {' '.join(spec.boot_args)}")
+        if spec.packages:
+            raise Unsuitable(f"nothing is installed on this machine, and this needs {' '.join(spec.packages)}")
         log = ConsoleLog()
         async with self._lock:
             before = await asyncio.to_thread(state)

@@ -41,7 +41,7 @@ class PreparedBox:
             "family": self.built.name if self.built else None,
         }
 
-    def kernel_config(self) -> str | None:
+    def kernel_config(self, shape: ScenarioMachine) -> str | None:
         """A box has its own."""
         return None
 
@@ -102,4 +102,4 @@ def _own(name: str, build: BuildOptions) -> PreparedBox:
 
 
 def _machine(box: Box, digest: str, shape: ScenarioMachine) -> BoxMachine:
-    return BoxMachine(digest, shape.memory_mb, shape.vcpus, shape.boot_args, box=box)
+    return BoxMachine(digest, shape.memory_mb, shape.vcpus, shape.boot_args, shape.packages, box=box)

@@ -88,6 +88,8 @@ class VagrantProvisioner:
         """See Provisioner.prepare: adds the box; with a shared machine, starts it and takes its snapshot."""
         if spec.boot_args:
             raise Unsuitable(f"a box boots with its own arguments, and this needs {' '.join(spec.boot_args)}")
+        if spec.packages:
+            raise Unsuitable(f"nothing is installed in a box, and this needs {' '.join(spec.packages)}")
         async with self._adding:
             await self._add(spec.box, progress)
             if not self._share or self.key(spec) in self._shared:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from lab.core.holders import MOST_GROUPS, Batch, Holder, Recorded, batched, groups, holders
-from lab.core.holders.quoting import saved_words
+from lab.core.holders import MOST_GROUPS, Holder, Recorded, groups, holders
 from lab.host.results.records import to_json, whole
 
 
@@ -46,29 +45,3 @@ def test_a_stored_holder_comes_back() -> None:
         stored = json.loads(json.dumps(to_json(one)))
         assert whole(Holder, stored) == one
         assert whole(Holder, {name: stored[name] for name in stored if name not in ("certain", "advice")}) == one
-
-
-def test_a_thousand_removals_are_a_restore_for_each_program() -> None:
-    found = holders(Recorded((6, 1), iptables_legacy=services(500) + FILTER, ip6tables_legacy=FILTER))
-    ip, ip6 = batched(found)
-    assert (ip.argv, ip6.argv) == (("iptables-legacy-restore", "--noflush"), ("ip6tables-legacy-restore", "--noflush"))
-    lines = (ip.text or "").splitlines()
-    assert (lines[0], lines.count("COMMIT"), len(lines)) == ("*nat", 2, 501 + 1 + 4)
-    removals = [line for line in lines if line.startswith("-D ")]
-    assert [saved_words(line) for line in removals] == [one.remove[3:] for one in found if one.family == "ip"]
-
-
-def test_nft_has_a_transaction_and_a_module_a_command() -> None:
-    text = "table ip t {\n\tchain c {\n\t\tct state new # handle 3\n\t\tct mark 1 # handle 4\n\t}\n}\n"
-    switch = "openvswitch 1 0 - Live 0x0\n"
-    assert batched(holders(Recorded((6, 1), nft_text=text, modules=switch))) == (
-        Batch(("nft", "-f"), "delete rule ip t c handle 3\ndelete rule ip t c handle 4\n"),
-        Batch(("modprobe", "-r", "openvswitch"), None),
-    )
-
-
-def test_a_word_with_a_line_end_is_removed_by_its_own_command() -> None:
-    rules = '-A INPUT -m comment --comment "a\nb" -m state --state NEW -j ACCEPT\n'
-    text = f"*filter\n:INPUT ACCEPT [0:0]\n{rules}-A INPUT -m state --state NEW -j DROP\nCOMMIT\n"
-    alone, restored = batched(holders(Recorded((6, 1), iptables_legacy=text)))
-    assert (alone.text, "a\nb" in alone.argv, restored.argv[0]) == (None, True, "iptables-legacy-restore")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.core.evidence import UNKNOWN_MACHINE, Evidence, Sample, Snapshot, parse_samples
+from lab.core.evidence import UNKNOWN_MACHINE, EndTable, Evidence, Sample, Snapshot, parse_samples
 from lab.core.facts import Facts
 from lab.core.judging.finding import Finding, judge
 from lab.core.judging.losses import CAUSES, losses
@@ -203,8 +203,31 @@ NO_CONNTRACK = replace(
 )
 SLEEPY = "nf_nat 57344 0 - Live 0x0\nnf_conntrack 176128 1 nf_nat, Live 0x0\n"
 
+
 # evidence -> the finding, and words of its reason
+def end_table(entries: int, drop: int) -> Mapping[str, EndTable]:
+    return {"client": EndTable(entries, {"drop": drop, "early_drop": 0, "insert_failed": 0})}
+
+
+# of 300 connections 200 were dropped by the client's own table, which no other knows of
+END_FULL = replace(
+    TRACKED,
+    settings={MAX: setting()},
+    samples=tuple(
+        replace(sample(seconds), ends=end_table(entries, drop))
+        for seconds, entries, drop in ((0.0, 0, 0), (0.5, 100, 120), (1.5, 100, 400))
+    ),
+    load=load(100, ended="no-movement"),
+)
+DEAD = replace(FULL, load={**load(), "exchange": {"asked": 300, "answered": 100}})
 MADE_UP: Mapping[str, tuple[Evidence, str, str]] = {
+    "a step under the load": (
+        replace(TRACKED, load={**load(), "during": {"reached": False, "steps": [STEP]}}),
+        "inconclusive",
+        "under the load",
+    ),
+    "a full table of an end": (END_FULL, "table-full", "network namespace lab-client reached its max (100 of 100"),
+    "open and dead": (DEAD, "table-full", "300 of 300 connections were held, 200 open and dead"),
     "tracked": (TRACKED, "tracked", "entries went from 0 to at most 300 (max 5000)"),
     "lost": (replace(FULL, lost="QEMU ended with status -9"), "inconclusive", "QEMU ended with status -9"),
     "refused step": (replace(TRACKED, reached=False, steps=(STEP,)), "state-refused", "status 1: FATAL: no"),

@@ -102,18 +102,18 @@ def test_chosen_values_thin_out_variants_and_keep_scenarios_without_the_axis() -
 
 
 @pytest.mark.parametrize(
-    ("chosen", "message", "mend"),
+    ("chosen", "message", "hint"),
     [
         (["iptable=nft"], "--set iptable: no scenario asked for has this axis", "did you mean 'iptables'?"),
         (["iptables=ntf"], "--set iptables=ntf: no scenario asked for has this value", "did you mean 'nft'?"),
         (["size=65"], "--set size=65: no scenario asked for has this value", "64"),
     ],
 )
-def test_axes_and_values_that_nobody_has(chosen: list[str], message: str, mend: str) -> None:
+def test_axes_and_values_that_nobody_has(chosen: list[str], message: str, hint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         select_variants([scenario(), plain("pristine")], parse_chosen(chosen))
     assert str(caught.value) == message
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
 
 
 def test_values_that_no_single_variant_has_together() -> None:
@@ -205,7 +205,7 @@ def test_a_plan_has_every_value_filled_in() -> None:
         "axes": {"iptables": "nft", "size": 64},
         "target": "debian12",
         "repeat": 1,
-        "machine": {"boot_args": ["lab.size=64"], "memory_mb": 1536, "vcpus": 2, "topology": "loopback"},
+        "machine": {"boot_args": ["lab.size=64"], "memory_mb": 1536, "vcpus": 2, "path": "loopback"},
         "steps": [
             {
                 "key": "state[0]",

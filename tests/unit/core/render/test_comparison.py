@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -210,3 +211,10 @@ def without_code(text: str) -> str:
             kept.append(line)
     assert not fence, "every block is closed"
     return "\n".join(re.sub(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", "", line) for line in kept)
+
+
+def test_cells_that_one_run_alone_has_are_listed_as_far_as_people_read() -> None:
+    names = tuple(f"a@debian{number}" for number in range(25))
+    text = human(replace(compared(), only_base=names))
+    assert "\n  a@debian9\n  and 15 more: --format json\n" in text
+    assert "a@debian10" not in text

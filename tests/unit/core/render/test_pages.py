@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.core.plan import Cell, CellPlan, plan_cell, variants
-from lab.core.render import by_hand
+from lab.core.render import by_hand, by_hand_paths
 from lab.core.render.markdown import block, code, prose, table
 from lab.core.render.pages import condition_in_words, scenario_index, scenario_page
 from lab.core.scenario import FileStep, Scenario, parse_scenario
@@ -302,8 +302,8 @@ def test_a_routed_load_moves_between_the_namespaces() -> None:
     compile(script, "routed", "exec")
     places = [line.split('"')[1] for line in script.splitlines() if line.startswith("enter(")]
     assert places == ["/run/netns/lab-server", "/run/netns/lab-client", "/proc/1/ns/net"]
-    assert "ip netns add" in by_hand.topology(routed)
-    assert by_hand.topology(plan("")) == ""
+    assert "ip netns add" in by_hand_paths.topology(routed)
+    assert by_hand_paths.topology(plan("")) == ""
 
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------

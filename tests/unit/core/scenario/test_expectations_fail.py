@@ -16,7 +16,7 @@ from lab.host.scenario_files import load_scenario
 from tests import ROOT
 from tests.recordings import GOLDEN
 
-RUNS = (GOLDEN, GOLDEN / "scenarios")
+RUNS = (GOLDEN, GOLDEN / "scenarios", GOLDEN / "paths")
 SCENARIOS = {path.stem: path for path in sorted((ROOT / "scenarios").glob("*.toml"))}
 VARIANTS = {one.name: path for path in SCENARIOS.values() for one in variants(load_scenario(path))}
 RECORDED = {

@@ -115,9 +115,7 @@ def test_everything_a_file_can_say() -> None:
             SysctlStep((("net.ipv4.tcp_syncookies", "0"), ("net.core.somaxconn", "{size}"))),
             UnloadStep(("iptable_nat", "nf_nat")),
         ),
-        machine=MachineSpec(
-            ("module_blacklist=nf_conntrack", "size={size}"), memory_mb=2048, vcpus=4, topology="netns"
-        ),
+        machine=MachineSpec(("module_blacklist=nf_conntrack", "size={size}"), memory_mb=2048, vcpus=4, path="forward"),
         conntrack=ConntrackSpec(max=100, buckets=64, timeouts={"tcp_established": 54000, "udp": 10}),
         load=LoadSpec("churn", 7, rate_per_second=500, hold_seconds=0.5, close="vanish"),
         requires=Requirement(
@@ -163,7 +161,7 @@ def test_scenarios_can_be_keys() -> None:
 STATE = "[[state]]\n"
 MATRIX = '[matrix]\niptables = ["legacy", "nft"]\nsize = [64, 1000]\n'
 
-# text after HEAD; the key in the message; parts of the message; parts of the mend
+# text after HEAD; the key in the message; parts of the message; parts of the hint
 BAD = {
     "unknown key at the top": ("sumary = 1", "sumary", "unknown key", "did you mean 'summary'?"),
     "unknown key far from any": ("[zzzzzz]", "zzzzzz", "unknown key", "known are: version"),
@@ -201,7 +199,7 @@ BAD = {
         "a number of seconds",
         "0.5",
     ),
-    "a topology that there is not": ("[machine]\ntopology = 'bridge'", "machine.topology", "must be one of", "netns"),
+    "a topology that there is not": ("[machine]\ntopology = 'ring'", "machine.topology", "must be one of", "netns"),
     "an option without a value": (
         "[requires]\nconfig = ['NF_NAT']",
         "requires.config[0]",
@@ -416,20 +414,20 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("text", "key", "what", "mend"), BAD.values(), ids=BAD)
-def test_bad_input_is_told_what_is_wrong_and_how_to_mend_it(text: str, key: str, what: str, mend: str) -> None:
+@pytest.mark.parametrize(("text", "key", "what", "hint"), BAD.values(), ids=BAD)
+def test_bad_input_is_told_what_is_wrong_and_how_to_mend_it(text: str, key: str, what: str, hint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(HEAD + text)
     message = str(caught.value)
     assert "\n" not in message, "one mistake, one problem"
     assert message.startswith(f"dir/x.toml: {key}: ")
     assert what in message
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
     assert len(message) < 400
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "mend"),
+    ("text", "message", "hint"),
     [
         ("", "dir/x.toml: the file is empty", "version = 1"),
         (" \n\n", "dir/x.toml: the file is empty", "version = 1"),
@@ -453,12 +451,12 @@ def test_bad_input_is_told_what_is_wrong_and_how_to_mend_it(text: str, key: str,
         ("\0", "not TOML", ""),
     ],
 )
-def test_files_that_are_wrong_from_the_start(text: str, message: str, mend: str) -> None:
+def test_files_that_are_wrong_from_the_start(text: str, message: str, hint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         parse(text)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
 
 
 def test_all_problems_are_told_at_once_each_with_its_mend() -> None:
@@ -642,7 +640,9 @@ def test_digests_stay_what_they_were() -> None:
     assert scenario_digest(parse(HEAD)) == DIGEST_OF_HEAD
 
 
-LATER_KEYS = "topology|rate_per_second|hold_seconds|close|config|modules|loadable|backends|iptables_version|nft_version"
+LATER_KEYS = (
+    "topology|path|rate_per_second|hold_seconds|close|config|modules|loadable|backends|iptables_version|nft_version"
+)
 LATER_CONDITION = 'kernel = ">=3.18"\n'
 DIGEST_OF_FULL = "a074ca37917569deaa0e01e872a4b7e436bb35403fceec964a7f8e646f758e27"
 DIGEST_OF_HEAD = "b19f939a8034130f9d09f6f20a13802396357fda7fb8c60c8b5f4ef785da90ec"
@@ -707,7 +707,7 @@ def test_the_same_folder_is_looked_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message", "mend"),
+    ("pattern", "message", "hint"),
     [
         ("nat-fushed", "nat-fushed: no such scenario", "did you mean 'nat-flushed'?"),
         ("zzz", "zzz: no such scenario", "known are: nat-flushed, pristine"),
@@ -716,13 +716,13 @@ def test_the_same_folder_is_looked_at_once() -> None:
         ("/nowhere/*.toml", "/nowhere/*.toml: no file matches", "lab list scenarios"),
     ],
 )
-def test_words_that_mean_no_scenario(tmp_path: Path, pattern: str, message: str, mend: str) -> None:
+def test_words_that_mean_no_scenario(tmp_path: Path, pattern: str, message: str, hint: str) -> None:
     for name in ("nat-flushed", "pristine"):
         write(tmp_path, name)
     with pytest.raises(ScenarioError) as caught:
         find_scenarios([pattern], [tmp_path])
     assert str(caught.value) == message
-    assert mend in caught.value.hint
+    assert hint in caught.value.hint
 
 
 def test_no_scenarios_at_all(tmp_path: Path) -> None:
@@ -781,13 +781,33 @@ def test_did_you_mean() -> None:
     assert did_you_mean("x", []) == "none are known here"
 
 
-@pytest.mark.parametrize("kind", ["udp", "half-open"])
-def test_a_load_that_a_topology_lacks_is_refused_when_the_file_is_read(kind: str) -> None:
-    text = f'version = 1\nname = "x"\nsummary = "s"\n[machine]\ntopology = "{{}}"\n[load]\nkind = "{kind}"\n'
-    assert parse_scenario(text.format("loopback"), "x.toml").load.kind == kind
-    with pytest.raises(ScenarioError, match=f'load.kind: is the text "{kind}", and machine.topology') as caught:
-        parse_scenario(text.format("netns"), "x.toml")
-    assert '"hold", "churn"' in caught.value.hint
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ('[[state]]\nin = "client"\nrun = ["true"]', "state[0].in", "no such end"),
+        ('[machine]\npath = "local"\n[[state]]\nin = "server"\nrun = ["true"]', "state[0].in", "no such end"),
+        ('[machine]\npath = "local"\n[[state]]\nin = "client"\nunload = ["x"]', "state[0].in", "run or sysctl"),
+        ('[machine]\npath = "bridge"\ntopology = "netns"', "machine.topology", "stands beside path"),
+        ('[load]\nkind = "udp"\n[[during]]\nrun = ["true"]', "during", "holds its connections"),
+        ('[load]\nkind = "hold"\nanswered = true', "load.answered", "means nothing"),
+        ('[load]\nkind = "churn"\ndata = true', "load.data", "means nothing"),
+        ('[load]\nfamily = "both"\nconnections = 1', "load.connections", "less than one of each"),
+        ('[load]\nfamily = "ipx"', "load.family", "must be one of"),
+        ('[load]\nkind = "udp"\nanswered = true\nconnections = 200000', "load.connections", "has a socket"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_when_the_file_is_read(text: str, key: str, words: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse(HEAD + text)
+    assert f"{key}: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_topology_is_what_older_files_call_a_path() -> None:
+    old, new = (parse(f"{HEAD}[machine]\n{line}") for line in ('topology = "netns"', 'path = "forward"'))
+    assert old == new
+    assert scenario_digest(old) == scenario_digest(new)
+    assert scenario_digest(new) != scenario_digest(parse(f'{HEAD}[machine]\npath = "bridge"'))
 
 
 @pytest.mark.parametrize("part", ["a", '"a"', "'a'", '""'])

@@ -41,6 +41,7 @@ LETTERS = {
     "t": "tracked",
     "Y": "table-full",
     "e": "evicted",
+    "o": "other-loss",
     "r": "state-refused",
     "s": "skipped",
 }
@@ -114,6 +115,21 @@ PREDICTED = {
     "udp-refused,iptables=nft": "ss eee Y YYYY YYYY YY YYYYY YYY",
     "forwarded-nat,iptables=legacy": LEGACY_FULL,
     "forwarded-nat,iptables=nft": NFT_FULL,
+    "remote-notrack,iptables=legacy": LEGACY_NONE,
+    "bridge-tracked,iptables=legacy": LEGACY_FULL,
+    "bridge-untracked,iptables=legacy": LEGACY_NONE,
+    "published-port,iptables=legacy": LEGACY_FULL,
+    "ipv6-only,iptables=legacy": LEGACY_FULL,
+    "container-table,iptables=legacy": LEGACY_FULL,
+    "udp-forwarded,iptables=legacy": "ee eee Y YYYY YYYY YY YYYYY YYY",
+    "dns-answered,iptables=legacy": "ee eee Y YYYY YYYY YY YYYYY YYY",
+    "half-closed,iptables=legacy": LEGACY_FULL,
+    "rule-under-load,iptables=legacy": LEGACY_FULL,
+    "hash-too-small,iptables=legacy": "tt ttt t tttt tttt tt ttooo ttt",
+    "nat-ports-exhausted,iptables=legacy": "oo ooo o oooo oooo oo ooooo ooo",
+    "flowtable": "ss sss s ssss sYYY YY YYYYY ssY",
+    "openvswitch-loaded": "nn nnn n nnnn nnnY YY YYYnn nnY",
+    "tc-act-ct": LEGACY_FITS,  # these machines have every module, whatever their kernel
 }
 SCENARIOS = {path.stem: load_scenario(path) for path in PATHS}
 VARIANTS = {variant.name: variant for scenario in SCENARIOS.values() for variant in variants(scenario)}
@@ -121,7 +137,8 @@ EXPECTATIONS = [(name, index) for name, one in SCENARIOS.items() for index in ra
 
 LEGACY_MODULES = frozenset({"ip_tables", "iptable_filter", "iptable_nat"})
 NFT_MODULES = frozenset({"nf_tables", "nft_compat", "nft_ct", "nft_masq"})
-MODULES = LEGACY_MODULES | NFT_MODULES | {"nf_conntrack", "xt_CT", "veth"}
+OF_PATHS = frozenset({"veth", "bridge", "nft_flow_offload", "openvswitch", "act_ct", "cls_flower"})
+MODULES = LEGACY_MODULES | NFT_MODULES | OF_PATHS | {"nf_conntrack", "xt_CT"}
 
 
 def machine(kernel: str, iptables: str = "1.8.9", without: frozenset[str] = frozenset()) -> Facts:
@@ -179,7 +196,8 @@ def test_a_kernel_without_a_backend_skips_what_needs_it(backend: str, modules: f
     facts = machine(KERNELS[-1], without=modules)
     skipped = {name for name, variant in VARIANTS.items() if outcome(variant, facts) == "skipped"}
     needs_both = {name for name in VARIANTS if name.startswith("wrong-backend-flushed")}
-    without_axis = {name for name in VARIANTS if name.startswith(("unhooked-chain", "nft-flushed", "max-zero"))}
+    names = ("unhooked-chain", "nft-flushed", "max-zero", "flowtable")
+    without_axis = {name for name in VARIANTS if name.startswith(names)}
     of_backend = {name for name, variant in VARIANTS.items() if variant.axes.get("iptables") == backend}
     assert skipped == of_backend | needs_both | (without_axis if backend == "nft" else set())
 

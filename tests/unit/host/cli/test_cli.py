@@ -77,7 +77,7 @@ HEAD = 'version = 1\nname = "mine"\nsummary = "For a test."\n'
 
 # -- wrong input ------------------------------------------------------------------------------------------------------
 
-# arguments -> words of the message, words of the mend
+# arguments -> words of the message, words of the hint
 WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "scenario": (("run", "nat-presnt"), "nat-presnt: no such scenario", "nat-present"),
     "glob": (("run", "zzz-*"), "zzz-*: no scenario matches", ""),
@@ -116,13 +116,13 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name: str) -> None:
-    argv, words, mend = WRONG[name]
+    argv, words, hint = WRONG[name]
     status, out, err = lab(*argv)
     assert (status, out) == (2, "")
     first, *more = err.splitlines()
     assert first.startswith("lab: ")
     assert words in err
-    assert mend in "\n".join(line for line in more if line.startswith("  hint: "))
+    assert hint in "\n".join(line for line in more if line.startswith("  hint: "))
     assert not (tmp_path / "cache").exists(), "nothing was started"
 
 
@@ -132,7 +132,7 @@ def test_wrong_input_gets_a_message_with_its_mend(lab: Lab, tmp_path: Path, name
     [
         (("image",), "required: ACTION"),
         (("fly",), "invalid choice: 'fly'"),
-        (("run",), "required: SCENARIO"),
+        (("run",), "names no scenario"),
         (("run", "pristine", "--provisioner", "cloud"), "--provisioner: invalid choice: 'cloud'"),
         (("run", "pristine", "--accelerator", "hvf"), "--accelerator: invalid choice: 'hvf'"),
         (("run", "pristine", "--format", "xml"), "--format: invalid choice: 'xml'"),

@@ -138,7 +138,7 @@ def test_boxes_that_were_built_are_targets(ask: Ask, monkeypatch: pytest.MonkeyP
 
 def test_a_damaged_cache_stops_nothing(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged() -> NoReturn:
-        raise PrerequisiteError("it is damaged", hint="mend it")
+        raise PrerequisiteError("it is damaged", hint="hint it")
 
     monkeypatch.setattr(boxes, "list_boxes", damaged)
     assert ask("lab run mine --target f") == ["forky"]

@@ -329,6 +329,22 @@ class TestRunProgram:
         with pytest.raises(PrerequisiteError, match=r"the test failed \(status 3\): E: no such suite"):
             run_program(("sh", "-c", "echo E: no such suite; exit 3"), deadline())
 
+    def test_of_a_failed_mirror_the_errors_are_quoted_and_not_the_cleaning_up(self) -> None:
+        printed = (
+            "I: running apt-get update...",
+            "Err:1 http://mirror.example/debian bookworm InRelease",
+            "  Could not connect to mirror.example:80",
+            "E: Failed to fetch http://mirror.example/debian/dists/bookworm/InRelease",
+            "E: Some index files failed to download.",
+            *(f"I: cleaning up {number}" for number in range(30)),
+            "I: mmdebstrap had status 25",
+        )
+        with pytest.raises(PrerequisiteError) as caught:
+            run_program(("sh", "-c", "printf '%s\\n' \"$@\"; exit 25", "sh", *printed), deadline())
+        said = str(caught.value)
+        assert "Err:1 http://mirror.example" in said and "E: Failed to fetch http://mirror.example" in said
+        assert "cleaning up" not in said and "had status" not in said
+
     def test_past_the_deadline_nothing_is_left(self, tmp_path: Path) -> None:
         with pytest.raises(LabError, match="did not end within"):
             run_program(("sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"), deadline(0.5))

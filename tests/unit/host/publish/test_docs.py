@@ -72,7 +72,9 @@ def test_a_command_line_is_one(argv: list[str], in_example: None, capsys: pytest
     if options.command in _QUICK:
         assert cli.main(argv) == 0
         assert capsys.readouterr().out
-    elif options.command == "run" or (options.command == "shell" and "scenarios" in options):
+    elif (options.command == "run" and options.resume is None) or (
+        options.command == "shell" and "scenarios" in options
+    ):
         try:
             planned = plan_run(read_options(options))
         except ScenarioError as error:

@@ -131,6 +131,8 @@ def test_every_key_of_a_result_is_described() -> None:
         "losses",
         "message_before_load",
         "message_namespaces",
+        "dead",
+        "families",
     }
 
 

@@ -182,6 +182,16 @@ def test_a_damaged_list_is_named_and_leads_nowhere(run: Path, text: str) -> None
         (folder / SUMS).write_text(kept)
 
 
+@pytest.mark.parametrize("cut", ["manifest.json", "results.json", ""])
+def test_a_list_that_lacks_what_every_run_has_was_cut(run: Path, cut: str) -> None:
+    """With the folder of cells gone, nothing else would tell."""
+    shutil.rmtree(run / "cells")
+    lines = (run / SUMS).read_text().splitlines(keepends=True)
+    kept = [line for line in lines if cut and not line.endswith(f"  {cut}\n") and "cells/" not in line]
+    (run / SUMS).write_text("".join(kept))
+    assert told(run) == ([cut] if cut else ["manifest.json", "results.json"])
+
+
 def test_judging_again_is_no_violation(run: Path) -> None:
     judge_run(run)
     assert status(run) == 0

@@ -184,6 +184,14 @@ def test_repeats_are_run_again(run: Path) -> None:
     assert [plan.cell for plan in prepared(run).planned.plans] == names
 
 
+@pytest.mark.parametrize("count", [10**9, 10**400])
+def test_a_manifest_s_repeat_makes_no_cell_that_it_does_not_name(run: Path, count: int) -> None:
+    names = [plan.cell for plan in prepared(run).planned.plans]
+    edit(run / "manifest.json", lambda manifest: manifest["options"].update(repeat=count))
+    edit(run / "results.json", lambda results: results["cells"][0].update(repeat=count))
+    assert [plan.cell for plan in prepared(run).planned.plans] == names
+
+
 # -- older runs -------------------------------------------------------------------------------------------------------
 
 
@@ -502,7 +510,7 @@ def played(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guests of a replay are those that were recorded, played back."""
 
     class Target(PreparedImage):
-        def kernel_config(self) -> str | None:
+        def kernel_config(self, shape: object) -> str | None:
             return None
 
     @contextlib.asynccontextmanager

@@ -12,8 +12,9 @@ from lab.core.kernel.version import parse_version_spec
 from lab.host.publish.documents import outdated
 from lab.host.scenario_files import load_scenario
 from tests import ROOT
+from tests.facts import scenario_path
 
-SHOWN = [one for one in FACTS if one.scenario is not None]
+SHOWN = [one for one in FACTS if one.scenario or one.trial]
 
 
 def test_the_page_is_current() -> None:
@@ -40,15 +41,21 @@ def test_rows_stand_in_the_order_of_kernels() -> None:
     assert versions == sorted(versions)
 
 
-@pytest.mark.parametrize("fact", SHOWN, ids=lambda fact: str(fact.scenario))
+@pytest.mark.parametrize("fact", SHOWN, ids=lambda fact: fact.scenario or fact.trial)
 def test_a_scenario_that_shows_a_fact_expects_another_finding_on_either_side(fact: KernelFact) -> None:
-    read = load_scenario(ROOT / "scenarios" / f"{fact.scenario}.toml")
-    major, minor = map(int, fact.since.split("."))
-    before, after = f"{major}.{minor - 1}.0", f"{fact.since}.0"
+    read = load_scenario(scenario_path(fact))
+    *series, last = map(int, fact.since.split("."))
+    before, after = (".".join(map(str, (*series, number, 0)[:3])) for number in (last - 1, last))
     conditions = [one.condition.kernel for one in read.expectations] + [read.requires.condition.kernel]
-    told = [spec for spec in conditions if spec is not None]
-    assert told, "the scenario says nothing of kernels"
+    stated = [spec for spec in conditions if spec is not None]
+    assert stated, "the scenario says nothing of kernels"
     assert any(
         (one.unmet(Facts("t", kernel_release=before)) is None) != (one.unmet(Facts("t", kernel_release=after)) is None)
         for one in [*(expected.condition for expected in read.expectations), read.requires.condition]
     )
+
+
+def test_every_trial_shows_a_fact() -> None:
+    written = {path.stem for path in (ROOT / "tests" / "vm" / "facts").glob("*.toml")}
+    assert written == {one.trial for one in FACTS if one.trial is not None}
+    assert not any(one.scenario and one.trial for one in FACTS)

@@ -1,0 +1,174 @@
+"""Is conntrack attached in a namespace? The proofs of lab.core.judging, each with the sentence that it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab.core.evidence import Snapshot
+from lab.core.holders import Holder, held_families
+from lab.core.inspecting.model import Namespace
+from lab.core.inspecting.notrack import kept_out
+from lab.core.inspecting.rulesets import Gap, Rulesets
+from lab.core.inspecting.use_counts import Uses, nothing_uses
+from lab.core.judging.attachment import has_notrack, hooked_families, unseen_texts
+
+FAMILIES = ("ip", "ip6", "bridge")
+_MAX_RULE = 120
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one source says: whether conntrack is attached, None where it cannot say, and by which evidence."""
+
+    source: str  # hooks, holders, uses, behaviour, notrack
+    attached: bool | None
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Attached:
+    """The answer for one namespace."""
+
+    answer: bool | None
+    families: tuple[str, ...]  # those that are attached for certain
+    proofs: tuple[Proof, ...]
+    holders: tuple[Holder, ...]
+    gaps: tuple[Gap, ...]  # what could change the answer, and was not read
+    disagreement: str = ""
+
+    @property
+    def word(self) -> str:
+        """yes, no or unknown."""
+        return {True: "yes", False: "no", None: "unknown"}[self.answer]
+
+
+def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None, alone: bool) -> Attached:
+    """Put the proofs of a namespace together. `uses` are the host's, None where they are not known; `alone`: no other
+    namespace can explain them."""
+    gaps = _gaps(namespace, seen, uses)
+    proofs = [
+        _by_hooks(namespace.snapshot),
+        _by_holders(seen.holders, gaps),
+        _by_uses(uses, alone),
+        _by_behaviour(namespace),
+    ]
+    answer, disagreement = _together(proofs, seen.holders)
+    families = {*(hooked_families(namespace.snapshot) or ()), *held_families(seen.holders)}
+    out = kept_out(seen.tables)
+    if answer and families and families <= out.whole | out.doubtful:
+        answer = False if families <= out.whole else None
+        proofs.append(Proof("notrack", answer, "it is attached, and a rule without conditions keeps every packet out"))
+    elif has_notrack(namespace.snapshot):
+        proofs.append(Proof("notrack", None, "rules with notrack keep some packets out"))
+    return Attached(
+        answer=answer,
+        families=tuple(name for name in FAMILIES if name in families - out.whole),
+        proofs=tuple(proofs),
+        holders=seen.holders,
+        gaps=gaps,
+        disagreement=disagreement,
+    )
+
+
+def _together(proofs: Sequence[Proof], found: Sequence[Holder]) -> tuple[bool | None, str]:
+    """The answer, and where proofs contradict each other, which: then there is none."""
+    said = {proof.source: proof.attached for proof in proofs}
+    if said["hooks"] is False and said["holders"] is not True and any(not one.hooks for one in found):
+        said["hooks"] = None  # these track what passes them, without any hook
+    yes = [source for source, attached in said.items() if attached is True]
+    no = [source for source, attached in said.items() if attached is False]
+    if yes and no:
+        return None, f"{' and '.join(yes)} say yes, {' and '.join(no)} say no"
+    return (True if yes else False if no else None), ""
+
+
+def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None) -> tuple[Gap, ...]:
+    """What is missing and matters: rules that use counts prove absent do not."""
+    counted = uses if _counts_are_whole(namespace.snapshot) else None
+    gaps = [
+        gap for gap in seen.gaps if not (gap.backend and counted is not None and nothing_uses(counted, gap.backend))
+    ]
+    gaps += [Gap(name, "its module is in use, and it was not recorded") for name in sorted(_unseen(namespace))]
+    if "modules" not in namespace.snapshot.texts and namespace.snapshot.errors.get("modules") != "ENOENT":
+        gaps.append(Gap("modules", namespace.snapshot.errors.get("modules", "not recorded")))
+    if not (namespace.snapshot.texts.get("uname") or "").strip():
+        gaps.append(Gap("the kernel's release", "not recorded; before 4.14 loaded modules hold by themselves"))
+    return tuple(gaps)
+
+
+def _counts_are_whole(snapshot: Snapshot) -> bool:
+    """Whether what rules need would show in /proc/modules: it is not built into the kernel."""
+    built_in = snapshot.texts.get("modules.builtin")
+    return built_in is not None and not any(
+        name.startswith(("xt_", "nft_ct", "nft_nat", "nft_masq", "nft_redir")) for name in built_in.split()
+    )
+
+
+def _unseen(namespace: Namespace) -> frozenset[str]:
+    return unseen_texts(namespace.snapshot)
+
+
+def _by_hooks(snapshot: Snapshot) -> Proof:
+    families = hooked_families(snapshot)
+    if families is None:
+        why = snapshot.errors.get("hooks.nft", "no hook is listed, as by kernels that cannot list them")
+        if "hooks.nft" not in snapshot.texts and "hooks.nft" not in snapshot.errors:
+            why = "not recorded"
+        return Proof("hooks", None, f"the kernel's list of hooks: {why}")
+    if families:
+        return Proof("hooks", True, f"`nft list hooks` shows conntrack's own, for {_listed(families)}")
+    return Proof("hooks", False, "`nft list hooks` shows others' hooks, and none of conntrack")
+
+
+def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap]) -> Proof:
+    certain = [one for one in found if one.certain and one.hooks and one.families]
+    if certain:
+        rest = f" and {len(certain) - 1:,} more" if len(certain) > 1 else ""
+        return Proof(
+            "holders",
+            True,
+            f"`{certain[0].rule[:_MAX_RULE]}` of {certain[0].backend}{rest} hold{'s' if not rest else ''} it",
+        )
+    perhaps = [one for one in found if one.families]
+    if perhaps:
+        why = "may hold it" if not perhaps[0].certain else "tracks what passes it, without hooks"
+        return Proof("holders", None, f"`{perhaps[0].rule[:_MAX_RULE]}` of {perhaps[0].backend} {why}")
+    if gaps:
+        return Proof("holders", None, f"nothing that was read holds it; not read: {'; '.join(map(str, gaps))}")
+    return Proof("holders", False, "every ruleset was read, and nothing holds it")
+
+
+def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
+    if uses is None:
+        return Proof("uses", None, "the modules' use counts are not known, or nft shows rules without their modules")
+    hidden = [one for one in uses if one.certain and one.hidden and one.words != ("-j CT",)]
+    if hidden and alone:
+        return Proof("uses", True, f"{hidden[0]}: rules that were not read hold it here, the only namespace")
+    if hidden:
+        return Proof("uses", None, f"{hidden[0]}: there are rules elsewhere")
+    return Proof("uses", None, "no module is used more often than the rules that were read say")
+
+
+def _by_behaviour(namespace: Namespace) -> Proof:
+    first, later = (entry_count(one) for one in (namespace.snapshot, namespace.later))
+    if first is None or later is None:
+        return Proof("behaviour", None, "the number of entries was not read twice")
+    if later > first:
+        return Proof(
+            "behaviour", True, f"entries rose from {first:,} to {later:,} within {namespace.seconds or 0:.1f} s"
+        )
+    return Proof("behaviour", None, f"entries did not rise ({first:,}, then {later:,}), which says nothing")
+
+
+def entry_count(snapshot: Snapshot | None) -> int | None:
+    """nf_conntrack_count of a snapshot; None where it was not read."""
+    for line in (snapshot.texts.get("sysctl") or "" if snapshot else "").splitlines():
+        path, _, value = line.partition(": ")
+        if path.endswith("/nf_conntrack_count") and value.strip().isdecimal():
+            return int(value)
+    return None
+
+
+def _listed(families: frozenset[str]) -> str:
+    return ", ".join(name for name in FAMILIES if name in families)

@@ -1,0 +1,1 @@
+"""Hosts to inspect: this one, and what was recorded of others."""

@@ -1,0 +1,133 @@
+"""`lab inspect` of real guests: at a scenario's state it says what the lab finds when it drives a load there, by the
+recorder, which loads no module and writes no setting; and the scenario of that record gives the same finding.
+
+LAB_TEST_INSPECT=all runs it for every variant of every shipped scenario (half an hour, emulated).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.core.inspecting.inspection import Inspection, inspect
+from lab.core.plan import variants
+from lab.core.scenario import with_sources
+from lab.host.inspecting.reading import read_record
+from lab.host.inspecting.recorder import recorder_script, recorder_zipapp
+from lab.host.inspecting.scenario_file import write_scenario
+from lab.host.scenario_files import load_scenario
+from tests import ROOT
+from tests.vm.conftest import Guests, Ran
+
+log = logging.getLogger(__name__)
+
+TRACKED = {"untracked": False, "tracked": True, "table-full": True, "evicted": True}
+QUICK = {
+    "pristine": {},
+    "nat-present": {"iptables": "nft"},
+    "wrong-backend-flushed": {"iptables": "legacy"},
+    "nat-notrack": {"iptables": "legacy"},
+    "unhooked-chain": {},
+    "nat-flushed-always-on": {"iptables": "legacy"},
+}
+# records between two looks at what must not change, which are printed where they differ
+SCRIPT = """
+state() {{
+    cut -d' ' -f1 /proc/modules | sort
+    sysctl -a 2> /dev/null | grep -v -e nf_conntrack_count -e random -e dentry -e inode -e file-nr -e last_pid -e pty.nr
+}}
+base64 -d /root/recorder.b64 > /root/recorder
+state > /root/before
+{command} /root/out.tgz > /root/said 2>&1 || cat /root/said >&2
+state > /root/after
+diff /root/before /root/after >&2
+base64 -w0 /root/out.tgz
+"""
+STEPS = """
+[[state]]
+file = {{ path = "/root/recorder.b64", text = "{data}" }}
+[[state]]
+file = {{ path = "/root/record", text = '''{script}''' }}
+[[state]]
+run = ["sh", "/root/record"]
+"""
+PROGRAMS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "zipapp": (recorder_zipapp, "python3 /root/recorder"),
+    "script": (recorder_script, "sh /root/recorder"),
+}
+
+
+def shipped_variants() -> list[tuple[str, dict[str, Any]]]:
+    """The scenarios to look at, each with its axes."""
+    if os.environ.get("LAB_TEST_INSPECT") != "all":
+        return [(name, dict(axes)) for name, axes in QUICK.items()]
+    paths = sorted((ROOT / "scenarios").glob("*.toml"))
+    return [(path.stem, dict(variant.axes)) for path in paths for variant in variants(load_scenario(path))]
+
+
+def recording(text: str, program: str) -> str:
+    """A scenario that records the machine at the end of its state, with a load that is soon done."""
+    made, command = PROGRAMS[program]
+    text = re.sub(r"^connections = \d+", "connections = 300", text, flags=re.MULTILINE)
+    data = base64.b64encode(made()).decode("ascii")
+    return text + STEPS.format(data=data, script=SCRIPT.format(command=command))
+
+
+def recorded(ran: Ran, folder: Path) -> tuple[Inspection, Path]:
+    """What the recorder saw, and that it changed nothing."""
+    steps = json.loads((ran.cell / "evidence" / "steps.json").read_text())
+    last = (steps if isinstance(steps, list) else steps["steps"])[-1]
+    if not last["stdout"].startswith("H4sI"):
+        pytest.skip(f"the state was not reached: {ran.result['reason'][:200]}")
+    assert last["stderr"] == "", "it changed modules or settings"
+    record = folder / "record.tar.gz"
+    record.write_bytes(base64.b64decode(last["stdout"]))
+    return inspect(read_record(str(record))), record
+
+
+@pytest.mark.parametrize(("name", "axes"), shipped_variants(), ids=str)
+def test_it_says_what_the_lab_finds(
+    guests: Guests, shipped: Callable[[str], str], tmp_path: Path, name: str, axes: dict[str, Any]
+) -> None:
+    job = guests.jobs(recording(shipped(name), "zipapp"), **{key: str(value) for key, value in axes.items()})[0]
+    ran = asyncio.run(guests.run_async(job))
+    inspection, record = recorded(ran, tmp_path)
+    attached = inspection.looks[0].attached
+    answer = attached.answer and (not attached.families or "ip" in attached.families)
+    log.info("%s %s: %s, inspect says %s", name, axes, ran.result["finding"], attached.word)
+    assert answer is TRACKED[ran.result["finding"]], [str(proof) for proof in attached.proofs]
+    again = made_again(guests, inspection, tmp_path)
+    assert TRACKED[again.result["finding"]] is answer, again.result["reason"]
+    assert places(again.result["holders"]) == places(ran.result["holders"])
+    assert record.stat().st_size < 100_000
+
+
+def made_again(guests: Guests, inspection: Inspection, folder: Path) -> Ran:
+    """The scenario of a record, run."""
+    path = folder / "again.toml"
+    write_scenario(inspection, path)
+    text = with_sources(path.read_text(), load_scenario(path))
+    return guests.run(text.replace("connections = 2000", "connections = 300").replace("max = 1000", "max = 100"))
+
+
+def places(holders: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Where holders are, and what they need; a rule's words differ with its counters."""
+    return sorted((one["backend"], one["family"], one["table"], one["chain"], *one["depends_on"]) for one in holders)
+
+
+def test_the_script_sees_what_the_zipapp_sees(guests: Guests, shipped: Callable[[str], str], tmp_path: Path) -> None:
+    ran = guests.run(recording(shipped("nat-present"), "script"), iptables="nft")
+    inspection, _ = recorded(ran, tmp_path)
+    assert inspection.looks[0].attached.answer is True
+    (holder,) = inspection.looks[0].attached.holders
+    assert (holder.backend, holder.depends_on) == ("iptables-nft", ("-j MASQUERADE",))
+    assert inspection.looks[0].table.table_max
