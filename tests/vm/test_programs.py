@@ -1,4 +1,4 @@
-"""Firewall programs in guests that have their packages: ufw, and with LAB_TEST_PROGRAMS=1 every state of all of them."""
+"""Firewall programs in guests with their packages: ufw, and with LAB_TEST_PROGRAMS=1 every state of all of them."""
 
 from __future__ import annotations
 
