@@ -6,7 +6,8 @@ the load, then whether the load was tracked, then what else was lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.judging import attachment, wording
@@ -46,16 +47,23 @@ def _broken_step(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     for step in evidence.steps:
         why = broken_step(step)
         if why is not None:
-            what = " ".join(step.get("argv", [])) or step.get("key") or "a step"
-            return "inconclusive", f"`{shortened(what, _MOST_COMMAND)}` {why}", None
+            return "inconclusive", f"`{_named(step)}` {why}", None
     return None
+
+
+def _named(step: Mapping[str, Any]) -> str:
+    """A step by what it ran or wrote."""
+    written = step.get("values")
+    values = " ".join(f"{name}={value}" for name, value in written.items()) if isinstance(written, dict) else ""
+    words = " ".join(step.get("argv", [])) or step.get("path") or values or step.get("key") or "a step"
+    return shortened(words, _MOST_COMMAND)
 
 
 def _refused(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     if evidence.reached is not False or not evidence.steps:
         return None
     step = evidence.steps[-1]
-    what = shortened(" ".join(step.get("argv", [])) or step.get("path") or step.get("key") or "a step", _MOST_COMMAND)
+    what = _named(step)
     said = shortened((step.get("stderr") or step.get("stdout") or "").strip(), _MOST_SAID)
     if step.get("exit_status") == 0:
         return "state-refused", f"`{what}` should have been refused, but succeeded", None

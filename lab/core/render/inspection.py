@@ -90,7 +90,7 @@ def _holders(found: Sequence[Holder]) -> Iterator[str]:
         yield from _group(group)
     programs = dict.fromkeys(program for holder in found if (program := program_of(holder)) is not None)
     for program in programs:
-        yield f"    {program.name} writes its rules again; to stop it there: {program.stop}; but {program.risk}"
+        yield f"    {program.name} writes its rules again: {program.stop} ({program.risk})"
 
 
 def _group(group: Group) -> Iterator[str]:

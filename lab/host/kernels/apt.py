@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ _PART = re.compile(r"linux-(?:signed-)?(?:image|binary|modules)(?:-[a-z0-9.+~-]+
 _OTHER = re.compile(r"-(?:dbg|dbgsym|unsigned|template)(?:$|-)")
 _MAX_PACKAGES = 12
 _MAX_DEPTH = 4
+# lists younger than this are not looked for again: a bisection asks for kernel after kernel
+FRESH_SECONDS = 600.0
+_STAMP = "updated"
 
 # what apt says -> what it means; the first that fits
 _TROUBLES = (
@@ -118,8 +122,12 @@ class AptSuite:
         return found[0]
 
     def update(self, deadline: Deadline) -> None:
-        """Fetch the lists that are newer than ours. Raises PrerequisiteError."""
+        """Fetch the lists that are newer than ours, unless that was done just now. Raises PrerequisiteError."""
+        stamp = self._root / _STAMP
+        if stamp.exists() and self.has_lists() and time.time() - stamp.stat().st_mtime < FRESH_SECONDS:
+            return
         self._run(("apt-get", "update", "-o", "APT::Update::Error-Mode=any"), deadline)
+        stamp.touch()
 
     def has_lists(self) -> bool:
         """Whether lists are here, of now or of an earlier time."""

@@ -186,6 +186,13 @@ FULL = replace(
     load=load(100, ended="table-full"),
     kernel_log=FULL_MESSAGE,
 )
+# as 6.19 and newer refuse it
+REFUSED_SETTING = {
+    "values": {"net.netfilter.nf_conntrack_max": "0"},
+    "exit_status": 1,
+    "stdout": "",
+    "stderr": "net.netfilter.nf_conntrack_max: EINVAL",
+}
 STEP = {"argv": ["modprobe", "nf_conntrack"], "exit_status": 1, "stdout": "", "stderr": "FATAL: no"}
 NO_CONNTRACK = replace(
     TRACKED,
@@ -356,6 +363,11 @@ MADE_UP: Mapping[str, tuple[Evidence, str, str]] = {
         replace(SHORT, load=load(200, ended="deadline")),
         "inconclusive",
         "fell short within its time: 200 of 300",
+    ),
+    "a setting that is refused": (
+        replace(TRACKED, reached=False, steps=(REFUSED_SETTING,)),
+        "state-refused",
+        "`net.netfilter.nf_conntrack_max=0` ended with status 1: net.netfilter.nf_conntrack_max: EINVAL",
     ),
     "a step that did not end": (
         Evidence(reached=False, steps=({"argv": ["sleep", "9"], "exit_status": 124, "stdout": "", "stderr": ""},)),

@@ -14,7 +14,7 @@ import pytest
 
 from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.host.cache import Deadline
-from lab.host.kernels import suites
+from lab.host.kernels import apt, suites
 from lab.host.kernels.apt import parse_packages
 from lab.host.kernels.fetch import fetch, kernels_in, packages_folder
 from lab.host.kernels.listing import kernel_lines, suite_lines
@@ -126,6 +126,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def archive(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(apt, "FRESH_SECONDS", 0.0)
     shutil.copytree(pristine, tmp_path / "copy", ignore=shutil.ignore_patterns("S.*"))
     made = Archive(tmp_path / "copy")
     monkeypatch.setenv("LAB_DEBIAN_MIRROR", f"file://{made.root}")
@@ -153,6 +154,14 @@ class TestArchive:
         lines: list[str] = []
         assert get(AptPart("bookworm", IMAGE), lines) == first
         assert any("those of an earlier time are used" in line for line in lines)
+
+    def test_lists_of_just_now_are_not_fetched_again(self, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(apt, "FRESH_SECONDS", 600.0)
+        get(AptPart("bookworm", IMAGE))
+        archive.root.rename(archive.root.with_name("gone"))
+        lines: list[str] = []
+        get(AptPart("bookworm", IMAGE), lines)
+        assert not any("those of an earlier time are used" in line for line in lines)
 
     def test_the_kernels_of_a_suite_are_listed(self, archive: Archive) -> None:
         packages = kernels_in("bookworm", lambda line: None, Deadline.after(60, "listing"))
