@@ -144,7 +144,7 @@ def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap], snapshot: Snapshot
 def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
     if uses is None:
         return Proof("uses", None, "the modules' use counts are not known, or nft shows rules without their modules")
-    hidden = [one for one in uses if one.certain and one.hidden and one.words != ("-j CT",)]
+    hidden = [one for one in uses if one.elsewhere]
     if hidden and alone:
         return Proof("uses", True, f"{hidden[0]}: rules that were not read hold it here, the only namespace")
     if hidden:

@@ -66,6 +66,11 @@ class Uses:
         """How many uses no rule explains that was seen."""
         return 0 if self.uses is None else max(0, self.uses - self.seen)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether rules are somewhere that were not seen; CT with --notrack is shown by nft without its module."""
+        return self.certain and self.hidden > 0 and self.words != ("-j CT",)
+
     def __str__(self) -> str:
         uses = "an unknown number of uses" if self.uses is None else f"{self.uses} use{'s' if self.uses != 1 else ''}"
         return f"{'/'.join(self.modules)} has {uses}, {self.seen} of them seen in rules"

@@ -45,7 +45,7 @@ def _lines(inspection: Inspection) -> Iterator[str]:
         yield f"{plural(len(quiet), 'namespace')} more: not tracked, no entries: {_names(quiet)}"
     yield ""
     yield from _messages(inspection)
-    yield from (f"modules: {one}" for one in inspection.uses or () if one.hidden)
+    yield from (f"modules: {one}" for one in inspection.uses or () if one.elsewhere)
     yield from (f"not read: {problem}" for problem in inspection.problems)
     yield f"answer: {inspection.verdict}"
     yield from _prove(inspection)
