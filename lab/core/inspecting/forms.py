@@ -41,11 +41,10 @@ _LEGACY_WARNING: Final = re.compile(r"# Warning: iptables-legacy tables present"
 
 
 class Item(NamedTuple):
-    """A text as an item of a record, and what people are told of what was assumed."""
+    """A text as an item of a record."""
 
     name: str
     text: str
-    note: str = ""
 
 
 def items_of(text: str, hint: str = "") -> tuple[Item, ...]:
@@ -58,14 +57,14 @@ def items_of(text: str, hint: str = "") -> tuple[Item, ...]:
 
 
 def _xtables(text: str, hint: str) -> Item:
-    """Rules of iptables: which family and backend, is said by the command or the text, if by anything."""
+    """Rules of iptables: which family and backend, is said by the command or the text; `iptables-save` where neither
+    says the backend.
+    """
     said = f"{hint}\n{text[:2000]}"
     v6 = "ip6tables" in hint or "ip6tables" in text[:200] or ("iptables" not in hint and _IPV6.search(text) is not None)
     nft = _BY_NFT.search(said) is not None or _LEGACY_WARNING.search(text) is not None
-    known = nft or "legacy" in said
-    name = f"{'ip6tables' if v6 else 'iptables'}-{'nft' if nft else 'legacy'}-save"
-    note = "" if known else f"which backend printed {hint or 'the rules of iptables'} is not said: taken as legacy"
-    return Item(name, text, note)
+    backend = "-nft" if nft else "-legacy" if "legacy" in said.replace("iptables-legacy tables present", "") else ""
+    return Item(f"{'ip6tables' if v6 else 'iptables'}{backend}-save", text)
 
 
 def modules_of_lsmod(text: str) -> str:

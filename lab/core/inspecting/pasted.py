@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from lab.core.errors import ScenarioError
@@ -10,10 +11,12 @@ from lab.core.inspecting.forms import FORMS, Item, items_of, merged, sections
 from lab.core.inspecting.model import Namespace, Record
 
 _HOST = frozenset({"uname", "modules", "cmdline", "modprobe.d", "kmsg", "sys_module", "uptime"})
+_RULE = re.compile(r"^(?:\[\d+:\d+\] )?-A |^ *(?:\d\S* +){0,3}\S* +(?:all|\d+|[a-z]+) +(?:--|-f|!f) ", re.MULTILINE)
+_SHOWN = 3  # files that are named of those that are nothing known
 # files whose name says what is in them, whatever the text looks like: an empty one too
 _BY_NAME: Mapping[str, str] = {
-    "iptables-save": "iptables-legacy-save",
-    "ip6tables-save": "ip6tables-legacy-save",
+    "iptables-save": "iptables-save",
+    "ip6tables-save": "ip6tables-save",
     "iptables-legacy-save": "iptables-legacy-save",
     "ip6tables-legacy-save": "ip6tables-legacy-save",
     "iptables-nft-save": "iptables-nft-save",
@@ -28,15 +31,20 @@ def pasted_record(texts: Mapping[str, str], origin: str) -> Record:
     """The record in these texts, each by its file's name. Raises ScenarioError where none of them is known."""
     items: dict[str, str] = {}
     problems: list[str] = []
+    unknown: list[str] = []
     for name, text in sorted(texts.items()):
         found = _items(name, text)
         if not found:
-            problems.append(f"{name or 'the text'}: is nothing that is known, and was passed over")
+            unknown.append(name or "the text")
         for item in found:
             items[item.name] = merged(items, item)
-            problems += [item.note] if item.note else []
     if not items:
         raise ScenarioError(f"{origin}: nothing in it is known", hint=f"known are {', '.join(FORMS)}")
+    if unknown:
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        problems.append(f"{', '.join(unknown[:_SHOWN])}{more}: nothing that is known, and passed over")
+    items, notes = with_backends(items)
+    problems += notes
     problems.append("pasted texts: of other namespaces, and of what was not pasted, nothing is known")
     return record_of_items(items, origin, tuple(problems))
 
@@ -47,6 +55,36 @@ def record_of_items(items: Mapping[str, str], origin: str, problems: tuple[str, 
     host = Snapshot({name: text for name, text in items.items() if name in _HOST})
     namespace = Namespace(Snapshot(dict(items), inferred))
     return Record(origin, host, (namespace,), problems)
+
+
+def with_backends(items: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The items with a backend for rules that do not say theirs, and what was assumed.
+
+    `iptables` leads to either. A list without rules says nothing of the backend that it is not of: so it is taken as
+    of nft, unless there is no nft, and never proves that there are no legacy rules.
+    """
+    known = dict(items)
+    notes = []
+    for program, family, module in (("iptables", "ip", "ip_tables"), ("ip6tables", "ip6", "ip6_tables")):
+        text = known.pop(f"{program}-save", None)
+        if text is not None:
+            backend, why = _backend(text, known, family, module)
+            known.setdefault(f"{program}-{backend}-save", text)
+            notes.append(f"which backend `{program}` asked is not said: taken as {backend}, as {why}")
+    return known, notes
+
+
+def _backend(text: str, items: Mapping[str, str], family: str, module: str) -> tuple[str, str]:
+    loaded = {line.split(" ", 1)[0] for line in (items.get("modules") or "").splitlines()}
+    if loaded and module not in loaded:
+        return "nft", f"{module} is not loaded"
+    if loaded and "nf_tables" not in loaded:
+        return "legacy", "nf_tables is not loaded"
+    if re.search(rf"^table {family} (?:filter|nat|mangle|raw) ", items.get("ruleset.nft") or "", re.MULTILINE):
+        return "nft", "the ruleset of nft has its tables"
+    if _RULE.search(text):
+        return "legacy", "it has rules, and the ruleset of nft has not"
+    return "nft", "it has no rules, and proves nothing of legacy ones"
 
 
 def _items(name: str, text: str) -> tuple[Item, ...]:

@@ -15,7 +15,7 @@ from lab.core.errors import ScenarioError
 from lab.core.evidence import Snapshot
 from lab.core.inspecting.forms import items_of, log_lines, merged, modules_of_lsmod, stat_of_conntrack, sysctl_lines
 from lab.core.inspecting.model import Namespace, Record
-from lab.core.inspecting.pasted import record_of_items
+from lab.core.inspecting.pasted import record_of_items, with_backends
 
 _ROOT: Final = re.compile(r"(?:(?P<root>[^/]*)/)?(?=(?:sos_commands|proc|sys|etc|lib|usr|run|var|boot)/)")
 _KERNEL: Final = r"sos_commands/kernel/"
@@ -79,7 +79,9 @@ def sosreport_record(files: Mapping[str, str], origin: str) -> Record:
             f"{origin}: a sosreport without any text that is needed", hint="sos report -o kernel,networking"
         )
     problems = ["a sosreport: nftables rules of other namespaces are never in it"]
-    problems += _rules(paths, items)
+    _add_rules(paths, items)
+    items, notes = with_backends(items)
+    problems += notes
     record = record_of_items(items, origin, tuple(problems))
     own = record.namespaces[0]
     errors = {**own.snapshot.errors, **_legacy_tables(paths, items)}
@@ -136,8 +138,8 @@ def _settings(paths: Mapping[str, str]) -> dict[str, str]:
     return {"sysctl": "".join(lines), "bridge": bridge} if lines else {}
 
 
-def _rules(paths: Mapping[str, str], items: dict[str, str]) -> list[str]:
-    """Add the rulesets; returns what people are to know of them."""
+def _add_rules(paths: Mapping[str, str], items: dict[str, str]) -> None:
+    """Add the rulesets; of which backend iptables showed its own, a sosreport does not say."""
     nft = next((text for path, text in paths.items() if _NFT.fullmatch(path)), None)
     if nft is not None and not nft.lstrip().startswith(("bash:", "timeout:", "/bin/sh:")):
         items["ruleset.nft"] = nft
@@ -147,19 +149,7 @@ def _rules(paths: Mapping[str, str], items: dict[str, str]) -> list[str]:
             listed[match["program"]] = f"{listed.get(match['program'], '')}*{match['table']}\n{text.rstrip()}\n"
         elif (match := _SAVE.fullmatch(path)) and "COMMIT" in text:
             listed.setdefault(match["program"], text)
-    problems = []
-    for program, text in listed.items():
-        backend = _backend(paths, items, program)
-        items[f"{program}-{backend}-save"] = text
-        problems.append(f"`{program}` is taken as of {backend}: a sosreport does not say which alternative it asked")
-    return problems
-
-
-def _backend(paths: Mapping[str, str], items: Mapping[str, str], program: str) -> str:
-    """Which backend a program of unknown alternative showed: nft where the ruleset of nft has its tables, too."""
-    family = "ip6" if program == "ip6tables" else "ip"
-    in_nft = re.search(rf"^table {family} (?:filter|nat|mangle|raw) \{{", items.get("ruleset.nft") or "", re.MULTILINE)
-    return "nft" if in_nft else "legacy"
+    items.update({f"{program}-save": text for program, text in listed.items()})
 
 
 def _legacy_tables(paths: Mapping[str, str], items: Mapping[str, str]) -> dict[str, str]:
@@ -186,6 +176,7 @@ def _named(paths: Mapping[str, str], host: Snapshot) -> list[Namespace]:
             items["stat_nf_conntrack"] = stat_of_conntrack(text)
         for item in items_of(text, match["command"]):
             items[item.name] = merged(items, item)
+    texts = {name: with_backends({**host.texts, **items})[0] for name, items in texts.items()}
     return [
         Namespace(Snapshot({**host.texts, **items}, host.errors), names=(name,), own=False)
         for name, items in texts.items()

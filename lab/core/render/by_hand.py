@@ -110,6 +110,8 @@ def commands(step: Step | RemoveStep) -> str:
     match step:
         case RunStep(argv, refused, end=end):
             return _where(end) + shlex.join(argv) + ("  # must fail" if refused else "")
+        case FileStep(path, source=source) if source:
+            return f"cp {shlex.quote(source)} {shlex.quote(path)}  # the file beside the scenario"
         case FileStep(path, text):
             return _write(path, text)
         case SysctlStep(values, end=end):

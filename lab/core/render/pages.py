@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
 
 from lab.core.kernel.version import VersionSpec
 from lab.core.plan import Cell, CellPlan, Variant, plan_cell, variants
@@ -42,11 +43,13 @@ _ALL: Mapping[str, str] = {
 def scenario_page(scenario: Scenario) -> str:
     """A scenario's page as Markdown. Raises ScenarioError for one that cannot be planned."""
     plans = {variant: plan_cell(Cell(variant, _ANY_TARGET)) for variant in variants(scenario)}
+    folder = "programs/" if PurePath(scenario.path).parent.name == "programs" else ""
+    file = f"scenarios/{folder}{scenario.name}.toml"
     parts = [
-        _made_from(f"scenarios/{scenario.name}.toml"),
+        _made_from(file),
         f"# {scenario.name}",
         prose(scenario.summary),
-        f"File: [{scenario.name}.toml](../../scenarios/{scenario.name}.toml). All scenarios: [index](README.md).",
+        f"File: [{scenario.name}.toml](../../{file}). All scenarios: [index](README.md).",
         *_state(plans),
         *_machine(plans),
         *_expected(scenario),

@@ -18,6 +18,13 @@ from lab.host.programs import run_program
 FRAGMENT_VARIABLE = "LAB_KCONFIG"
 COMMIT_VARIABLE = "LAB_COMMIT"
 _LOCK = "builds"
+# so that commits which change no code give equal kernels (Documentation/kbuild/reproducible-builds.rst)
+_REPRODUCIBLE = {
+    "KBUILD_BUILD_TIMESTAMP": "1970-01-01",
+    "KBUILD_BUILD_VERSION": "1",
+    "KBUILD_BUILD_USER": "lab",
+    "KBUILD_BUILD_HOST": "lab",
+}
 # what an earlier commit's build has left must not be taken for this one's
 _LEFT_BEHIND = ("vmlinuz*", "bzImage*", "arch/x86/boot/bzImage", "boot", "modules", "lib/modules", "MODULES")
 
@@ -98,7 +105,7 @@ class Builds:
                     ("env", f"--chdir={work}", "sh", "-ec", self.command),
                     deadline,
                     on_line=lambda line: file.writelines((line, "\n")),
-                    environment={COMMIT_VARIABLE: commit, FRAGMENT_VARIABLE: str(config)},
+                    environment={**_REPRODUCIBLE, COMMIT_VARIABLE: commit, FRAGMENT_VARIABLE: str(config)},
                 )
             except PrerequisiteError as error:
                 raise PrerequisiteError(f"{error}; all of it is in {log}", hint="run the command by hand") from error

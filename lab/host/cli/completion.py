@@ -193,6 +193,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "kernel": named_kernel_words,
     "kernels": kernel_words,
     **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror", "shard", "watch"), nothing),
+    **dict.fromkeys(("good", "bad", "build", "looks", "confidence"), nothing),
 }
 
 

@@ -51,13 +51,14 @@ def archive_files(path: Path, wanted: Wanted) -> dict[str, str]:
                 if number >= MAX_MEMBERS or unpacked > MAX_UNPACKED_BYTES:
                     limits = f"{MAX_MEMBERS:,} files or {MAX_UNPACKED_BYTES // 1024**3} GiB"
                     raise ScenarioError(f"{path}: unpacks to more than {limits}", hint=_HINT)
-                if not member.isreg() or not wanted(member.name):
+                name = str(PurePosixPath(member.name))  # without the ./ of `tar -C FOLDER .`
+                if not member.isreg() or not wanted(name):
                     continue
                 file = archive.extractfile(member)
                 data = b"" if file is None else file.read(MAX_FILE_BYTES)
                 room -= len(data)
                 _check_room(room, str(path))
-                kept[member.name] = _text(data)
+                kept[name] = _text(data)
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise ScenarioError(f"{path}: cannot be read as an archive: {error}", hint=_HINT) from error
     except Exception as error:  # zlib.error, lzma.LZMAError: neither is an OSError

@@ -69,6 +69,15 @@ def test_the_scripts_of_the_pages_are_python(path: Path) -> None:
         compile(by_hand.load_script(plan_cell(Cell(variant, "debian12"))), path.stem, "exec")
 
 
+def test_a_page_of_a_program_names_its_file_and_the_file_beside_it() -> None:
+    page = documents(ROOT)[Path("docs/scenarios/docker-stopped.md")]
+    assert "(../../scenarios/programs/docker-stopped.toml)" in page
+    assert "cp ./docker-api.py /root/docker-api.py  # the file beside the scenario" in page
+    assert "import http.client" not in page
+    assert "- Packages beside the target's own: `docker.io`." in page
+    assert "state=running or published or stopped or purged" in page
+
+
 def test_writing_makes_mends_and_removes(tmp_path: Path) -> None:
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "one.toml").write_text(HEAD)

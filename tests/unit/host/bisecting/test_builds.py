@@ -20,6 +20,7 @@ from tests.unit.host.kernels.test_kernels import bz_image
 BUILD = """\
 test -s "$LAB_KCONFIG"
 test -n "$LAB_COMMIT"
+test -n "$KBUILD_BUILD_TIMESTAMP"
 echo built >> builds
 mkdir -p arch/x86/boot modules/lib/modules/6.1.0/kernel
 cp source arch/x86/boot/bzImage

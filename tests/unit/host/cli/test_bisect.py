@@ -45,7 +45,7 @@ def test_numbers_that_mean_nothing_are_refused(words: str) -> None:
 def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[CellResult]:
     """The cells that every run ends with; no kernel is prepared."""
     cells: list[CellResult] = []
-    monkeypatch.setattr(run, "run_planned", lambda planned, asked, options: (tmp_path, cells))
+    monkeypatch.setattr(run, "run_planned", lambda *planned: (tmp_path, cells))
     monkeypatch.setattr(run, "show_results", lambda *shown: None)
     monkeypatch.setattr(kernel, "prepare_all", lambda planned, options, say: None)
     return cells

@@ -38,6 +38,11 @@ def test_only_what_is_wanted_is_kept(tmp_path: Path) -> None:
     assert archive_files(path, lambda name: name.endswith("b")) == {"x/b": "two"}
 
 
+def test_names_are_those_below_the_folder(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.tgz", (member("./x/a"), b"one"))
+    assert archive_files(path, lambda name: name == "x/a") == {"x/a": "one"}
+
+
 def test_links_are_passed_over(tmp_path: Path) -> None:
     link, hard = member("l", tarfile.SYMTYPE, "/etc/shadow"), member("h", tarfile.LNKTYPE, "a")
     path = packed(tmp_path / "a.tgz", (member("a"), b"one"), (link, b""), (hard, b""))
