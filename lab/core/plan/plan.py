@@ -14,7 +14,6 @@ from lab.core.scenario import (
     FAMILIES,
     PATHS,
     TIMEOUT_SYSCTLS,
-    TOPOLOGIES,
     Axes,
     ConntrackSpec,
     FileStep,
@@ -140,7 +139,7 @@ class CellPlan:
                 "boot_args": list(self.machine.boot_args),
                 "memory_mb": self.machine.memory_mb,
                 "vcpus": self.machine.vcpus,
-                **_stored_path(self.machine.path or DEFAULT_PATH),
+                "path": self.machine.path or DEFAULT_PATH,
                 **({"packages": list(self.machine.packages)} if self.machine.packages else {}),
             },
             "steps": [step_request(planned) for planned in self.steps],
@@ -211,12 +210,6 @@ def step_request(planned: PlannedStep) -> dict[str, object]:
             rules = [{**vars(one), "listing": list(one.listing)} for one in expected]
             what = {"kind": "remove", "argv": list(argv), "expected": rules}
     return {"key": planned.key, **what}
-
-
-def _stored_path(path: str) -> dict[str, str]:
-    """As plans have it: a path that `topology` can name goes by that, as in the plans of older labs."""
-    old = {new: name for name, new in TOPOLOGIES.items()}.get(path)
-    return {"path": path} if old is None else {"topology": old}
 
 
 def _in(end: str | None) -> dict[str, str]:

@@ -205,7 +205,7 @@ def test_a_plan_has_every_value_filled_in() -> None:
         "axes": {"iptables": "nft", "size": 64},
         "target": "debian12",
         "repeat": 1,
-        "machine": {"boot_args": ["lab.size=64"], "memory_mb": 1536, "vcpus": 2, "topology": "loopback"},
+        "machine": {"boot_args": ["lab.size=64"], "memory_mb": 1536, "vcpus": 2, "path": "loopback"},
         "steps": [
             {
                 "key": "state[0]",
