@@ -78,6 +78,7 @@ class Evidence:
     facts: Facts = UNKNOWN_MACHINE
     lost: str | None = None  # why the machine was lost, in the last of its tries
     skipped: str | None = None  # why this machine cannot have the scenario
+    path_error: str | None = None  # why the load's path could not be made: the command, and what it said
     peer: Json | None = field(default=None, hash=False)  # which connections with other hosts worked, after the load
 
     @property

@@ -11,7 +11,7 @@ from lab.guest.apply import apply_steps
 from lab.guest.channel import Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
 from lab.guest.load import Load, LoadError, LoadRequest
-from lab.guest.namespaces import inside
+from lab.guest.namespaces import TopologyError, inside
 from lab.guest.observe import observe
 from lab.guest.paths import LOOPBACK
 
@@ -110,10 +110,16 @@ class Agent:
     def _path(self, request: Dict[str, Any], reply: Reply) -> Any:
         """Steps can run in its ends from now on."""
         self._path_name = request["name"]
-        return topology.build(request["name"], request["families"])
+        try:
+            return topology.build(request["name"], request["families"])
+        except TopologyError as error:
+            return {"path": request["name"], "error": str(error)}
 
     def _untrack_ends(self, request: Dict[str, Any], reply: Reply) -> Any:
-        return ends.untrack_ends(request["name"], request["families"], request["touched"])
+        try:
+            return ends.untrack_ends(request["name"], request["families"], request["touched"])
+        except TopologyError as error:
+            return {"error": str(error)}
 
     def _keep(self, request: Dict[str, Any], reply: Reply) -> Any:
         """A part of a step's text, which is too long for one request."""

@@ -35,7 +35,7 @@ def inside(name: str, role: str) -> Iterator[None]:
     if link is None:
         yield
         return
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = _home()
     try:
         enter(name, role)
         try:
@@ -49,7 +49,7 @@ def inside(name: str, role: str) -> Iterator[None]:
 @contextmanager
 def in_namespace(namespace: str) -> Iterator[None]:
     """Within a named namespace for a while; what is done there is done by this thread. Raises OSError."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = _home()
     try:
         _set_namespace(NAMESPACES_FOLDER + namespace)
         try:
@@ -58,6 +58,14 @@ def in_namespace(namespace: str) -> Iterator[None]:
             _set_namespace_of(home)
     finally:
         os.close(home)
+
+
+def _home() -> int:
+    """This thread's namespace; before Linux 3.17 that of the process, which is the same but for a moment."""
+    try:
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _set_namespace(path: str) -> None:

@@ -32,6 +32,11 @@ class Sampler:
             texts["stat"] = self._ask()
         return texts
 
+    @property
+    def is_open(self) -> bool:
+        """Whether all files are there and open, so that the next sample opens none."""
+        return len(self._fds) == len(SAMPLED)
+
     def close(self) -> None:
         """Close the files and the socket."""
         if self._counters is not None:

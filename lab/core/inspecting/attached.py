@@ -49,7 +49,7 @@ def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] |
     gaps = _gaps(namespace, seen, uses)
     proofs = [
         _by_hooks(namespace.snapshot),
-        _by_holders(seen.holders, gaps),
+        _by_holders(seen.holders, gaps, namespace.snapshot),
         _by_uses(uses, alone),
         _by_behaviour(namespace),
     ]
@@ -121,7 +121,7 @@ def _by_hooks(snapshot: Snapshot) -> Proof:
     return Proof("hooks", False, "`nft list hooks` shows others' hooks, and none of conntrack")
 
 
-def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap]) -> Proof:
+def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap], snapshot: Snapshot) -> Proof:
     certain = [one for one in found if one.certain and one.hooks and one.families]
     if certain:
         rest = f" and {len(certain) - 1:,} more" if len(certain) > 1 else ""
@@ -136,7 +136,9 @@ def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap]) -> Proof:
         return Proof("holders", None, f"`{perhaps[0].rule[:_MAX_RULE]}` of {perhaps[0].backend} {why}")
     if gaps:
         return Proof("holders", None, f"nothing that was read holds it; not read: {'; '.join(map(str, gaps))}")
-    return Proof("holders", False, "every ruleset was read, and nothing holds it")
+    by_hand = "; an option that was given to modprobe by hand cannot be read back"
+    loaded = "nf_conntrack" in (snapshot.texts.get("sys_module") or "").split()
+    return Proof("holders", False, f"every ruleset was read, and nothing holds it{by_hand if loaded else ''}")
 
 
 def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:

@@ -36,6 +36,12 @@ def _lost(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     return None if evidence.lost is None else ("inconclusive", f"the machine was lost: {evidence.lost}", None)
 
 
+def _no_path(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
+    if evidence.path_error is None:
+        return None
+    return "inconclusive", f"the load's path could not be made: {shortened(evidence.path_error, _MOST_SAID)}", None
+
+
 def _broken_step(evidence: Evidence, _: Measured, __: Losses) -> Verdict | None:
     """A program that is missing or does not end says nothing about the kernel, whatever the step expected of it."""
     for step in evidence.steps:
@@ -257,6 +263,7 @@ def _other_loss(evidence: Evidence, measured: Measured, losses: Losses) -> Verdi
 RULES: tuple[Rule, ...] = (
     _lost,
     _skipped,
+    _no_path,
     _broken_step,
     _refused,
     _not_reached,

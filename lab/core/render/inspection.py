@@ -88,15 +88,17 @@ def _holders(found: Sequence[Holder]) -> Iterator[str]:
     yield "  held by"
     for group in groups(found):
         yield from _group(group)
+    programs = dict.fromkeys(program for holder in found if (program := program_of(holder)) is not None)
+    for program in programs:
+        yield f"    {program.name} writes its rules again: {program.stop} ({program.risk})"
 
 
 def _group(group: Group) -> Iterator[str]:
     example = group.example
     size = f" ({group.size}, such as)" if group.size else ""
-    yield f"    {group.place}{size}: {example.rule[:_MAX_RULE]}"
     program = program_of(example)
-    if program is not None:
-        yield f"      of {program.name}, which writes it again; to stop it there: {program.stop}; but {program.risk}"
+    made = "" if program is None else f" [{program.name}]"
+    yield f"    {group.place}{size}: {example.rule[:_MAX_RULE]}{made}"
     if group.remove:
         yield f"      remove: {shlex.join(group.remove)}"
     elif group.remove_all:

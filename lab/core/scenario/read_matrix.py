@@ -102,13 +102,10 @@ def read_axes(table: Table, matrix: Matrix) -> Chosen:
         given = table.take(axis)
         if given is None or not values:
             continue
-        if not isinstance(given, list):
-            found = _known_values(table, axis, (given,), values)
-        elif not given:
+        listed = given if isinstance(given, list) else [given]
+        if not listed:
             table.problem(axis, "is an empty list", f"give it values of {quoted(values)}")
-            continue
-        else:
-            found = _known_values(table, axis, given, values)
+        found = _known_values(table, axis, listed, values)
         if found:
             conditions[axis] = found[0] if len(found) == 1 else found
     return conditions

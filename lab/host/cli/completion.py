@@ -192,7 +192,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "suite": suite_words,
     "kernel": named_kernel_words,
     "kernels": kernel_words,
-    **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror", "shard"), nothing),
+    **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror", "shard", "watch"), nothing),
     **dict.fromkeys(("good", "bad", "build", "looks", "confidence"), nothing),
 }
 

@@ -4,10 +4,10 @@ An image is a folder `images/TARGET-DIGEST` of the cache. The digest is that of 
 image; the mirror is no part of it, nor are the packages' versions, which lie beside it in packages.txt.
 """
 
+from lab.host.images.build_reporter import BuildReporter
 from lab.host.images.building import (
     PROGRAMS,
     BuildOptions,
-    BuildReporter,
     PackagesLacking,
     Product,
     build,

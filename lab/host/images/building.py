@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from lab.core.errors import LabError, PrerequisiteError
-from lab.core.text import printable
 from lab.host.cache import (
     Deadline,
     Progress,
@@ -29,6 +27,7 @@ from lab.host.cache import (
     staging,
 )
 from lab.host.images import initrd
+from lab.host.images.build_reporter import BuildReporter
 from lab.host.images.disk import make_disk
 from lab.host.images.image import DESCRIPTION, Image, final_folder, load, lock_name
 from lab.host.images.mirror import MIRROR_VARIABLE, find_mirror, host_apt_options
@@ -41,18 +40,7 @@ T = TypeVar("T")
 
 # measured: 600 MB at the peak (the tree, apt's archives and lists, then the disk beside the tree)
 _BUILD_BYTES = 1_000_000_000
-_HEARTBEAT_SECONDS = 10.0
 
-# what mmdebstrap says -> what a person reads
-_STAGES = (
-    ("running apt-get update", "reading the package lists"),
-    ("setup-hook", "reading the package lists"),
-    ("downloading packages", "downloading packages"),
-    ("extracting archives", "unpacking the essential packages"),
-    ("installing essential packages", "installing the essential packages"),
-    ("installing remaining packages", "installing Python, the netfilter tools and the kernel"),
-    ("cleaning package lists", "cleaning up"),
-)
 # what apt says of a package that its lists do not have; "no candidate" is one that others only mention
 _NO_PACKAGE = re.compile(r"Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate")
 PROGRAMS = (
@@ -155,44 +143,6 @@ def parse_packages(status: str) -> tuple[str, ...]:
         if fields.get("Status", "").endswith(" installed"):
             packages.append(f"{fields['Package']} {fields['Version']} {fields['Architecture']}")
     return tuple(sorted(packages))
-
-
-class BuildReporter:
-    """Turns what happens into lines of progress, each with the seconds since the start."""
-
-    def __init__(self, what: str, progress: Progress, detail: Progress) -> None:
-        self.waited = False
-        self._detail = detail
-        self._what = what
-        self._progress = progress
-        self._started_seconds = self._spoken_seconds = time.monotonic()
-        self._stage = ""
-
-    def wait(self) -> None:
-        """Another process builds the same."""
-        self.waited = True
-        self._progress(f"{self._what}: waiting for another build of it")
-
-    def stage(self, text: str) -> None:
-        """A new stage begins."""
-        self._stage = text
-        self._say(text)
-
-    def line(self, line: str) -> None:
-        """mmdebstrap printed `line`, which may begin a stage."""
-        self._detail(f"{self._what}: {printable(line)}")
-        text = next((text for mark, text in _STAGES if line.startswith("I: ") and mark in line), None)
-        if text and text != self._stage:
-            self.stage(text)
-
-    def idle(self) -> None:
-        """Time passes."""
-        if time.monotonic() - self._spoken_seconds >= _HEARTBEAT_SECONDS:
-            self._say(f"still {self._stage}")
-
-    def _say(self, text: str) -> None:
-        self._spoken_seconds = time.monotonic()
-        self._progress(f"{self._what}: {text} ({self._spoken_seconds - self._started_seconds:.0f} s)")
 
 
 def _build_in(

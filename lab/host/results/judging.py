@@ -26,7 +26,7 @@ from lab.host.results.records import Wrong, to_json, whole
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import StoredRun
 
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,6 @@ LINKED = (
     *map(part, ("machine", "steps", "settings", "topology")),
     SAMPLES,
     *map(part, ("load", *WHY)),
-    *(f"{EVIDENCE}/{name}/" for name in SNAPSHOTS),
+    *(f"{EVIDENCE}/{name}/" for name in (*SNAPSHOTS, *ENDS.values())),
     *(f"{TRIES}/1/", f"{MITIGATION}/"),
 )

@@ -96,6 +96,7 @@ class StoredCell:
             facts=self.facts(),
             lost=self._why("lost"),
             skipped=self._why("skipped"),
+            path_error=(self._part("topology") or {}).get("error"),
             peer=self._part("peer"),
         )
 

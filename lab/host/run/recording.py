@@ -142,6 +142,8 @@ async def reach_state(
         path: dict[str, Any] = {"name": plan.machine.path or DEFAULT_PATH, "families": list(plan.families)}
         if plan.machine.path is not None or plan.load.family is not None:
             recording.topology = await machine.call("path", deadline_seconds=seconds, **path)
+        if (recording.topology or {}).get("error"):
+            return
         steps = await _send_texts(machine, [step_request(step) for step in plan.steps], seconds)
         outcome = await machine.call("apply", deadline_seconds=seconds, steps=steps, on_event=on_step)
         recording.reached = outcome.get("reached") is True
@@ -150,9 +152,9 @@ async def reach_state(
         if recording.topology is not None:
             touched = list(plan.touched_ends)
             ends = await machine.call("untrack_ends", deadline_seconds=seconds, **path, touched=touched)
-            recording.topology = {**recording.topology, "untracked_ends": ends}
-        values = plan.to_json()["settings"]
-        recording.settings = await machine.call("set", deadline_seconds=seconds, values=values)
+            recording.reached = "error" not in ends
+            recording.topology = {**recording.topology, "untracked_ends": ends, "error": ends.get("error")}
+        recording.settings = await machine.call("set", deadline_seconds=seconds, values=dict(plan.settings))
 
 
 async def _greet(
@@ -256,8 +258,7 @@ async def _observe(
             raise GuestLost(f"the guest sent evidence of an unknown name: {name!r:.80}")
         items[name] = {key: event.get(key) for key in ("text", "error", "truncated")}
 
-    where = {} if end is None else {"end": end}
-    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks, **where)
+    await machine.call("observe", deadline_seconds=deadline_seconds, on_event=on_item, list_hooks=list_hooks, end=end)
     return items
 
 

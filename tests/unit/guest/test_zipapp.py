@@ -21,7 +21,7 @@ from tests import ROOT
 from tests.unit.free_ports import free_row
 
 GUEST = ROOT / "lab" / "guest"
-SOURCES = sorted(GUEST.glob("*.py"))
+SOURCES = sorted(GUEST.rglob("*.py"))
 VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 ISOLATED = ("-I", "-S")  # as the machine's first process is started
 CONNECTIONS = 200

@@ -296,6 +296,5 @@ def _not_booted(lost: GuestLost) -> GuestLost:
     """The loss of a machine that never answered, with what its silence can mean."""
     if lost.console.strip():
         return lost
-    silent = GuestLost(f"{lost}; its console is empty; a guest's kernel needs {requirements.in_words()}")
-    silent.console = lost.console
-    return silent
+    lost.args = (f"{lost}; its console is empty; a guest's kernel needs {requirements.in_words()}",)
+    return lost

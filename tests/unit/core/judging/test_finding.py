@@ -221,6 +221,11 @@ END_FULL = replace(
 )
 DEAD = replace(FULL, load={**load(), "exchange": {"asked": 300, "answered": 100}})
 MADE_UP: Mapping[str, tuple[Evidence, str, str]] = {
+    "no path": (
+        replace(TRACKED, path_error="`ip link add lab-br0 type bridge` ended with 2: Unknown device type"),
+        "inconclusive",
+        "could not be made: `ip link add lab-br0 type bridge` ended with 2",
+    ),
     "a step under the load": (
         replace(TRACKED, load={**load(), "during": {"reached": False, "steps": [STEP]}}),
         "inconclusive",

@@ -15,6 +15,7 @@ import pytest
 from lab.core.inspecting.inspection import inspect
 from lab.host.inspecting.reading import read_record
 from lab.host.inspecting.recorder import recorder_zipapp, write_recorder
+from tests.unit.guest.test_zipapp import python_or_skip
 
 SUFFIXES = ("pyz", "sh")
 # a file of the kernel opened to be written, and whatever loads or removes a module
@@ -72,6 +73,15 @@ def test_it_writes_nothing_of_the_kernels_and_loads_nothing(tmp_path: Path, suff
 def test_a_change_would_be_seen(line: str) -> None:
     assert CHANGES.search(line)
     assert not OWN.search(line)
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.8", "3.13"])
+def test_old_and_new_pythons_run_it(tmp_path: Path, version: str) -> None:
+    recorder, out = tmp_path / "recorder.pyz", tmp_path / "out.tar.gz"
+    write_recorder(recorder)
+    python = [python_or_skip(version), "-I", str(recorder), str(out), "--watch", "0", "--entries"]
+    subprocess.run(python, check=True, capture_output=True, timeout=120, cwd="/")
+    assert inspect(read_record(str(out))).looks[0].namespace.own
 
 
 def test_an_old_record_is_not_overwritten(tmp_path: Path) -> None:

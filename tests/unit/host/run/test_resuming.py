@@ -12,6 +12,7 @@ import pytest
 from lab.core.errors import ScenarioError
 from lab.host.cli import main as cli
 from lab.host.publish.schemas import schema_text
+from lab.host.results.judging import judge_run
 from lab.host.run import commands, resuming
 from tests.unit.host.run.test_replay import CELLS, TODAY, _job, asked, edit, host, played, read, run
 
@@ -21,6 +22,7 @@ __all__ = ["host", "played", "run"]  # fixtures
 @pytest.fixture
 def crashed(run: Path, played: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was killed in its second cell; the guests of what it lacks are those that were recorded."""
+    judge_run(run)  # the results as today's lab writes them
     for cell in CELLS[1:]:
         shutil.rmtree(run / "cells" / cell)
     (run / "SHA256SUMS").unlink()

@@ -1,0 +1,83 @@
+"""A sosreport's files: which are wanted, and what of it is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.core.errors import ScenarioError
+from lab.core.inspecting.inspection import Look, inspect
+from lab.core.inspecting.sosreport import sosreport_record, wanted
+
+LIST = "Chain POSTROUTING (policy ACCEPT 0 packets, 0 bytes)\n pkts bytes target prot opt in out source destination\n"
+RULE = "0 0 MASQUERADE  all  --  *      eth0    0.0.0.0/0            0.0.0.0/0\n"
+BASE = {
+    "sos_commands/kernel/uname_-a": "Linux web1 5.14.0-427.el9.x86_64 #1 SMP x86_64 GNU/Linux\n",
+    "proc/modules": "nf_tables 1 1 - Live 0x0\nip_tables 1 0 - Live 0x0\n",
+}
+NFT = "sos_commands/firewall_tables/nft_-a_list_ruleset"
+NAT = "sos_commands/firewall_tables/iptables_-t_nat_-nvL"
+
+
+def look(**more: str) -> Look:
+    return inspect(
+        sosreport_record({f"sosreport-x/{path}": text for path, text in {**BASE, **more}.items()}, "x")
+    ).looks[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_wanted"),
+    [
+        ("sosreport-a/sos_commands/kernel/lsmod", True),
+        ("sosreport-a/sos_commands/networking/ip6tables_-t_raw_-nvL", True),
+        ("sosreport-a/sos_commands/networking/ip_netns_exec_blue_iptables-save", True),
+        ("sosreport-a/sos_commands/networking/namespaces/blue/ip_netns_exec_blue_conntrack_-S", True),
+        ("sosreport-a/proc/4711/net/ip_tables_names", True),
+        ("sosreport-a/usr/lib/modprobe.d/a.conf", True),
+        ("sosreport-a/sys/module/nf_conntrack/parameters/hashsize", True),
+        ("sosreport-a/var/log/journal/x", False),
+        ("sosreport-a/etc/shadow", False),
+        ("sosreport-a/sos_commands/networking/ip_addr", False),
+    ],
+)
+def test_only_what_says_something_is_read(path: str, is_wanted: bool) -> None:
+    assert wanted(path) is is_wanted
+
+
+def test_a_listing_is_of_the_backend_that_has_its_tables() -> None:
+    in_nft = "table ip nat { # handle 1\n}\n"
+    assert look(**{NAT: LIST + RULE}).attached.holders[0].backend == "iptables-legacy"
+    assert look(**{NAT: LIST + RULE, NFT: in_nft}).attached.holders[0].backend == "iptables-nft"
+
+
+def test_absent_is_unknown_and_never_none() -> None:
+    found = look(**{NFT: ""})
+    assert found.attached.answer is None
+    assert any("legacy rules of IPv4" in gap.what for gap in found.attached.gaps)
+
+
+def test_no_table_in_the_kernels_list_is_none() -> None:
+    names = {"proc/9/net/ip_tables_names": "", "proc/9/net/ip6_tables_names": ""}
+    assert look(**{NFT: "", **names}).attached.answer is False
+    names["proc/9/net/ip_tables_names"] = "nat\n"
+    found = look(**{NFT: "", **names})
+    assert found.attached.answer is None
+    assert "lists nat" in str(found.attached.gaps[0])
+
+
+def test_a_program_that_failed_is_no_ruleset() -> None:
+    assert look(**{NFT: "bash: nft: command not found\n"}).attached.answer is None
+    assert look(**{NAT: "iptables v1.8: Permission denied\n", NFT: ""}).attached.answer is None
+
+
+def test_what_is_built_in_is_not_absent_for_lack_of_a_module() -> None:
+    with_config = {
+        "proc/modules": "x 1 0 - Live 0x0\n",
+        "boot/config-5.14.0": "CONFIG_IP_NF_IPTABLES=y\nCONFIG_NF_TABLES=y\n",
+    }
+    assert look(**with_config).attached.answer is None
+    assert look(**{"proc/modules": "x 1 0 - Live 0x0\n"}).attached.answer is False
+
+
+def test_a_report_of_nothing_is_said() -> None:
+    with pytest.raises(ScenarioError, match="without any text"):
+        sosreport_record({"sosreport-x/sos_commands/kernel/lsmod": ""}, "x")
