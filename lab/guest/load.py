@@ -143,10 +143,14 @@ class Load:
             self._fail_on_crash()
             self._sample()
             counts = total(self._all_workers(), ("asked", "answered"), (CLIENT,))
-            if counts["asked"] and counts["answered"] >= counts["asked"]:
+            begun = all("asked" in side for side in self._clients())
+            if begun and counts["answered"] >= counts["asked"]:
                 return
             if counts["answered"] != seen:
                 seen, moved, turns = counts["answered"], time.monotonic(), self._all_turns()
+
+    def _clients(self) -> List[Message]:
+        return [worker.latest[CLIENT] for worker in self._all_workers() if CLIENT in worker.latest]
 
     def _all_turns(self) -> int:
         """Of the slowest worker of all waves."""

@@ -76,7 +76,7 @@ def driven(**options: Any) -> Any:
     def body() -> Any:
         first_that_works(["ip", "link", "add", "probe", "type", "veth"])
         first_that_works(["ip", "link", "delete", "probe"])
-        request = LoadRequest(40, 30.0, processes=1, **options)
+        request = LoadRequest(40, 30.0, **{"processes": 1, **options})
         topology.build(request.path, families_of(request.family))
         load = Load(request, lambda sample: None)
         try:
