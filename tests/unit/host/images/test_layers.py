@@ -17,7 +17,9 @@ from lab.host.images import building
 from lab.host.images.layers import added_packages, is_layer, target_of, targets_named, with_packages
 from lab.host.images.targets import TARGETS, Target
 from lab.host.machines.qemu.preparing import PreparedImage, check_programs
+from lab.host.machines.qemu.replaying import target_changes
 from lab.host.machines.qemu.targets import debian
+from lab.host.options import RunOptions
 
 DEBIAN12 = TARGETS["debian12"]
 UFW = with_packages(DEBIAN12, ["ufw"])
@@ -188,3 +190,16 @@ def test_what_apt_says_of_a_missing_package_is_understood(
             UFW, "http://mirror.test/debian", tmp_path, tmp_path, images.Sandbox(()), report, Deadline.after(5, "x")
         )
     assert caught.value.hint
+
+
+def test_a_replay_takes_the_images_that_the_run_had_and_says_which_are_gone() -> None:
+    layer = put_image(UFW, [*BASE, "ufw 0.36.2-1 all"])
+    recorded = prepared(layer, ("ufw",)).manifest()
+    options = RunOptions(output=Path("results"))
+    found, pinned = target_changes(debian("debian12"), recorded, options, print)
+    assert found == []
+    assert pinned.layers == {("ufw",): layer}
+    main(["image", "remove", "debian12-with-ufw"])
+    (change,), pinned = target_changes(debian("debian12"), recorded, options, print)
+    assert "the image debian12-with-ufw that was used" in change.what
+    assert change.needed and pinned.layers == {}
