@@ -11,7 +11,7 @@ from lab.core.errors import ScenarioError
 from lab.core.manifest import ALWAYS, Manifest
 from lab.core.plan.cells import Cell, variants
 from lab.core.result import CellResult
-from lab.core.scenario import Scenario
+from lab.core.scenario import TOPOLOGIES, Scenario
 
 _MOST_NAMES = 5
 _REPEAT = re.compile(r"-r(\d{1,5})$")
@@ -89,7 +89,16 @@ def cells_of(
 
 def plan_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The keys in which what a guest is told differs from a stored plan; a key that the stored one lacks does not."""
-    return [name for name in old if name not in _NAMES_OF_PLAN and not _covers(old[name], new.get(name))]
+    named = {**old, "machine": _with_path(old.get("machine"))}
+    return [name for name in named if name not in _NAMES_OF_PLAN and not _covers(named[name], new.get(name))]
+
+
+def _with_path(machine: object) -> object:
+    """A stored plan's machine; older ones called the path a topology."""
+    if not isinstance(machine, Mapping) or machine.get("topology") not in TOPOLOGIES:
+        return machine
+    rest = {name: value for name, value in machine.items() if name != "topology"}
+    return {**rest, "path": TOPOLOGIES[str(machine["topology"])]}
 
 
 def tool_changes(manifest: Manifest, tool_version: str, agent_sha256: str) -> list[Change]:

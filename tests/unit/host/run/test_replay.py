@@ -133,7 +133,10 @@ def test_where_everything_is_as_it_was_nothing_is_told_and_all_is_the_same(run: 
     assert again.changes == ()
     assert [plan.cell for plan in again.planned.plans] == CELLS
     for plan in again.planned.plans:
-        assert json.loads(json.dumps(plan.to_json())) == read(run / "cells" / plan.cell / "plan.json")
+        stored = read(run / "cells" / plan.cell / "plan.json")
+        assert stored["machine"].pop("topology") == "loopback"  # as paths were called
+        stored["machine"]["path"] = "loopback"
+        assert json.loads(json.dumps(plan.to_json())) == stored
     options = again.options
     assert (options.connections, options.max, options.chosen) == (300, None, ("iptables=nft",))
     assert (options.parallel, options.accelerator, options.repeat) == (1, "tcg", 1)
