@@ -31,7 +31,8 @@ from lab.host.machines.qemu.machine import ImageMachine, QemuMachine
 from lab.host.machines.qemu.preparing import PreparedImage, prepare_targets
 from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.options import Deadlines, RunOptions
-from lab.host.run.recording import Recording, record
+from lab.host.results.recording import Recording
+from lab.host.run.recording import record
 from lab.host.scenario_files import load_scenarios, scenario_directories
 
 TARGET = "debian12"

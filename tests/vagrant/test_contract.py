@@ -27,8 +27,9 @@ from lab.host.machines.vagrant.machine import VagrantMachine
 from lab.host.machines.vagrant.preparing import find_box
 from lab.host.machines.vagrant.provisioner import VagrantProvisioner
 from lab.host.options import Deadlines
+from lab.host.results.recording import Recording
 from lab.host.results.store import create_run
-from lab.host.run.recording import Recording, record
+from lab.host.run.recording import record
 from lab.host.run.runner import Job, Runner
 from tests.recordings import GOLDEN
 from tests.records import document

@@ -30,7 +30,7 @@ from lab.host.results import layout, sums
 from lab.host.results.plain_files import is_folder, sha256_of, write_aside
 from lab.host.results.records import to_json
 from lab.host.results.stored_run import StoredRun, opened
-from lab.host.run.recording import Recording
+from lab.host.results.recording import Recording
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lab.core.errors import GuestLost
@@ -19,6 +17,7 @@ from lab.guest import PROTOCOL_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.machine import Event, Machine
 from lab.host.options import Deadlines
+from lab.host.results.recording import Recording
 
 MAX_SAMPLES = 100_000
 # in characters: of JSON in ASCII, where one takes up to 12 bytes, the agent takes requests of 4 MiB
@@ -42,40 +41,6 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-
-
-@dataclass
-class Recording:
-    """What has been recorded so far, in the guest's own words."""
-
-    machine: Mapping[str, Any] | None = None
-    skipped: str | None = None  # why this machine cannot have the scenario
-    topology: Mapping[str, Any] | None = None
-    steps: list[Mapping[str, Any]] = field(default_factory=list)
-    reached: bool | None = None
-    settings: Mapping[str, Any] | None = None
-    before: dict[str, Mapping[str, Any]] | None = None
-    after: dict[str, Mapping[str, Any]] | None = None
-    ends: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)  # by role, after the load
-    samples: list[str] = field(default_factory=list)
-    load: Mapping[str, Any] | None = None
-    kernel_log: str | None = None
-    kernel_log_holes: Mapping[str, Any] | None = None
-    peer: Mapping[str, Any] | None = None  # which connections with other hosts worked
-    console: str = ""
-    logs: Mapping[str, str] = field(default_factory=dict)  # what the programs that made the machine printed
-    lost: str | None = None
-    stages_seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the block's time to the stage `name`."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            spent = time.monotonic() - started
-            self.stages_seconds[name] = round(self.stages_seconds.get(name, 0.0) + spent, 3)
 
 
 async def record(

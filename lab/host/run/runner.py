@@ -21,7 +21,8 @@ from lab.host.options import Deadlines
 from lab.host.results import apart, store
 from lab.host.results.judging import judge_folder, judge_mitigation, judged_apart
 from lab.host.results.layout import KEPT_MACHINE, MITIGATION
-from lab.host.run.recording import Progress, Recording, record
+from lab.host.results.recording import Recording
+from lab.host.run.recording import Progress, record
 
 TRIES = 2
 _RESULTS_EVERY_SECONDS = 1.0

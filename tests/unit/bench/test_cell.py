@@ -12,7 +12,7 @@ from bench.common import BenchError
 from bench.guests import TARGET, Apart, Run, Spent, plan_of
 from bench.one_cell import Measured, report_whole, requests_table
 from bench.virtme import Virtme
-from lab.host.run.recording import Recording
+from lab.host.results.recording import Recording
 
 
 def run_with(seconds: float, **stages: float) -> Run:

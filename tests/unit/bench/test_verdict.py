@@ -10,7 +10,7 @@ from bench.common import BenchError
 from bench.first_drop import SCENARIO, drop_of, drops_text, first_with_a_drop, lag_of
 from bench.guests import Apart
 from lab.core.evidence import parse_samples
-from lab.host.run.recording import Recording
+from lab.host.results.recording import Recording
 from lab.host.scenario_files import load_scenario
 
 # the log's clock is 1.5 s behind CLOCK_MONOTONIC; the second record was logged later after its reading of the clock

@@ -21,7 +21,8 @@ from lab.host.machines.channel import MAX_DEPTH, MAX_LINE_BYTES, AgentChannel, p
 from lab.host.machines.machine import AgentError, Event
 from lab.host.machines.playback import ReplayMachine, recorded_plan
 from lab.host.options import Deadlines
-from lab.host.run.recording import Recording, record
+from lab.host.results.recording import Recording
+from lab.host.run.recording import record
 from tests.recordings import GOLDEN
 
 pytestmark = pytest.mark.asyncio

@@ -22,7 +22,7 @@ from lab.host.machines.playback import recorded_plan
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import StoredRun
 from lab.host.results import plain_files, store
-from lab.host.run.recording import Recording
+from lab.host.results.recording import Recording
 from tests.recordings import GOLDEN
 
 CELLS = GOLDEN / "cells"
