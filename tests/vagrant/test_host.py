@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import qemu.qmp
 import vagrant
 
@@ -46,7 +47,11 @@ END
 
 def source_archive(project_root: Path) -> bytes:
     """What the lab needs to run elsewhere: itself, the scenarios, and the packages that it imports."""
-    packages = [(Path(vagrant.__file__).parent, "vagrant"), (Path(qemu.qmp.__file__).parent, "qemu/qmp")]
+    packages = [
+        (Path(vagrant.__file__).parent, "vagrant"),
+        (Path(qemu.qmp.__file__).parent, "qemu/qmp"),
+        (Path(msgspec.__file__).parent, "msgspec"),  # its C module too: this Python and the box's are of one version
+    ]
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for folder, name in ((project_root / "lab", "lab"), (project_root / "scenarios", "scenarios"), *packages):
