@@ -15,13 +15,14 @@ import vagrant
 
 from tests.vagrant.conftest import BOXES, Lab
 
+UNPACK = 'import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall()'
 RUN = "python3 -m lab run module-only --provisioner host --target host --connections 500 --output out"
 
 
 def test_a_disposable_host_is_used_and_told_of_its_changes(lab: Lab, project_root: Path, tmp_path: Path) -> None:
     script = f"""
         cd /root
-        base64 --decode << END | tar --extract --gzip
+        base64 --decode << END | python3 -c '{UNPACK}'
 {base64.encodebytes(source_archive(project_root)).decode()}
 END
         {RUN}; echo refused with $? >&2
@@ -53,7 +54,7 @@ def source_archive(project_root: Path) -> bytes:
         (Path(msgspec.__file__).parent, "msgspec"),  # its C module too: this Python and the box's are of one version
     ]
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+    with tarfile.open(fileobj=file, mode="w:xz") as archive:
         for folder, name in ((project_root / "lab", "lab"), (project_root / "scenarios", "scenarios"), *packages):
             for path in sources(folder):
                 archive.add(path, f"{name}/{path.relative_to(folder)}")
