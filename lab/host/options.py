@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
-from pathlib import Path, PosixPath
+from pathlib import Path
 from typing import Any
 
 from lab.core.errors import LabError, ScenarioError
-from lab.core.plan.shard import Shard, parse_shard
+from lab.core.shards import Shard, parse_shard
 
 DEFAULT_TARGET = "debian12"
 _WHAT, _WHERE, _LOAD, _OUTPUT = "what to run", "where", "load", "output"
@@ -222,9 +222,6 @@ def _stored() -> Iterator[tuple[Field[Any], str, str]]:
         table, _, key = option.metadata["stored"].partition(".")
         if table:
             yield option, table, key or option.name
-
-
-_AS_JSON: Mapping[type, Callable[[Any], object]] = {tuple: list, PosixPath: str}
 
 
 def _is_count(value: object) -> bool:

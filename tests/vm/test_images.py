@@ -19,7 +19,7 @@ import pytest
 import lab
 from lab.core.errors import PrerequisiteError
 from lab.host import images
-from lab.host.images.targets import TARGETS
+from lab.host.releases import TARGETS
 
 pytestmark = pytest.mark.vm
 
@@ -30,7 +30,7 @@ BUILD_DEADLINE_SECONDS = 600
 # builds an image, each line of progress as it comes, and the image's folder and time last
 BUILDER = """
 from lab.host import images
-from lab.host.images.targets import TARGETS
+from lab.host.releases import TARGETS
 image = images.build(TARGETS["debian12"], images.BuildOptions(lambda line: print(line, flush=True)))
 print(image.directory, image.built)
 """

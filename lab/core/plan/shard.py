@@ -4,39 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from lab.core.errors import ScenarioError
 from lab.core.plan import CellPlan
+from lab.core.shards import Shard
 
-MOST_SHARDS = 1000
-_SHARD = re.compile(r"([0-9]{1,4})/([0-9]{1,4})")
 _BOOT_SECONDS = 15.0  # what a machine of another kind costs before its first cell, emulated
 _CELL_SECONDS = 5.0  # of a cell of which nothing is known
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Which part of a plan: `index` counts from 1."""
-
-    index: int
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-
-def parse_shard(text: str) -> Shard:
-    """`I/N`. Raises ScenarioError for anything else."""
-    found = _SHARD.fullmatch(text)
-    index, count = map(int, found.groups()) if found else (0, 0)
-    if not 1 <= index <= count <= MOST_SHARDS:
-        raise ScenarioError(
-            f"--shard {text}: is not I/N with 1 <= I <= N <= {MOST_SHARDS}", hint="for example --shard 2/4"
-        )
-    return Shard(index, count)
 
 
 def plan_digest(plans: Sequence[CellPlan]) -> str:

@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
 from lab.host.cli.parsing import command
-from lab.host.images.targets import TARGETS
 from lab.host.machines.kinds import KINDS
 from lab.host.machines.vagrant.targets import BOX_MARK
 from lab.host.options import STAGES
+from lab.host.releases import TARGETS
 
 SHELLS = ("bash", "zsh", "fish")
 _PROGRAMS = ["lab", "conntrack-lab"]

@@ -15,7 +15,7 @@ from lab.host.cli.parsing import add_loudness, command
 from lab.host.options import DEFAULT_TARGET
 
 if TYPE_CHECKING:
-    from lab.host.images.targets import Target
+    from lab.host.releases import Target
 
 
 def add_parser(commands: Any) -> None:

@@ -12,9 +12,9 @@ from lab.core.scenario import Scenario
 from lab.core.text import aligned, columns, printable
 from lab.host import images
 from lab.host.images import boxes
-from lab.host.images.targets import TARGETS
 from lab.host.machines.kinds import KINDS
 from lab.host.machines.vagrant.targets import BOX_MARK
+from lab.host.releases import TARGETS
 
 LIST_VERSION = 1
 UNKNOWN = "?"

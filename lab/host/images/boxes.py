@@ -19,8 +19,8 @@ from lab.core.errors import PrerequisiteError
 from lab.host import images
 from lab.host.cache import Deadline, cache_root, exclusive, remove_tree, sha256_of
 from lab.host.images import initrd
-from lab.host.images.targets import TARGETS, Target
 from lab.host.programs import Program, run_program
+from lab.host.releases import TARGETS, Target
 
 _PACKAGES = (
     "systemd-sysv",

@@ -33,8 +33,8 @@ from lab.host.images.image import DESCRIPTION, Image, final_folder, load, lock_n
 from lab.host.images.mirror import MIRROR_VARIABLE, find_mirror, host_apt_options
 from lab.host.images.recipe import FILES, LAYOUT_VERSION, REMOVED, WRITTEN, mmdebstrap_argv, recipe_digest
 from lab.host.images.sandbox import Sandbox, find_sandbox
-from lab.host.images.targets import Target
 from lab.host.programs import Program, require_programs, run_program
+from lab.host.releases import Target
 
 T = TypeVar("T")
 

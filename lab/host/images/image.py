@@ -13,7 +13,7 @@ from pathlib import Path
 from lab.core.errors import PrerequisiteError
 from lab.host.cache import Deadline, cache_root, exclusive, remove_tree, sha256_of
 from lab.host.images.recipe import FILES, recipe_digest
-from lab.host.images.targets import Target
+from lab.host.releases import Target
 
 DESCRIPTION = "image.json"
 

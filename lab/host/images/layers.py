@@ -13,7 +13,7 @@ from dataclasses import replace
 from lab.core.errors import ScenarioError
 from lab.core.scenario import MAX_PACKAGES_LENGTH, PACKAGE_NAME
 from lab.host.images.image import Image
-from lab.host.images.targets import TARGETS, Target
+from lab.host.releases import TARGETS, Target
 
 _MARK = "-with-"
 _BETWEEN = "_"  # no package has it in its name

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lab.host.images import initrd
-from lab.host.images.targets import Target
+from lab.host.releases import Target
 
 # 1 - first version
 LAYOUT_VERSION = 1

@@ -9,7 +9,7 @@ from lab.core.errors import ScenarioError
 from lab.core.inspecting.inspection import Inspection
 from lab.core.inspecting.scenario import Carried, scenario_of
 from lab.host import images
-from lab.host.images.targets import TARGETS
+from lab.host.releases import TARGETS
 
 _SUFFIX = ".toml"
 

@@ -11,12 +11,12 @@ from lab.core.errors import LabError
 from lab.host import images, kernels, programs
 from lab.host.cache import cache_root
 from lab.host.images import mirror
-from lab.host.images.targets import TARGETS
 from lab.host.machines import accelerator
 from lab.host.machines.accelerator import KVM_DEVICE, KvmAnswer
 from lab.host.machines.qemu.binary import QemuBinary, find_qemu
 from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.qemu.provisioner import boot_with_kvm
+from lab.host.releases import TARGETS
 
 Say = Callable[[str], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.host.images.targets import TARGETS, Target
+from lab.host.releases import TARGETS, Target
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 from lab.core.errors import ScenarioError
 from lab.core.manifest import StoredShard
 from lab.core.plan import Cell, CellPlan, Overrides, cells, describe, parse_chosen, plan_cell, select_variants
-from lab.core.plan.shard import Shard, plan_digest, share
+from lab.core.plan.shard import plan_digest, share
 from lab.core.scenario import Scenario, with_sources
 from lab.core.scenario.filling import NEEDS_FULL, cannot_fill
+from lab.core.shards import Shard
 from lab.host.kernels.source import join_sources
 from lab.host.machines.kinds import Kind, expand_targets, kind_of
 from lab.host.machines.qemu.targets import labelled, with_kernel

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.core.errors import LabError, ScenarioError
-from lab.host.images.targets import TARGETS
 from lab.host.machines.targets import TargetSpec
+from lab.host.releases import TARGETS
 
 KIND = "qemu"
 _KERNEL_MARK = "+kernel:"

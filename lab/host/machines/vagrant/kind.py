@@ -11,7 +11,6 @@ from lab.core.errors import LabError
 from lab.core.plan.repeating import Change
 from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.host.images import BuildOptions, boxes
-from lab.host.images.targets import TARGETS
 from lab.host.machines import accelerator
 from lab.host.machines.machine import Machine, Preparation, Ready
 from lab.host.machines.qemu.binary import find_qemu
@@ -21,6 +20,7 @@ from lab.host.machines.vagrant.preparing import PreparedBox, find_box, planned_b
 from lab.host.machines.vagrant.provisioner import VagrantProvisioner
 from lab.host.machines.vagrant.targets import DEADLINES
 from lab.host.options import RunOptions
+from lab.host.releases import TARGETS
 from lab.host.results.plain_files import sha256_of
 from lab.host.threads import in_thread
 

@@ -11,11 +11,11 @@ from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.host.cache import sha256_of
 from lab.host.images import BuildOptions, boxes
-from lab.host.images.targets import TARGETS
 from lab.host.machines.targets import TargetSpec
 from lab.host.machines.vagrant.boxes import Box, own_box
 from lab.host.machines.vagrant.commands import added_boxes, vagrant_version
 from lab.host.machines.vagrant.machine import BoxMachine
+from lab.host.releases import TARGETS
 
 _CHECKSUM_MARK = "#sha256="
 _SHA256 = re.compile(r"[0-9a-f]{64}")

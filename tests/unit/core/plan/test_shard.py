@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.core.errors import ScenarioError
 from lab.core.plan import CellPlan, cells, plan_cell, select_variants
-from lab.core.plan.shard import Shard, parse_shard, plan_digest, share, shares
+from lab.core.plan.shard import plan_digest, share, shares
+from lab.core.shards import Shard
 from lab.host.scenario_files import load_scenarios, scenario_directories
 
 TARGETS = ("debian12", "debian13", "forky")
@@ -62,15 +61,3 @@ def test_long_cells_are_spread() -> None:
 def test_the_shards_of_one_run_have_one_digest() -> None:
     assert plan_digest(ALL) == plan_digest(plans_of("*"))
     assert plan_digest(ALL) != plan_digest(ALL[:-1])
-
-
-@pytest.mark.parametrize("text", ["", "1", "0/4", "5/4", "1/0", "1/1001", "-1/2", "1/2/3", "1 / 2", "a/b", "٣/٤"])
-def test_what_is_no_shard(text: str) -> None:
-    with pytest.raises(ScenarioError, match="--shard") as caught:
-        parse_shard(text)
-    assert caught.value.hint == "for example --shard 2/4"
-
-
-def test_a_shard() -> None:
-    assert parse_shard("2/4") == Shard(2, 4)
-    assert str(Shard(2, 4)) == "2/4"

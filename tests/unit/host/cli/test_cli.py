@@ -20,13 +20,13 @@ from lab.host.cli import ending
 from lab.host.cli import main as cli
 from lab.host.cli.main import command_line
 from lab.host.images import Image
-from lab.host.images.targets import TARGETS, Target
 from lab.host.machines.machine import Ready
 from lab.host.machines.qemu import kind as qemu_kind
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import TCG
 from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.options import Deadlines, read_options
+from lab.host.releases import TARGETS, Target
 from lab.host.results import judging
 from lab.host.run.manifest import manifest_of
 from lab.host.run.planned import plan_run

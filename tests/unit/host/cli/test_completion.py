@@ -21,7 +21,7 @@ from lab.host.cli import main as cli
 from lab.host.cli.main import command_line
 from lab.host.images import boxes
 from lab.host.images.boxes import BuiltBox
-from lab.host.images.targets import TARGETS
+from lab.host.releases import TARGETS
 from tests import ROOT
 from tests.unit.pseudo_terminal import converse
 

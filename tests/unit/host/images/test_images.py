@@ -20,9 +20,9 @@ from lab.core.errors import LabError, PrerequisiteError, ScenarioError
 from lab.host import cache, images
 from lab.host.cache import Cancelled, Deadline
 from lab.host.images import mirror
-from lab.host.images.targets import TARGETS
 from lab.host.machines.kinds import expand_targets, parse_target
 from lab.host.programs import Program, require_programs, run_program
+from lab.host.releases import TARGETS
 
 DEBIAN12 = TARGETS["debian12"]
 ROOT = Path(lab.__file__).parents[1]

@@ -15,11 +15,11 @@ from lab.host.cache import Deadline, sha256_of
 from lab.host.cli.main import main
 from lab.host.images import building
 from lab.host.images.layers import added_packages, is_layer, target_of, targets_named, with_packages
-from lab.host.images.targets import TARGETS, Target
 from lab.host.machines.qemu.preparing import PreparedImage, check_programs
 from lab.host.machines.qemu.replaying import target_changes
 from lab.host.machines.qemu.targets import debian
 from lab.host.options import RunOptions
+from lab.host.releases import TARGETS, Target
 
 DEBIAN12 = TARGETS["debian12"]
 UFW = with_packages(DEBIAN12, ["ufw"])

@@ -13,7 +13,6 @@ from lab.core.errors import LabError, PrerequisiteError, ScenarioError
 from lab.core.scenario import MachineSpec as MachineWish
 from lab.host.cli.main import main
 from lab.host.images import BuildOptions, boxes
-from lab.host.images.targets import TARGETS
 from lab.host.machines import ssh_channel
 from lab.host.machines.kinds import expand_targets, kind_of, parse_target
 from lab.host.machines.machine import ConsoleLog, Unsuitable
@@ -23,6 +22,7 @@ from lab.host.machines.vagrant import commands as vagrant
 from lab.host.machines.vagrant import leftovers, libvirt, preparing
 from lab.host.machines.vagrant.provisioner import VagrantProvisioner
 from lab.host.options import Deadlines
+from lab.host.releases import TARGETS
 
 
 @pytest.fixture

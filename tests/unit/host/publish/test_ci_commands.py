@@ -10,7 +10,7 @@ import pytest
 from lab.core.sums import SUMS
 from lab.host import images
 from lab.host.cli import main as cli
-from lab.host.images.targets import TARGETS
+from lab.host.releases import TARGETS
 from tests import ROOT
 from tests.ktap_parser import parse_ktap
 from tests.recordings import GOLDEN
