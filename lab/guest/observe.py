@@ -100,11 +100,10 @@ class Command(NamedTuple):
 
 
 # The filters of every device (at most 500), each list after a line of its own. No list is no error where there is no
-# queueing discipline that could have one.
+# queueing discipline that could have one. /sys/class/net would show the namespace that sysfs was mounted in.
 _TC_FILTERS = """command -v tc > /dev/null || exit 127
 left=500
-for path in /sys/class/net/*; do
-    device=${path##*/}
+sed -n 's/^ *\\([^ :]*\\):.*/\\1/p' /proc/net/dev | while read -r device; do
     for direction in ingress egress; do
         echo "dev $device $direction"
         tc filter show dev "$device" "$direction" 2> /dev/null
@@ -112,7 +111,6 @@ for path in /sys/class/net/*; do
     left=$((left - 1))
     test $left -gt 0 || exit 125
 done
-exit 0
 """
 
 COMMANDS = (
