@@ -3,7 +3,7 @@
 import ctypes
 import os
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Callable, Iterator
 
 from lab.guest.files import error_name
 from lab.guest.paths import path_of
@@ -35,23 +35,23 @@ def inside(name: str, role: str) -> Iterator[None]:
     if link is None:
         yield
         return
-    home = _home()
-    try:
-        enter(name, role)
-        try:
-            yield
-        finally:
-            _set_namespace_of(home)
-    finally:
-        os.close(home)
+    with _away(lambda: enter(name, role)):
+        yield
 
 
 @contextmanager
 def in_namespace(namespace: str) -> Iterator[None]:
     """Within a named namespace for a while; what is done there is done by this thread. Raises OSError."""
+    with _away(lambda: _set_namespace(NAMESPACES_FOLDER + namespace)):
+        yield
+
+
+@contextmanager
+def _away(move: Callable[[], None]) -> Iterator[None]:
+    """Where `move` leads this thread, and back."""
     home = _home()
     try:
-        _set_namespace(NAMESPACES_FOLDER + namespace)
+        move()
         try:
             yield
         finally:
