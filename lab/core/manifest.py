@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab.core.shards import Shard
+
 # 1 - first version. Old manifests load for ever: a reader of version N reads every version up to N.
 MANIFEST_VERSION = 1
 # the parts that manifests of every version have, and without which nothing can be run again
@@ -91,6 +93,9 @@ class StoredShard:
     count: int
     plan_sha256: str
     plan: tuple[str, ...]  # the names of all cells, in order
+
+    def __str__(self) -> str:
+        return str(Shard(self.index, self.count))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def merged(parts: Sequence[Part]) -> Merged:
     """The parts as one run. Raises ScenarioError that names the parts that do not belong together, and why."""
     first = parts[0]
     for other in parts[1:]:
-        for problem in _problems(first, other):
+        if (problem := next(_problems(first, other), None)) is not None:
             raise ScenarioError(
                 f"{other.run} and {first.run} do not belong together: {problem}",
                 hint="merge runs of one plan, on the same images and kernels; lab compare shows what differs",
@@ -132,5 +132,5 @@ def _manifest(parts: Sequence[Part], planned: tuple[str, ...], complete: bool) -
 
 def _merged_part(part: Part) -> MergedPart:
     manifest = part.manifest
-    shard = f"{manifest.shard.index}/{manifest.shard.count}" if manifest.shard is not None else None
+    shard = str(manifest.shard) if manifest.shard is not None else None
     return MergedPart(part.run, part.manifest_sha256, shard, manifest.host, manifest.started_at, manifest.ended_at)

@@ -7,7 +7,6 @@ command has run with the same output is used, and no cell is run twice.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from lab.core.scenario import scenario_digest
 from lab.host.bisecting.kernel import image_of, prepare
 from lab.host.cache import Cancelled
 from lab.host.kernels.bundle import KernelBundle
-from lab.host.machines.agent_package import agent_zipapp
+from lab.host.machines.agent_package import agent_sha256
 from lab.host.machines.kinds import expand_targets
 from lab.host.machines.qemu.preparing import Pinned
 from lab.host.machines.qemu.targets import KIND, debian
@@ -105,7 +104,7 @@ class Looks:
             dict(self.image.sha256s),
             self.options.connections,
             self.options.max,
-            hashlib.sha256(agent_zipapp()).hexdigest(),
+            agent_sha256(),
         )
         for manifest in sorted(self.options.output.glob(f"*/{layout.MANIFEST}")):
             if not manifest.parent.is_symlink():  # `latest` is one of the others

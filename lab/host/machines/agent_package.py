@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from functools import cache
@@ -22,6 +23,11 @@ def agent_zipapp() -> bytes:
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), files[name])
     return buffer.getvalue()
+
+
+def agent_sha256() -> str:
+    """The digest of its bytes, by which a run's manifest and its saved states know it."""
+    return hashlib.sha256(agent_zipapp()).hexdigest()
 
 
 def _sources(folder: Traversable, name: str) -> dict[str, str]:

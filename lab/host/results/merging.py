@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.core.errors import ScenarioError
@@ -16,7 +15,7 @@ from lab.host.results import layout
 from lab.host.results.checked import DIFFERS
 from lab.host.results.judging import judge_folder
 from lab.host.results.plain_files import sha256_of
-from lab.host.results.store import create_run
+from lab.host.results.store import create_run, now
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import StoredRun, opened
 from lab.host.results.verify import verify_run
@@ -55,7 +54,7 @@ def merge_runs(folders: Sequence[Path], output: Path) -> MergedRun:
                 _copy(cells[name], place)
                 results.append(judge_folder(place, cells[name].tries(), whole.manifest.overrides.mitigate))
         folder.write_results(results)
-        folder.write_manifest(replace(whole.manifest, ended_at=datetime.now(UTC).isoformat(timespec="seconds")))
+        folder.write_manifest(replace(whole.manifest, ended_at=now()))
     return MergedRun(folder.path, results, missing_text(parts, whole.missing) if whole.missing else None)
 
 

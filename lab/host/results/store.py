@@ -113,11 +113,14 @@ def resume_run(folder: Path) -> Iterator[RunFolder]:
             stack.enter_context(_locked(folder))
             for partial in folder.glob(f"{layout.CELLS}/{layout.PARTIAL}*"):
                 shutil.rmtree(partial, ignore_errors=True)
-        except BlockingIOError as error:
-            raise ScenarioError(f"{folder}: a lab is still writing it", hint="wait for it to end") from error
         except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written: {error}", hint="copy it to where you can write") from error
+            raise _not_ours(folder, error) from error
         yield RunFolder(folder)
+
+
+def now() -> str:
+    """The time as it is written in a manifest."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def remove_leftovers(results: Path) -> None:
@@ -190,10 +193,15 @@ def open_run(folder: Path) -> Iterator[RunFolder]:
         with _locked(folder):
             yield RunFolder(folder)
             _renew_sums(folder)
-    except BlockingIOError as error:
-        raise ScenarioError(f"{folder}: a lab is still writing it", hint="wait for it to end") from error
     except OSError as error:
-        raise ScenarioError(f"{folder}: cannot be written: {error}", hint="copy it to where you can write") from error
+        raise _not_ours(folder, error) from error
+
+
+def _not_ours(folder: Path, error: OSError) -> ScenarioError:
+    """Why nothing can be written in a run's folder."""
+    if isinstance(error, BlockingIOError):
+        return ScenarioError(f"{folder}: a lab is still writing it", hint="wait for it to end")
+    return ScenarioError(f"{folder}: cannot be written: {error}", hint="copy it to where you can write")
 
 
 def results_json(cells: Sequence[CellResult]) -> dict[str, Any]:

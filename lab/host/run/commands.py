@@ -17,10 +17,10 @@ from lab.host.machines.machine import Preparation, Prepared, Ready
 from lab.host.options import RunOptions
 from lab.host.results.layout import KEPT_MACHINE
 from lab.host.results.recording import Recording
-from lab.host.results.store import create_run, resume_run, unless_failed
+from lab.host.results.store import create_run, now, resume_run, unless_failed
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import StoredRun
-from lab.host.run.manifest import manifest_of, now
+from lab.host.run.manifest import manifest_of
 from lab.host.run.planned import PlannedRun
 from lab.host.run.recording import Progress, reach_state
 from lab.host.run.resuming import BegunRun

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import lab
 from lab.core.manifest import MANIFEST_VERSION, Host, Manifest
 from lab.core.scenario import scenario_digest
-from lab.host.machines.agent_package import agent_zipapp
+from lab.host.machines.agent_package import agent_sha256
 from lab.host.machines.machine import Ready
 from lab.host.options import RunOptions, stored_options
 from lab.host.results.records import whole_manifest
+from lab.host.results.store import now
 from lab.host.run.planned import PlannedRun
 
 
@@ -30,7 +29,7 @@ def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> Manif
         "complete": False,
         "host": _host_document(),
         "provisioner": ready.provisioner.manifest(),
-        "agent_sha256": hashlib.sha256(agent_zipapp()).hexdigest(),
+        "agent_sha256": agent_sha256(),
         "deadlines_seconds": vars(planned.kind.deadlines_with(options)),
         **stored_options(options),
         "targets": {name: target.manifest() for name, target in ready.targets.items()},
@@ -43,11 +42,6 @@ def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> Manif
         "replay_of": planned.replay_of,
     }
     return replace(whole_manifest(document), shard=planned.shard)
-
-
-def now() -> str:
-    """The time as it is written in a manifest."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def host() -> Host:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from lab.core.plan import Cell, CellPlan, Overrides, plan_cell
 from lab.core.plan.repeating import Change, Recipe, cells_of, plan_changes, recipe, tool_changes
 from lab.core.result import CellResult
 from lab.core.scenario import Scenario, parse_scenario, scenario_digest, with_sources
-from lab.host.machines.agent_package import agent_zipapp
+from lab.host.machines.agent_package import agent_sha256
 from lab.host.machines.kinds import KINDS, parse_target
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import RunOptions, restored_options
@@ -79,7 +78,7 @@ def prepare(run: Path, asked: RunOptions, say: Say) -> Replay:
     stored = recipe(manifest, kept_run.manifest_parts.wrong, results, _copies(folder, results))
     options = _options(document, manifest, stored, asked)
     changes = [Change(what) for what in stored.lacks]
-    changes += tool_changes(manifest, lab.__version__, hashlib.sha256(agent_zipapp()).hexdigest())
+    changes += tool_changes(manifest, lab.__version__, agent_sha256())
     scenarios, texts = _scenarios(manifest, stored, changes)
     specs = _specs(manifest, changes)
     pinned = _pinned(manifest, options, specs, changes, say)

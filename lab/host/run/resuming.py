@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +9,12 @@ from lab.core.errors import ScenarioError
 from lab.core.manifest import Manifest, Resumption, StoredChange
 from lab.core.result import CellResult
 from lab.core.text import plural
-from lab.host.machines.agent_package import agent_zipapp
+from lab.host.machines.agent_package import agent_sha256
 from lab.host.options import RunOptions
+from lab.host.results.store import now
 from lab.host.results.stored_run import opened
 from lab.host.run import replay
-from lab.host.run.manifest import host, now
+from lab.host.run.manifest import host
 from lab.host.run.planned import PlannedRun, reduced
 
 
@@ -48,7 +48,7 @@ def prepare(run: Path, asked: RunOptions, say: replay.Say) -> Resumed:
     there = {cell.name: cell for cell in stored.cells}
     lacking = {plan.cell for plan in again.planned.plans if plan.cell not in there}
     wrong = [change.what for change in again.lacking]
-    if stored.manifest.agent_sha256 != hashlib.sha256(agent_zipapp()).hexdigest():
+    if stored.manifest.agent_sha256 != agent_sha256():
         wrong.append("the lab's agent is another one than in the cells that it has")
     if wrong:
         raise ScenarioError(

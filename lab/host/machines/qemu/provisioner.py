@@ -30,7 +30,7 @@ from lab.host.cache import (
 )
 from lab.host.images.initrd import agent_part
 from lab.host.kernels import requirements
-from lab.host.machines.agent_package import agent_zipapp
+from lab.host.machines.agent_package import agent_sha256, agent_zipapp
 from lab.host.machines.machine import ConsoleLog, Unsuitable
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.clock import WrongClock, check_clock, read_clock
@@ -173,7 +173,7 @@ class QemuProvisioner:
             "version": STATE_VERSION,
             "argv": self._argv(spec, self._named_files(spec, False, with_paths=False), _NO_SOCKETS),
             "image": spec.digest,
-            "agent": hashlib.sha256(agent_zipapp()).hexdigest(),
+            "agent": agent_sha256(),
             "qemu": self._qemu.version,
             "host_cpu": self._qemu.host_cpu,  # an emulated guest, too, counts this host's ticks
         }
