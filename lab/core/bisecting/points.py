@@ -63,12 +63,11 @@ def in_order(points: Iterable[Point]) -> tuple[Point, ...]:
             distinct[key] = replace(first, also=(*first.also, point.name))
     by_name: dict[str, Point] = {}
     for point in distinct.values():
-        if other := by_name.setdefault(point.name, point):
-            if other is not point:
-                raise ScenarioError(
-                    f"{other.source} and {point.source} are both called {point.name}",
-                    hint="give each a name of its own in a list: NAME=KERNEL, a line each",
-                )
+        if (other := by_name.setdefault(point.name, point)) is not point:
+            raise ScenarioError(
+                f"{other.source} and {point.source} are both called {point.name}",
+                hint="give each a name of its own in a list: NAME=KERNEL, a line each",
+            )
     return tuple(distinct.values())
 
 
