@@ -94,8 +94,10 @@ look() { # in the namespace
     if present nfnetlink_hook; then needs hooks.nft nf_tables nft list hooks; else
         echo "nfnetlink_hook is not loaded" > "$here/hooks.nft.error"
     fi
-    if present act_ct; then
-        sed -n 's/^ *\([^ :]*\):.*/\1/p' /proc/net/dev | head -n 500 | while read -r device; do
+    if present act_ct && [ "$(grep -c : /proc/net/dev)" -gt 500 ]; then
+        echo "more than 500 devices" > "$here/tc.filters.error"
+    elif present act_ct; then
+        sed -n 's/^ *\([^ :]*\):.*/\1/p' /proc/net/dev | while read -r device; do
             for direction in ingress egress; do
                 echo "dev $device $direction"
                 tc filter show dev "$device" "$direction" 2> /dev/null
