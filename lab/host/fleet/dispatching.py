@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
 
 from lab.core.errors import LabError
 from lab.core.manifest import FleetWorker
@@ -99,11 +100,13 @@ class Dispatcher:
         finally:
             await self._end()
 
-    def workers(self) -> tuple[FleetWorker, ...]:
-        """Those of which cells came, each with them."""
-        return tuple(
-            replace(self._seen.get(name, FleetWorker(name)), cells=tuple(cells)) for name, cells in self._cells.items()
-        )
+    def workers(self, before: Sequence[FleetWorker]) -> tuple[FleetWorker, ...]:
+        """Those of which cells came, each with them; `before` are those of a run that is taken up again."""
+        found = {worker.name: worker for worker in before}
+        for name, cells in self._cells.items():
+            had = found[name].cells if name in found else ()
+            found[name] = replace(self._seen.get(name, FleetWorker(name)), cells=(*had, *cells))
+        return tuple(found.values())
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
@@ -155,11 +158,9 @@ class Dispatcher:
         """Note how a chunk ended, after what it told before."""
         try:
             ended: object = await future
-        except asyncio.CancelledError as error:
-            if future.status == "cancelled":  # by Dask, which lost its scheduler
-                self._events.put_nowait(("gone", error))
-                return
-            raise
+        except FutureCancelledError as error:  # Dask lost its scheduler
+            self._events.put_nowait(("gone", error))
+            return
         except Exception as error:  # of any kind: Dask raises what was raised over there
             ended = error
         self._events.put_nowait(("ended", (key, ended)))
@@ -178,8 +179,7 @@ class Dispatcher:
 
     async def _deal_with(self, kind: str, content: Any) -> None:
         if kind == "gone":
-            self._check_scheduler()
-            raise SchedulerGone("the scheduler forgot what it was to do")
+            raise SchedulerGone("the scheduler is gone")
         if kind == "ended":
             self._ended(*content)
         elif isinstance(content, dict) and content.get("key") in self._flights:

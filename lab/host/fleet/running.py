@@ -90,7 +90,7 @@ async def _dispatch(
     finally:
         order = {name: number for number, name in enumerate(run.manifest.cells or ())}
         run.results.sort(key=lambda result: order[result.cell])
-        run.manifest = replace(run.manifest, workers=(*run.manifest.workers, *dispatcher.workers()))
+        run.manifest = replace(run.manifest, workers=dispatcher.workers(run.manifest.workers))
         with unless_failed():
             run.folder.write_results(run.results)
 
