@@ -1,7 +1,7 @@
 """A fleet without guests: the real scheduler, client and worker, whose cells are played back from a recorded run.
 
-As a program it is a worker (`worker SCHEDULER KEYS NAME CACHE SECONDS`, where a cell takes so many seconds), or what such
-a worker runs for a chunk (`chunk SECONDS FOLDER ACCELERATOR`).
+As a program it is a worker (`worker SCHEDULER KEYS NAME CACHE SECONDS`, where a load takes so many seconds), or what
+such a worker runs for a chunk (`chunk SECONDS FOLDER ACCELERATOR`).
 """
 
 from __future__ import annotations
@@ -128,4 +128,4 @@ def chunk(seconds: str, folder: str, accelerator: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit({"worker": worker, "chunk": chunk}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit(worker(*sys.argv[2:]) if sys.argv[1] == "worker" else chunk(*sys.argv[2:]))
