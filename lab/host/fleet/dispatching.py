@@ -48,6 +48,7 @@ class _Flight:
     first: CellPlan
     future: Future[Any]
     watch: asyncio.Task[None]
+    worker: str | None = None  # that has it, once that has said a word
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Dispatcher:
         """
         self._waiting = list(plans)
         self._plans = {plan.cell: plan for plan in plans}
+        self.sender.on_failure = self._leave_out
         self.client.subscribe_topic(  # type: ignore[no-untyped-call]
             self.client.id, lambda event: self._events.put_nowait(("event", event[1]))
         )
@@ -188,6 +190,7 @@ class Dispatcher:
     async def _told(self, said: Mapping[str, Any]) -> None:
         """What a worker said; any text may be in it."""
         worker = printable(str(said.get("name")))[:100]
+        self._flights[said["key"]].worker = worker
         if "lacks" in said:
             self.sender.asked(str(said["lacks"]), str(said.get("address")), worker)
         elif "archive" in said:
@@ -257,6 +260,8 @@ class Dispatcher:
             self._failed[worker] = LabError(f"{worker}: {why}", hint=hint)
             self._workers = [seen for seen in self._workers if seen.name != worker]
             self.watchers.say(f"{worker} gets no more cells of this run: {why}{f' ({hint})' if hint else ''}")
+            for key in [key for key, flight in self._flights.items() if flight.worker == worker]:
+                self._take_back(key)
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
