@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("fleet", help="run cells on many machines: keys, scheduler, workers")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     keys = command(actions, "keys", _keys, "make a CA, and certificates for a fleet", "lab fleet keys ~/fleet")
-    keys.add_argument("directory", metavar="DIR", type=Path, help="where they are made")
+    keys.add_argument("keys", metavar="DIR", type=Path, help="where they are made")
     keys.add_argument("--days", type=positive, default=_DAYS, metavar="N", help=f"how long they are good ({_DAYS})")
     example = "lab fleet scheduler --keys ~/fleet --listen tls://192.0.2.1:8786"
     scheduler = command(actions, "scheduler", _scheduler, "run the scheduler of a fleet", example)
@@ -48,7 +48,7 @@ def _keys(options: argparse.Namespace) -> int:
         from lab.host.fleet.keys import make_keys
     except ImportError as error:
         raise not_installed(error) from error
-    for path in make_keys(options.directory, options.days):
+    for path in make_keys(options.keys, options.days):
         print(path)
     return 0
 

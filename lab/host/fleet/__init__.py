@@ -8,6 +8,9 @@ task), `receiving`. Both know `address`, `keys`, `settings`, `package`, `artifac
 
 from lab.core.errors import PrerequisiteError
 
+# what to do where a worker, or what came from it, is not as it must be; the run goes on with the others
+WORKER_HINT = "look at that worker: its disk, its memory, and what it printed"
+
 
 def not_installed(error: ImportError) -> PrerequisiteError:
     """What to tell of a host without Dask: it comes with an extra."""

@@ -19,7 +19,7 @@ from distributed import Worker, get_worker
 
 from lab.core.errors import LabError
 from lab.host.cache import cache_root, make_folder
-from lab.host.fleet import archive
+from lab.host.fleet import WORKER_HINT, archive
 from lab.host.fleet.artifacts import Artifact
 from lab.host.fleet.package import package_digest
 from lab.host.fleet.processes import PROCESSES, LabProcess, Processes
@@ -98,7 +98,7 @@ async def _arrival(task: _Task) -> None:
                         asked_at = now
                     await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
-        raise LabError(f"{artifact.name} did not arrive within {_ARRIVAL_SECONDS:g} s") from None
+        raise LabError(f"{artifact.name} did not arrive within {_ARRIVAL_SECONDS:g} s", WORKER_HINT) from None
 
 
 @contextlib.contextmanager

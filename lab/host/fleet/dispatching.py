@@ -20,6 +20,7 @@ from lab.core.plan.chunks import next_chunk
 from lab.core.result import CellResult
 from lab.core.text import plural, printable
 from lab.host.failures import host_failed
+from lab.host.fleet import WORKER_HINT
 from lab.host.fleet.chunk import Chunk, Outcome, run_chunk
 from lab.host.fleet.connection import WorkerSeen, refusal, workers_of
 from lab.host.fleet.intake import Intake
@@ -29,6 +30,7 @@ from lab.host.results.records import Wrong, whole
 from lab.host.run.recording import Progress
 
 _LOOK_SECONDS = 1.0
+_RESUME = "lab run --resume runs what is missing"
 NO_WORKER_SECONDS = 300.0
 MOST_DEATHS = 5  # of workers that were running a cell, before it is given up
 
@@ -120,7 +122,7 @@ class Dispatcher:
         try:
             found = await workers_of(self.client)
         except OSError as error:
-            raise SchedulerGone(f"the scheduler is gone: {error}"[:300]) from error
+            raise SchedulerGone(f"the scheduler is gone: {error}"[:300], _RESUME) from error
         self._seen.update({worker.name: worker.stored for worker in found})
         for worker in found:
             if not worker.has_this_lab and worker.name not in self._refused:
@@ -181,7 +183,7 @@ class Dispatcher:
 
     async def _deal_with(self, kind: str, content: Any) -> None:
         if kind == "gone":
-            raise SchedulerGone("the scheduler is gone")
+            raise SchedulerGone("the scheduler is gone", _RESUME)
         if kind == "ended":
             self._died(*content)
         elif isinstance(content, dict) and content.get("key") in self._flights:
@@ -245,7 +247,7 @@ class Dispatcher:
             return  # all of it had been told
         plans = self._take_back(key)
         if not isinstance(error, KilledWorker):
-            raise LabError(f"the fleet could not run {plural(len(plans), 'cell')}: {error!r}"[:1000])
+            raise LabError(f"the fleet could not run {plural(len(plans), 'cell')}: {error!r}"[:1000], WORKER_HINT)
         if not plans:
             return
         cell = plans[0].cell  # they run one after the other, so this is what it was at
@@ -268,7 +270,7 @@ class Dispatcher:
     def _check_scheduler(self) -> None:
         comm = self.client.scheduler_comm
         if self.client.status != "running" or comm is None or comm.comm.closed():
-            raise SchedulerGone("the scheduler is gone")
+            raise SchedulerGone("the scheduler is gone", _RESUME)
 
     async def _end(self) -> None:
         """Stop everything that is under way, here and on the workers."""

@@ -16,6 +16,7 @@ from typing import Any
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from lab.core.errors import LabError
+from lab.host.fleet import WORKER_HINT
 from lab.host.process import dying_with_parent
 
 PROCESSES = "lab-processes"
@@ -43,11 +44,11 @@ class LabProcess:
         try:
             line = await asyncio.wait_for(self.process.stdout.readline(), most_silent_seconds)
         except TimeoutError:
-            raise LabError(f"the lab said nothing for {most_silent_seconds:g} s") from None
+            raise LabError(f"the lab said nothing for {most_silent_seconds:g} s", WORKER_HINT) from None
         except ValueError:
-            raise LabError(f"the lab said a line of more than {_MOST_LINE_BYTES} bytes") from None
+            raise LabError(f"the lab said a line of more than {_MOST_LINE_BYTES} bytes", WORKER_HINT) from None
         if not line:
-            raise LabError(f"the lab ended with status {await self.process.wait()}")
+            raise LabError(f"the lab ended with status {await self.process.wait()}", WORKER_HINT)
         said: dict[str, Any] = json.loads(line)
         self.is_done = "done" in said
         return None if self.is_done else said
