@@ -25,7 +25,7 @@ _MORE_TEXTS: Mapping[str, str] = {"ip_vs": "ip_vs", "tc.filters": "act_ct", "ovs
 WITHOUT_HOOKS = frozenset({"tc.filters", "ovs.flows"})
 # The router's end of the path from the client: as the port of a bridge, what it takes in passes as a frame.
 _BRIDGED = re.compile(r"^/sys/class/net/lab-[\w.-]+/brport/", re.MULTILINE)
-_FRAMES_PASS_HOOKS: Mapping[str, re.Pattern[str]] = {
+FRAMES_PASS: Mapping[str, re.Pattern[str]] = {
     family: re.compile(rf"^/proc/sys/net/bridge/bridge-nf-call-{family}tables: 1$", re.MULTILINE)
     for family in ("ip", "ip6")
 }
@@ -89,7 +89,7 @@ def unseen_texts(snapshot: Snapshot | None) -> frozenset[str]:
 def passed_by(snapshot: Snapshot | None, family: str) -> bool:
     """Whether the load's packets cross a bridge, whose frames do not pass the hooks of ip."""
     text = (snapshot.texts.get("bridge") if snapshot is not None else None) or ""
-    return _BRIDGED.search(text) is not None and _FRAMES_PASS_HOOKS[family].search(text) is None
+    return _BRIDGED.search(text) is not None and FRAMES_PASS[family].search(text) is None
 
 
 def has_notrack(snapshot: Snapshot | None) -> bool:

@@ -135,6 +135,7 @@ host() {
         grep -E '^(nf|xt_|ip6?t|ip_|ip6_|x_tables|openvswitch|act_ct|nfnetlink)' > "$here/modules.builtin"
     group modprobe.d /etc/modprobe.d/* /run/modprobe.d/* /lib/modprobe.d/*
     group parameters /sys/module/nf_conntrack/parameters/*
+    group bridge_ports /sys/class/net/*/brport/port_no
     grep -E '^(# name|slabinfo|nf_conntrack)' /proc/slabinfo > "$here/slabinfo" 2> /dev/null || rm -f "$here/slabinfo"
     if dmesg > "$here/log" 2> /dev/null; then
         grep -E 'conntrack|callbacks suppressed|messages suppressed' "$here/log" | tail -n 2000 > "$here/kmsg"

@@ -26,6 +26,25 @@ def test_only_rules_without_conditions_at_both_hooks_keep_all_out(rules: tuple[s
     assert found.proofs[-1].source == "notrack"
 
 
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        (("-p tcp -j CT --notrack", "-p tcp -m tcp -j NOTRACK"), ("tcp",)),
+        (("-p tcp -j CT --notrack", "-p udp -j CT --notrack"), ()),
+        (("-p tcp --dport 80 -j CT --notrack", "-p tcp -j CT --notrack"), ()),
+        (("-i lo -j ACCEPT\n-A PREROUTING -p tcp -j CT --notrack", "-p tcp -j CT --notrack"), ()),
+        (
+            ("-p udp -j NOTRACK\n-A PREROUTING -p tcp -j NOTRACK", "-p udp -j NOTRACK\n-A OUTPUT -p tcp -j NOTRACK"),
+            ("tcp", "udp"),
+        ),
+    ],
+)
+def test_a_protocol_of_which_every_packet_is_kept_out(rules: tuple[str, str], kept: tuple[str, ...]) -> None:
+    found = look(own={"iptables-legacy-save": ALL.format(*rules) + MASQUERADE}).attached
+    assert (found.answer, found.kept_out) == (True, kept)
+    assert all(name in found.proofs[-1].evidence for name in kept)
+
+
 def test_the_other_family_stays() -> None:
     text = {
         "iptables-legacy-save": ALL.format("-j NOTRACK", "-j NOTRACK") + MASQUERADE,
@@ -49,6 +68,7 @@ STATE = "\tchain state {\n\t\tct state new accept\n\t}\n"
         ("ip", ("raw", "-200"), "notrack", True, ("ip",)),
         ("ip", ("raw", "raw"), "meta l4proto udp notrack", True, ("ip",)),
         ("ip6", ("raw", "raw"), "notrack", False, ()),
+        ("ip", ("raw", "raw"), "ip protocol tcp counter packets 1 bytes 60 notrack", True, ("ip",)),
         ("ip", ("$early", "$early"), "notrack", None, ("ip",)),
     ],
 )
