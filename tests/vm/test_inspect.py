@@ -108,6 +108,8 @@ def test_it_says_what_the_lab_finds(
     held = [places(result["holders"] or []) for result in (ran.result, again.result)]
     row = (name, axes, ran.result["finding"], attached.word, again.result["finding"], held[0] == held[1])
     log.info("%s %s: %s, inspect says %s, and its scenario gives %s, same holders %s", *row)
+    if job.plan.during:
+        return  # it is recorded before the load, whose finding is of what is done during it
     assert answer is TRACKED[ran.result["finding"]], [str(proof) for proof in attached.proofs]
     if any(proof.source == "bridge" for proof in attached.proofs):
         return  # the scenario of a record has no bridge for its load to cross
