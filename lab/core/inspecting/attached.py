@@ -17,6 +17,7 @@ from lab.core.judging.attachment import FRAMES_PASS, has_notrack, hooked_familie
 
 FAMILIES = ("ip", "ip6", "bridge")
 _PORT: Final = re.compile(r"^/sys/class/net/(?P<name>[^/]+)/brport/port_no: ", re.MULTILINE)
+_SWITCHED: Final = re.compile(r"^ {1,8}port \d{1,10}: (?P<name>\S+)(?: \((?!internal).*)?$", re.MULTILINE)
 _SHOWN_PORTS: Final = 3
 _MAX_RULE = 120
 
@@ -176,12 +177,16 @@ def _by_behaviour(namespace: Namespace) -> Proof:
 def _by_bridge(namespace: Namespace, families: set[str]) -> Proof | None:
     """That frames of a bridge with ports pass by the hooks of ip; None where they do not, or that is not known.
 
-    br_netfilter hands frames to these hooks while bridge-nf-call-iptables is 1; conntrack of bridges has its own.
+    br_netfilter hands frames to these hooks while bridge-nf-call-iptables is 1; conntrack of bridges has its own. Open
+    vSwitch takes its frames before both (netdev_frame_hook(), net/openvswitch/vport-netdev.c).
     """
-    ports = _PORT.findall(namespace.snapshot.texts.get("bridge_ports") or "") if namespace.own else []
-    settings = namespace.snapshot.texts.get("bridge") or ""
-    by = [family for family, passes in FRAMES_PASS.items() if family in families and not passes.search(settings)]
-    if not ports or not by or "bridge" in families:
+    texts = namespace.snapshot.texts
+    by = [one for one in ("ip", "ip6") if one in families]
+    ports = _SWITCHED.findall(texts.get("ovs.datapaths") or "")
+    if not ports and namespace.own and "bridge" not in families:
+        ports = _PORT.findall(texts.get("bridge_ports") or "")
+        by = [family for family in by if not FRAMES_PASS[family].search(texts.get("bridge") or "")]
+    if not ports or not by:
         return None
     more = f" and {len(ports) - _SHOWN_PORTS} more" if len(ports) > _SHOWN_PORTS else ""
     names = f"{', '.join(ports[:_SHOWN_PORTS])}{more}"

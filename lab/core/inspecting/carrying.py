@@ -96,6 +96,12 @@ def carried_state(record: Record, looks: tuple[Look, ...], most_namespaces: int 
     """The steps, in the order in which they are to be done."""
     state = State()
     state.missing += ["addresses and routes of interfaces, and what runs on the host"]
+    state.missing += [
+        f"what tracks without hooks: {one.rule[:100]}"
+        for look in looks
+        for one in look.attached.holders
+        if not one.hooks
+    ]
     _options(record.host, state)
     front = loaded_look(looks)
     for look in looks:

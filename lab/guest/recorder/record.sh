@@ -107,6 +107,7 @@ look() { # in the namespace
         echo "act_ct is not loaded" > "$here/tc.filters.error"
     fi
     present ip_set && run ipset ipset list -terse -output save
+    needs ovs.datapaths openvswitch ovs-dpctl show
     needs ovs.flows openvswitch ovs-appctl dpctl/dump-flows
     if [ "$entries" = yes ]; then
         take entries /proc/net/nf_conntrack

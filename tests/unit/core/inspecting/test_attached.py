@@ -106,3 +106,11 @@ def test_frames_of_a_bridge_that_pass_by_the_hooks_are_named(passes: int | None,
 def test_a_bridge_where_nothing_is_tracked_is_not_named() -> None:
     host = {"bridge_ports": "/sys/class/net/vnet0/brport/port_no: 0x1\n"}
     assert "bridge" not in {one.source for one in look(host).attached.proofs}
+
+
+def test_frames_of_open_vswitch_pass_by_the_hooks() -> None:
+    shown = "system@ovs-system:\n  lookups: hit:0 missed:0 lost:0\n  port 0: ovs-system (internal)\n  port 1: vnet0\n"
+    found = look(own={"iptables-legacy-save": MASQUERADE, "ovs.datapaths": shown}).attached
+    assert [one.evidence for one in found.proofs if one.source == "bridge"] == [
+        "frames that a bridge forwards (vnet0) pass by the hooks of ip"
+    ]
