@@ -9,7 +9,7 @@ import time
 from typing import IO, Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence
 
 from lab.guest.files import MAX_TEXT_BYTES, as_path, error_name, sysctl_path, write_text
-from lab.guest.programs import SCRIPTS, instrument
+from lab.guest.programs import OWN_PATH, SCRIPTS, instrument
 from lab.guest.removal import mismatch
 
 STEP_SECONDS = 60.0
@@ -17,8 +17,7 @@ _BUSY_SECONDS = 2.0
 _VERSION_SECONDS = 10.0
 _KILL_SECONDS = 5.0  # a program that hangs in the kernel outlives SIGKILL
 _LOOK_SECONDS = 0.1
-_OWN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-STEP_PATH = _OWN_PATH + ":" + SCRIPTS  # the lab's programs come last, in a distribution that has not all
+STEP_PATH = OWN_PATH + ":" + SCRIPTS  # the lab's programs come last, in a distribution that has not all
 _BACKENDS = ("-legacy", "-nft")
 _ENVIRONMENT = {"PATH": STEP_PATH, "HOME": "/root", "LC_ALL": "C", "TERM": "dumb"}
 _MAX_OUTPUT = 65536
@@ -99,8 +98,8 @@ class Ended(NamedTuple):
 def program_here(name: str) -> str:
     """The name by which this machine has a program.
 
-    Before iptables 1.8 (CentOS 7) there was one backend, and what is `iptables-legacy` since was called `iptables`; some
-    distributions have only one of the two (RHEL), by that name. Its version says which.
+    Before iptables 1.8 (CentOS 7) there was one backend, and what is `iptables-legacy` since was called `iptables`;
+    some distributions have only one of the two (RHEL), by that name. Its version says which.
     """
     if "/" in name:
         return name
@@ -116,7 +115,7 @@ def program_here(name: str) -> str:
 
 
 def _where(name: str) -> Optional[str]:
-    return shutil.which(name, path=_OWN_PATH)
+    return shutil.which(name, path=OWN_PATH)
 
 
 def start_command(argv: Sequence[str]) -> "subprocess.Popen[bytes]":

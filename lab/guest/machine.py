@@ -110,6 +110,7 @@ def capabilities() -> Dict[str, Any]:
         "modules_builtin": _module_names("/lib/modules/{}/modules.builtin".format(release)),
         "kernel_config": _kernel_config(release),
         "versions": _versions(),
+        "programs_of_lab": programs.lent(),
     }
 
 

@@ -1,19 +1,19 @@
 """The lab's own programs in a distribution's root: for what that does not have, and for what builds and observes.
 
-There the lab's root lies at /run/conntrack-lab/root. Its programs are run by its own dynamic loader, so that none of the
-distribution's libraries matter to them, nor its C library; a small script of each program's name does that, in a folder
-that comes last in the path of steps.
+There the lab's root lies at /run/conntrack-lab/root. Its programs are run by its own dynamic loader, so that neither
+the distribution's libraries matter to them nor its C library; a small script of each program's name does that, in a
+folder that comes last in the path of steps.
 """
 
 import os
 import shutil
-from typing import Dict, Optional
+from typing import List, Optional
 
 from lab.guest.files import write_text
 
-FOLDER = "/run/conntrack-lab"
-ROOT = FOLDER + "/root"
-SCRIPTS = FOLDER + "/bin"
+ROOT = "/run/conntrack-lab/root"
+SCRIPTS = "/run/conntrack-lab/bin"
+OWN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _LIBRARIES = ROOT + "/usr/lib/x86_64-linux-gnu"
 _LOADER = _LIBRARIES + "/ld-linux-x86-64.so.2"
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -60,20 +60,17 @@ def _real(path: str) -> Optional[str]:
 
 
 def instrument(name: str) -> str:
-    """The lab's own of what builds networks, in a distribution's root: busybox has an `ip` that knows no namespaces. Any
-    other program by its name.
+    """The lab's own of what builds networks, in a distribution's root: busybox has an `ip` that knows no namespaces.
+    Any other program by its name.
     """
     script = os.path.join(SCRIPTS, name)
     return script if name in _INSTRUMENTS and os.path.exists(script) else name
 
 
-def whose(names: "tuple[str, ...]", path: str) -> Optional[Dict[str, str]]:
-    """Of each program where it lies, with the links followed, or `lab` for the lab's own; None in the lab's own guest."""
+def lent() -> Optional[List[str]]:
+    """The programs that are the lab's own because the distribution has none of that name; None where there is no
+    distribution beside the lab.
+    """
     if not os.path.isdir(ROOT):
         return None
-    found = {}
-    for name in names:
-        place = shutil.which(name, path=path)
-        if place is not None:
-            found[name] = "lab" if place.startswith(SCRIPTS) else os.path.realpath(place)
-    return found
+    return [name for name in PROGRAMS if name in _INSTRUMENTS or shutil.which(name, path=OWN_PATH) is None]

@@ -1,5 +1,5 @@
-"""What a partition holds, by the magic numbers of its first bytes (the kernel's include/uapi/linux/magic.h and each file
-system's own documentation; LUKS, LVM and RAID: their on-disk formats).
+"""What a partition holds, by the magic numbers of its first bytes (include/uapi/linux/magic.h of the kernel, and each
+file system's own documentation; LUKS, LVM and RAID: their on-disk formats).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A prepared distribution: a folder `distributions/NAME-KEY` of the cache, with what its machines boot beside the image.
+"""A prepared distribution: a folder `distributions/NAME-KEY` of the cache, with what a machine boots beside the image.
 
 The key covers the image's digest and everything of ours that shapes what is made of it.
 """

@@ -15,7 +15,6 @@ from lab.host.cache import Deadline, Progress, cache_root, exclusive, make_folde
 from lab.host.distributions.source import Digest, ImageSource
 from lab.host.download import download
 
-
 _LOCK = "distribution-images"
 _USUAL_BYTES = 10**9  # what a cloud image may take
 _MOST_BYTES = 8 * 10**9
@@ -90,7 +89,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _require_readable(path: Path) -> None:
-    """QEMU runs as an unprivileged user where the lab is root; the mode of a user's file is not for the lab to change."""
+    """QEMU runs as an unprivileged user where the lab is root, and the mode of a user's file is not the lab's."""
     status = path.stat()
     if os.geteuid() == 0 and status.st_uid == 0 and not status.st_mode & stat.S_IROTH:
         raise PrerequisiteError(f"{path}: others may not read it, and QEMU runs as nobody", hint=f"chmod o+r {path}")

@@ -136,6 +136,6 @@ def _release_inside(path: Path) -> str:
 
 def _unknown(text: str, name: str) -> ScenarioError:
     near = difflib.get_close_matches(name, [*TARGETS, *table.rows()], n=1)
-    other = "image:PATH is a cloud image, vagrant:NAME or vagrant:PATH is any Vagrant box, --kernel PATH another distribution's kernel"
+    other = "image:PATH is a cloud image, vagrant:BOX a Vagrant box, --kernel PATH another distribution's kernel"
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TARGETS)}; {other}"
     return ScenarioError(f"unknown target {text!r}", hint=hint)
