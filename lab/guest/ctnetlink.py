@@ -59,7 +59,7 @@ class Counters:
     """The counters of the network namespace in which it is made; call it only where conntrack is there already."""
 
     def __init__(self) -> None:
-        """Raises OSError where the module cannot be had or no socket be made."""
+        """Raises OSError where the module cannot be loaded or no socket be made."""
         outcome = run_command(["modprobe", "--quiet", "nf_conntrack_netlink"], _LOAD_SECONDS)
         if outcome["exit_status"] != 0:
             raise OSError("nf_conntrack_netlink cannot be loaded: {}".format(outcome["stderr"].strip()))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, is_dataclass
 
 from lab.core.manifest import Manifest, Target
 
-# what differs between any two runs, is told elsewhere, or is told by another key
+# what differs between any two runs, is shown elsewhere, or by another key
 _NOT_SHOWN = (
     *("schema_version", "started_at", "ended_at", "scenarios", "targets"),
     *("cells", "options", "scenario_files", "replay_of", "shard", "parts", "resumed"),

@@ -24,7 +24,7 @@ class TargetPair:
 
 
 def family(target: str) -> str:
-    """A target without a kernel of one's own, for another kernel under the same userspace is an upgrade; the release of
+    """A target without the user's own kernel, for another kernel under the same userspace is an upgrade; the release of
     a box that the lab makes, for it has the same packages.
     """
     own_box = _OWN_BOX.fullmatch(target)

@@ -25,6 +25,8 @@ _MORE_TEXTS: Mapping[str, str] = {"ip_vs": "ip_vs", "tc.filters": "act_ct", "ovs
 WITHOUT_HOOKS = frozenset({"tc.filters", "ovs.flows"})
 # The router's end of the path from the client: as the port of a bridge, what it takes in passes as a frame.
 _BRIDGED = re.compile(r"^/sys/class/net/lab-[\w.-]+/brport/", re.MULTILINE)
+# as the port of a datapath of Open vSwitch, in `ovs-dpctl show`
+_SWITCHED = re.compile(r"^ {1,8}port \d{1,10}: lab-", re.MULTILINE)
 _FRAMES_PASS_HOOKS: Mapping[str, re.Pattern[str]] = {
     family: re.compile(rf"^/proc/sys/net/bridge/bridge-nf-call-{family}tables: 1$", re.MULTILINE)
     for family in ("ip", "ip6")
@@ -87,8 +89,14 @@ def unseen_texts(snapshot: Snapshot | None) -> frozenset[str]:
 
 
 def passed_by(snapshot: Snapshot | None, family: str) -> bool:
-    """Whether the load's packets cross a bridge, whose frames do not pass the hooks of ip."""
-    text = (snapshot.texts.get("bridge") if snapshot is not None else None) or ""
+    """Whether the load's packets cross a bridge, whose frames do not pass the hooks of ip.
+
+    Those of Open vSwitch never do: netdev_frame_hook() takes a frame before the stack (net/openvswitch/vport-netdev.c).
+    """
+    texts = snapshot.texts if snapshot is not None else {}
+    if _SWITCHED.search(texts.get("ovs.datapaths") or ""):
+        return True
+    text = texts.get("bridge") or ""
     return _BRIDGED.search(text) is not None and _FRAMES_PASS_HOOKS[family].search(text) is None
 
 

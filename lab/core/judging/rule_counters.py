@@ -54,7 +54,7 @@ def rule_rises(before: Snapshot | None, after: Snapshot | None, traffic: Traffic
     found = []
     for key, packets in later.items():
         where, rule, verdict = key
-        # less than before: the rule was made anew meanwhile, and began at 0
+        # less than before: the rule was made again meanwhile, and began at 0
         rise = packets - earlier[key] if packets >= earlier[key] else packets
         if rise:
             found.append(RuleRise(where, rule[:_MAX_RULE], verdict, rise, reaches[key]))

@@ -179,7 +179,7 @@ def facts_table(facts: Sequence[KernelFact] = FACTS) -> str:
 
 
 def with_facts(page: str) -> str:
-    """A page with the table between its marks made anew. Raises ValueError where it has no such marks."""
+    """A page with the table between its marks made again. Raises ValueError where it has no such marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

@@ -13,7 +13,7 @@ _INSTEAD = (
     "priority raw), and accept their answers by port",
     "or replace the whole ruleset, its policy and the rules that drop, by one that needs no connection tracking",
 )
-_MOST_PLACES = 10  # of which how to find them is told
+_MOST_PLACES = 10  # for which the report says how to find them
 _MOST_CHARACTERS = 600  # of a command, in what people read
 
 

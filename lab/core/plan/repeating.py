@@ -88,7 +88,7 @@ def cells_of(
 
 
 def plan_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys in which what a guest is told differs from a stored plan; a key that the stored one lacks does not."""
+    """The keys in which what a guest is asked differs from a stored plan; a key that the stored one lacks does not."""
     named = {**old, "machine": _with_path(old.get("machine"))}
     return [name for name in named if name not in _NAMES_OF_PLAN and not _covers(named[name], new.get(name))]
 

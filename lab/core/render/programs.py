@@ -40,7 +40,7 @@ def programs_table(results: Sequence[CellResult]) -> str:
 
 
 def with_programs(page: str, results: Sequence[CellResult]) -> str:
-    """A page with the table between its marks made anew. Raises ValueError where it has no such marks."""
+    """A page with the table between its marks made again. Raises ValueError where it has no such marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

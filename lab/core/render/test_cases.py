@@ -22,7 +22,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is told of the run as a whole. `folder` is where its evidence lies, as it was named."""
+    """What is said of the run as a whole. `folder` is where its evidence lies, as it was named."""
 
     folder: str = ""
     started_at: str | None = None  # ISO 8601

@@ -99,7 +99,7 @@ class Requirement:
     ipv6: bool = False
 
     def unmet(self, facts: Facts) -> str | None:
-        """Why the scenario cannot be had on this machine; None where nothing known speaks against it."""
+        """Why the scenario cannot run on this machine; None where nothing known speaks against it."""
         for backend in self.backends:
             if phrase := BACKEND_NEEDS[backend].unmet(facts):
                 return f"iptables-{backend} does not work here: {phrase}"

@@ -87,7 +87,7 @@ def targets_of() -> tuple[TargetRow, ...]:
     built = [
         TargetRow(f"{BOX_MARK}{box.name}", box.kernel_release, True, f"the box {box.file}")
         for box in boxes.list_boxes()
-        if boxes.is_current(box)  # by that name, an outdated one would be built anew: lab image list has it
+        if boxes.is_current(box)  # by that name, an outdated one would be built again: lab image list has it
     ]
     return (*own, *foreign, *built)
 

@@ -21,7 +21,7 @@ _STYLES = {"DIFFERS": "red", "unclear": "yellow"}
 
 
 class Loudness(Enum):
-    """How much is told: results and errors only, what happens, or every stage and step of it too."""
+    """How much is said: results and errors only, what happens, or every stage and step of it too."""
 
     QUIET = 0
     NORMAL = 1
@@ -32,7 +32,7 @@ class Rows(Protocol):
     """The live part of a terminal, below the lines that stay (lab/host/cli/live.py)."""
 
     def show(self) -> None:
-        """Show the rows from now on, drawn anew several times a second."""
+        """Show the rows from now on, redrawn several times a second."""
 
     def refresh(self) -> None:
         """Draw the rows now."""

@@ -112,7 +112,7 @@ def build_once(
     find: Callable[[], T | None],
     fill: Callable[[Path, str, BuildReporter, Deadline], None],
 ) -> T:
-    """What `find` finds, made by `fill` if it is missing or is to be made anew; errors are those of build().
+    """What `find` finds, made by `fill` if it is missing or is to be made again; errors are those of build().
 
     `fill` gets an empty folder, which becomes the product's when it returns, and the URL of a Debian archive.
     """

@@ -55,7 +55,7 @@ def fetch(part: AptPart | UrlPart, progress: Progress, deadline: Deadline) -> li
 
 
 def fetch_source(source: str, progress: Progress, deadline: Deadline) -> list[Fetched]:
-    """All files of a kernel that a user named, those of one's own too. Raises what fetch() raises."""
+    """All files of a kernel that a user named, the user's own too. Raises what fetch() raises."""
     paths = [path for part in parse_source(source) for path in _paths(part, progress, deadline)]
     return [Fetched(path, sha256_of(path)) for path in paths if path.is_file()]
 

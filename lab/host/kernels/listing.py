@@ -27,7 +27,7 @@ def kernel_lines(suite: str, packages: Sequence[AptPackage]) -> Iterator[str]:
     for package in packages:
         leads_to = next((name for name in package.depends if name.startswith("linux-image-")), None)
         size = f"{package.size_bytes / 10**6:.0f} MB" if leads_to is None else f"-> {leads_to}"
-        size = f"cannot be had: the suite no longer has {', '.join(package.lacks)}" if package.lacks else size
+        size = f"unavailable: the suite no longer has {', '.join(package.lacks)}" if package.lacks else size
         yield f"{f'apt:{suite}/{package.name}':{width}}  {package.version}  {size}"
 
 

@@ -1,4 +1,4 @@
-"""What a user names as a kernel: files of one's own, packages of a repository, URLs with their digest."""
+"""What a user names as a kernel: the user's own files, packages of a repository, URLs with their digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+~-]{1,120}", re.ASCII)
 
 @dataclass(frozen=True)
 class LocalPart:
-    """A file or folder of one's own."""
+    """The user's own file or folder."""
 
     path: Path
 
@@ -72,7 +72,7 @@ def is_fetched(part: str) -> bool:
 
 
 def is_local(text: str) -> bool:
-    """Whether all of a kernel lies in files of one's own."""
+    """Whether all of a kernel lies in the user's own files."""
     return all(isinstance(part, LocalPart) for part in parse_source(text))
 
 

@@ -70,7 +70,7 @@ def remembered(qemu: QemuBinary) -> KvmAnswer | None:
 
 
 def forget(qemu: QemuBinary) -> None:
-    """Forget the answer, so that the next guest gives it anew."""
+    """Forget the answer, so that the next guest gives it again."""
     _memory(qemu).unlink(missing_ok=True)
 
 

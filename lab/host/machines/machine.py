@@ -114,7 +114,7 @@ class Prepared(Protocol):
 
 @dataclass(frozen=True)
 class Preparation:
-    """What machines are to be prepared for. `say` is told what happens, `detail` every line that a program prints;
+    """What machines are to be prepared for. `say` gets what happens, `detail` every line that a program prints;
     `pinned` are the targets, by name, that are not to be had as they are today (MachineKind.target_changes).
     """
 

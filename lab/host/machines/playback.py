@@ -168,7 +168,7 @@ class ReplayMachine:
 
 
 def recorded_plan(cell: Path) -> CellPlan:
-    """The plan of a recorded cell, made anew from its own scenario. Raises ScenarioError."""
+    """The plan of a recorded cell, made again from its own scenario. Raises ScenarioError."""
     stored = StoredCell(cell).plan()
     scenario = parse_scenario(_read(cell / "scenario.toml"), f"{stored.scenario}.toml")
     planned = Cell(Variant(scenario, stored.axes), stored.target, stored.repeat)

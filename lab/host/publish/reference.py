@@ -54,7 +54,7 @@ def reference(run: Path) -> tuple[Document, Document]:
 
 
 def _published_names(targets: Mapping[str, Any]) -> dict[str, str]:
-    """Each target's name without the folders of a kernel of one's own."""
+    """Each target's name without the folders of the user's own kernel."""
     names = {name: _without_folders(name) for name in targets}
     for name, short in names.items():
         if same := [other for other in names if other != name and names[other] == short]:
@@ -115,7 +115,7 @@ def _published_options(manifest: Document, cells: Mapping[str, str]) -> Document
 
 
 def _published_command(command: Sequence[str]) -> list[str]:
-    """The command line as another would type it: the program's name, no folders, no mirror of one's own."""
+    """The command line as another would type it: the program's name, no folders, no mirror."""
     words = iter(command[1:])
     kept: list[str] = []
     for word in words:
@@ -180,7 +180,7 @@ The run was made on {manifest["started_at"][:10]} with
 {shlex.join(manifest["command"])}
 ```
 
-To make these files anew:
+To make these files again:
 
 ```sh
 lab run '*' --target '*'

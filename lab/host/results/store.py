@@ -182,7 +182,7 @@ def samples_csv(samples: tuple[Sample, ...]) -> str:
 @contextlib.contextmanager
 def open_run(folder: Path) -> Iterator[RunFolder]:
     """A run's folder, to be judged again; locked while the block runs. In the lists of digests, those of what was
-    judged are made anew, and no others.
+    judged are made again, and no others.
 
     Raises ScenarioError when it is no run's folder, when a newer lab or one that still runs has it, or when nothing
     can be written there.

@@ -21,7 +21,7 @@ from lab.host.results.records import Wrong, readable_parts, whole
 
 _T = TypeVar("_T")
 _MAX_SCENARIO_BYTES = 64 * 1024 * 1024  # a stored one has the files beside it in it, each of up to 16 MB
-_JUDGE_AGAIN = "lab judge makes it anew"
+_JUDGE_AGAIN = "lab judge makes it again"
 
 
 @dataclass(frozen=True)

@@ -190,9 +190,9 @@ def _result_problem(folder: Path, result: dict[str, Any] | None, is_there: bool)
     if own is None:
         return f"{RESULT} is missing or damaged"
     if result is None:
-        return f"is not in {RESULTS}; lab judge writes that anew"
+        return f"is not in {RESULTS}; lab judge writes it again"
     same = own == result or _same_record(own, result)
-    return None if same else f"{RESULT} is not what {RESULTS} says; lab judge writes both anew"
+    return None if same else f"{RESULT} is not what {RESULTS} says; lab judge writes both again"
 
 
 def _same_record(own: dict[str, Any], result: dict[str, Any]) -> bool:

@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Services:
-    """How a run tells people what happens; `detail` is told what programs print, and each step."""
+    """How a run tells people what happens; `detail` gets what programs print, and each step."""
 
     say: Say
     on_progress: Callable[[CellPlan, Progress], None] = lambda plan, seen: None

@@ -47,7 +47,7 @@ class Replay:
         return tuple(change for change in self.changes if change.needed)
 
     def check(self, anyway: bool) -> None:
-        """Return if it can be run. Raises ScenarioError for what cannot be had, unless it is to be run anyway."""
+        """Return if it can be run. Raises ScenarioError for what is unavailable, unless it is to be run anyway."""
         if self.lacking and not anyway:
             count = len(self.lacking)
             raise ScenarioError(
@@ -63,7 +63,7 @@ def prepare(run: Path, asked: RunOptions, say: Say) -> Replay:
     """A stored run, ready to be run again, and what is not as it was; no machine is started.
 
     Of `asked` counts what a manifest cannot tell: where to write, the mirror, cells at once (None: as then), the
-    accelerator (auto: as then), and whether this machine is disposable. A kernel of one's own may be prepared in the
+    accelerator (auto: as then), and whether this machine is disposable. The user's own kernel may be prepared in the
     cache. Raises ScenarioError for a run that cannot be read at all.
     """
     folder = run.parent / run.readlink() if run.is_symlink() else run  # the new run will be the latest
@@ -168,7 +168,7 @@ def _plans(
     cells, plans = [], []
     for name in stored.cells:
         cell = found.get(name)
-        # what is gone as a whole is told once, not for each of its cells
+        # what is gone as a whole is said once, not for each of its cells
         if re.split("[,@]", name)[0] in gone or (cell is not None and cell.target in gone):
             continue
         if cell is None:

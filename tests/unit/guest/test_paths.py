@@ -98,7 +98,7 @@ def driven(**options: Any) -> Any:
         ("outbound", {"kind": "half-open", "newcomers": 6}),
         ("forward", {"kind": "udp"}),
         ("forward", {"kind": "udp", "answered": True}),
-        ("bridge", {"kind": "hold", "data": True}),
+        ("bridge", {"kind": "hold", "data": True, "processes": 2}),
     ],
 )
 def test_every_load_goes_over_every_path(path: str, kind: dict[str, Any], family: str) -> None:

@@ -60,7 +60,7 @@ class Descriptors:
 
 
 def _let_read(number: int) -> None:
-    """QEMU opens its files anew by /proc/self/fd, as an unprivileged user where the lab is root: under a umask of 077
+    """QEMU reopens its files by /proc/self/fd, as an unprivileged user where the lab is root: under a umask of 077
     the cache's files are root's alone.
     """
     status = os.fstat(number)

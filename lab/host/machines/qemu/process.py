@@ -42,7 +42,7 @@ class QemuProcess:
     async def call(
         self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
     ) -> Mapping[str, Any]:
-        """As Machine.call; a loss is told together with what QEMU and the console said last."""
+        """As Machine.call; a loss names what QEMU and the console said last."""
         try:
             return await self.channel.call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
         except GuestLost as lost:

@@ -36,7 +36,7 @@ def changes(recorded: Json, targets: Mapping[str, Json], options: RunOptions) ->
 
 def target_changes(spec: TargetSpec, recorded: Json, options: RunOptions, say: Say) -> tuple[list[Change], Pinned]:
     """See MachineKind.target_changes: the image with the digests that were recorded, of whatever recipe; and the kernel
-    of one's own, where it is.
+    of the user's own, where it is.
     """
     found: list[Change] = []
     sha256s = recorded.get("image_sha256s")
@@ -79,7 +79,7 @@ def _todays_image(spec: TargetSpec) -> images.Image | None:
 def _kernel(
     spec: TargetSpec, recorded: Json, image: images.Image | None, options: RunOptions, say: Say
 ) -> tuple[list[Change], kernels.KernelBundle | None]:
-    """What became of a kernel of one's own, and its prepared copy where that has the digest that was recorded."""
+    """What became of the user's own kernel, and its prepared copy where that has the digest that was recorded."""
     source, digest = str(spec.kernel), str(recorded.get("kernel_digest"))
     bundle = next(kernels.bundles_of(digest), None)
     path = kernels.local_path(source)

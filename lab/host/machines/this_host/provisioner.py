@@ -73,7 +73,7 @@ class HostMachine:
 
 
 class HostProvisioner:
-    """Gives this machine, one cell at a time; `say` is told what each cell changed and left changed."""
+    """Gives this machine, one cell at a time; `say` gets what each cell changed and left changed."""
 
     start_stage = "boot"
 

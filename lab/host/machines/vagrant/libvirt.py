@@ -86,7 +86,7 @@ def until_gone(remove: Callable[[], list[str]], *, killed: bool = False) -> list
 def remove_domain(domain: str, note: Callable[[str], None]) -> list[str]:
     """Take away a domain and its disks where they are still there; what was there, for people. Nothing: all is gone.
 
-    `note` is told what libvirt complained of.
+    `note` gets libvirt's error output.
     """
     seen = []
     try:

@@ -41,7 +41,7 @@ class VagrantMachine:
     async def call(
         self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
     ) -> Mapping[str, Any]:
-        """See Machine.call; a loss is told with the console's last lines."""
+        """See Machine.call; a loss names the console's last lines."""
         try:
             return await self.channel.call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
         except GuestLost as lost:

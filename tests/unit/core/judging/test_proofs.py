@@ -114,3 +114,10 @@ def test_a_bridge_whose_frames_pass_no_hooks_explains_why_nothing_was_tracked(
     bridge = f"/proc/sys/net/bridge/bridge-nf-call-iptables: {sysctl}\n/sys/class/net/{ports}/brport/port_no: 0x1\n"
     proofs = proven("untracked", bridge=bridge, ip_vs=FTP)
     assert (proofs.disagreement is None) is explained
+
+
+@pytest.mark.parametrize(("port", "explained"), [("lab-c0", True), ("vnet0", False)])
+def test_a_bridge_of_open_vswitch_explains_why_nothing_was_tracked(port: str, explained: bool) -> None:
+    datapaths = f"system@ovs-system:\n  flows: 1\n  port 0: ovs-system (internal)\n  port 1: {port}\n"
+    proofs = proven("untracked", **{"ovs.datapaths": datapaths, "ip_vs": FTP})
+    assert (proofs.disagreement is None) is explained

@@ -22,7 +22,7 @@ MEASURED = {
     "forky": "7.2.12+deb14-cloud-amd64",
 }
 BETWEEN = ("4.14.336", "4.19.0-27-amd64", "5.10.0-32-cloud-amd64")
-MODULES = frozenset({"nf_conntrack", "nf_tables", "nft_ct", "nft_compat", "bridge", "veth"})
+MODULES = frozenset({"nf_conntrack", "nf_tables", "nft_ct", "nft_compat", "bridge", "veth", "openvswitch"})
 # states in which the table fills, on debian12 and on newer releases; in all others nothing is tracked
 FULL = {
     "docker-stopped": ("running published stopped purged",) * 2,
@@ -31,6 +31,7 @@ FULL = {
     "libvirt-network-destroyed": ("running daemon-stopped purged",) * 2,
     "netfilter-persistent-stopped": ("running stopped purged",) * 2,
     "nftables-service-stopped": ("running flushed purged",) * 2,
+    "openvswitch-flow": ("ct", "ct"),
     "shorewall-stopped": ("running shorewall-stop purged",) * 2,
     "ufw-disabled": ("running", "running"),
 }

@@ -176,7 +176,7 @@ class TestArchive:
         packages = kernels_in("bookworm", lambda line: None, Deadline.after(60, "listing"))
         assert {package.name: package.lacks for package in packages} == {META: (), IMAGE: (MODULES,)}
         lines = list(kernel_lines("bookworm", packages))
-        assert lines[1].endswith(f"1  cannot be had: the suite no longer has {MODULES}")
+        assert lines[1].endswith(f"1  unavailable: the suite no longer has {MODULES}")
 
     def test_a_package_that_the_suite_has_not_is_named(self, archive: Archive) -> None:
         with pytest.raises(ScenarioError, match="bookworm has no package linux-image-9") as caught:

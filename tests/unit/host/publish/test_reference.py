@@ -47,7 +47,7 @@ def make_run(folder: Path, manifest: Json, cells: list[Json]) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run with a kernel of one's own, on a machine whose names stand everywhere."""
+    """A run with the user's own kernel, on a machine whose names stand everywhere."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/home/secret/.cache")
     monkeypatch.setenv("HOME", "/home/secret")
     manifest, cells = read(GOLDEN / "manifest.json"), read(GOLDEN / "results.json")["cells"]

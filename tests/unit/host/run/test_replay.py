@@ -348,7 +348,7 @@ DIGEST = "c" * 64
 
 @pytest.fixture
 def own_kernel(run: Path, tmp_path: Path) -> Path:
-    """The run as one of a kernel of one's own; gives the kernel's path."""
+    """The run as one of the user's own kernel; gives the kernel's path."""
     path = tmp_path / "vmlinuz"
     path.write_text("kernel")
     target = f"debian12+kernel:{path}"
