@@ -64,6 +64,7 @@ class Agent:
             "look": lambda request, reply: {"paths": disks.look(request["root"], request["patterns"])},
             "texts": lambda request, reply: disks.texts(request["root"], request["paths"], request["limit"]),
             "fetch": self._fetch,
+            "run": lambda request, reply: disks.run(request["root"], request["argv"]),
         }
 
     def serve(self, channel: Channel, ends: bool = False) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List
 
 from lab.guest.apply import run_command
-from lab.guest.files import error_name, read_text
+from lab.guest.files import MAX_TEXT_BYTES, error_name, read_text
 
 HEAD_BYTES = 68 * 1024  # btrfs has its superblock after 64 KiB, all others that are known before
 PART_BYTES = 1024 * 1024
@@ -17,6 +17,8 @@ _MOUNT_SECONDS = 60.0
 _MAX_PARTITIONS = 64
 _MAX_PATHS = 5000
 _MOUNTS = "/run/disk"
+_OVERLAYS = "/run/disk-overlay"  # in memory
+_PROGRAM_SECONDS = 60.0
 
 
 def partitions(disk: str) -> List[Dict[str, Any]]:
@@ -83,6 +85,30 @@ def fetch(root: str, path: str, limit: int, on_part: Callable[[str], None]) -> i
                 on_part(_text_of(part))
                 sent += len(part)
     return sent
+
+
+def run(root: str, argv: List[str]) -> Dict[str, Any]:
+    """Run a program of the system below `root`, where it may write and nothing of it stays; the outcome."""
+    place = _writable(root)
+    return run_command(["chroot", place, *argv], _PROGRAM_SECONDS, MAX_TEXT_BYTES)
+
+
+def _writable(root: str) -> str:
+    """`root` under an overlay in memory, with a /dev; made at the first call. Raises OSError."""
+    place, writes = os.path.join(_OVERLAYS, "root"), os.path.join(_OVERLAYS, "writes")
+    if os.path.ismount(place):
+        return place
+    for folder in (place, writes + "/upper", writes + "/work"):
+        os.makedirs(folder, exist_ok=True)
+    layers = "lowerdir={},upperdir={}/upper,workdir={}/work".format(root, writes, writes)
+    for argv in (
+        ["mount", "-t", "overlay", "-o", layers, "overlay", place],
+        ["mount", "--bind", "/dev", place + "/dev"],
+    ):
+        outcome = run_command(argv, _MOUNT_SECONDS)
+        if outcome["exit_status"] != 0:
+            raise OSError("{}: {}".format(" ".join(argv), outcome["stderr"].strip()))
+    return place
 
 
 def _text_of(content: bytes) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.core.distribution.layout import Root
+from lab.core.distribution.settings import BootSettings
 from lab.core.errors import PrerequisiteError
 from lab.host.cache import cache_root
 from lab.host.images.image import verify_files
@@ -24,14 +25,15 @@ CONFIG = "config"
 
 @dataclass(frozen=True)
 class DistributionBundle:
-    """What was found in an image, and made of it. `config` is None where the image has none of its kernel's; `settings`
-    are the texts, by path, of what its own boot would load, set and start.
+    """What was found in an image, and made of it. `config` is None where the image has none of its kernel's; `packages`
+    are the versions of those that matter, `settings` is what its own boot would do.
     """
 
     root: Root
     release: str
     image_sha256: str
-    settings: Mapping[str, str]
+    packages: Mapping[str, str]
+    settings: BootSettings
     directory: Path
     sha256s: Mapping[str, str]
     made: str
@@ -95,7 +97,12 @@ def read_bundle(folder: Path) -> DistributionBundle:
             ),
             release=str(fields["release"]),
             image_sha256=str(fields["image_sha256"]),
-            settings=_texts(fields["settings"]),
+            packages=_texts(fields["packages"]),
+            settings=BootSettings(
+                modules=tuple(map(str, fields["settings"]["modules"])),
+                sysctls=_texts(fields["settings"]["sysctls"]),
+                services=tuple(map(str, fields["settings"]["services"])),
+            ),
             directory=folder,
             sha256s=_texts(fields["sha256s"]),
             made=str(fields["made"]),

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from lab.core.distribution import layout
 from lab.core.distribution.filesystem import ROOTS, Partition, mountable
 from lab.core.distribution.layout import Root
-from lab.core.distribution.settings import SETTINGS
+from lab.core.distribution.packages import MANAGERS, noted, parse_packages
+from lab.core.distribution.settings import SETTINGS, BootSettings, boot_settings
 from lab.core.errors import GuestLost, LabError, PrerequisiteError, ScenarioError
 from lab.host.distributions import early
 from lab.host.images import initrd
@@ -29,6 +30,7 @@ _SETUP_BYTES = 0x10000  # the part of a bzImage that has its release
 _MAX_FILE_BYTES = 90 * 2**20  # an answer of the agent's may have 128 MiB, and four bytes of it carry three
 _MAX_LIST_BYTES = 8 * 2**20
 _MAX_KERNELS = 40
+_MAX_SETTING_BYTES = 65536
 _PLAIN_PATH = re.compile(r"[\w.+@:~-]+(/[\w.+@:~-]+)*", re.ASCII)
 
 
@@ -50,7 +52,8 @@ class Examined:
     kernel: Path
     modules: Path
     config: str
-    settings: Mapping[str, str]
+    packages: Mapping[str, str]
+    settings: BootSettings
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ async def examine(guest: Caller, work: Path) -> Examined:
     places = [(place, path) for path in _config_paths(kernel)]
     places += [(kernel.place, f"config-{kernel.release}")] if kernel.place != place else []
     config = await _first_text(guest, places)
-    return Examined(root, kernel.release, file, modules, config, await _settings(guest, place))
+    packages = noted(await _packages(guest, place), kernel.release)
+    return Examined(root, kernel.release, file, modules, config, packages, await _settings(guest, place))
 
 
 async def _partitions(guest: Caller) -> tuple[Partition, ...]:
@@ -207,14 +211,19 @@ def _config_paths(kernel: _Kernel) -> list[str]:
     return [f"boot/config-{kernel.release}", f"{kernel.modules}/config"]
 
 
-async def _settings(guest: Caller, place: str) -> Mapping[str, str]:
-    """What the image's own boot would read: the texts by path; of a link only where it leads."""
-    entries = await _entries(guest, place, SETTINGS)
-    links = {str(one["path"]): f"-> {one['link']}" for one in entries if one.get("link") is not None}
-    files = [str(one["path"]) for one in entries if not one.get("folder")]
-    said = await guest.call("texts", deadline_seconds=_CALL_SECONDS, root=place, paths=files, limit=65536)
-    texts = {path: str(one["text"]) for path, one in said.items() if one.get("text") is not None}
-    return dict(sorted({**links, **{path: text for path, text in texts.items() if path not in links}}.items()))
+async def _settings(guest: Caller, place: str) -> BootSettings:
+    paths = [str(one["path"]) for one in await _entries(guest, place, SETTINGS) if not one.get("folder")]
+    said = await guest.call("texts", deadline_seconds=_CALL_SECONDS, root=place, paths=paths, limit=_MAX_SETTING_BYTES)
+    return boot_settings({path: str(one.get("text") or "") for path, one in said.items()})
+
+
+async def _packages(guest: Caller, place: str) -> Mapping[str, str]:
+    """What the distribution's own package manager lists, run in the guest; empty where none of those known is there."""
+    for manager in MANAGERS:
+        said = await guest.call("run", deadline_seconds=_CALL_SECONDS, root=place, argv=list(manager.argv))
+        if said.get("exit_status") == 0 and (found := parse_packages(manager, str(said.get("stdout", "")))):
+            return found
+    return {}
 
 
 async def _look(guest: Caller, place: str, patterns: Iterable[str]) -> list[str]:

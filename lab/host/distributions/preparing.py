@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lab.core.distribution.packages import MANAGERS
 from lab.core.distribution.settings import SETTINGS
 from lab.host.cache import (
     Deadline,
@@ -82,7 +83,8 @@ def _make(examined: Examined, image: ImageFile, userspace: Image, key: str) -> D
             "root": asdict(root),
             "release": examined.release,
             "image_sha256": image.sha256,
-            "settings": dict(examined.settings),
+            "packages": dict(examined.packages),
+            "settings": asdict(examined.settings),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "sha256s": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
         }
@@ -97,7 +99,7 @@ def _key(image: ImageFile, userspace: Image) -> str:
         "image": image.sha256,
         "busybox": userspace.sha256s["busybox"],
         "early": early.recipe(),
-        "settings": SETTINGS,
+        "looked_at": [SETTINGS, [manager.argv for manager in MANAGERS]],
     }
     return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,13 @@ class PreparedDistribution:
         return {
             "kernel_release": self.bundle.release,
             "distribution": root.name,
-            "os_release": dict(root.os_release),
+            "distribution_id": root.os_release.get("ID"),
+            "distribution_release": root.os_release.get("VERSION_ID"),
             "distribution_image": self.spec.of,
             "distribution_sha256": self.file.sha256,
-            "root": {"partition": root.partition, "filesystem": root.filesystem, "options": root.options},
-            "settings": dict(self.bundle.settings),
+            "root": f"{root.partition}, {root.filesystem}",
+            "packages": dict(self.bundle.packages) or None,
+            "own_boot": asdict(self.bundle.settings),
             "userspace": self.userspace.name,
             "userspace_sha256s": dict(self.userspace.sha256s),
         }
