@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,14 @@ KVM = Accelerator("kvm", ("-accel", "kvm", "-cpu", "host"))
 
 
 @dataclass(frozen=True)
+class DiskImage:
+    """A further disk of a guest: the image of a whole distribution, `raw` or `qcow2`."""
+
+    path: str
+    format: str
+
+
+@dataclass(frozen=True)
 class Files:
     """What QEMU opens, as the paths that it is given: /proc/self/fd/N for inherited descriptors."""
 
@@ -45,6 +54,7 @@ class Files:
     root_disk: str
     memory: str | None  # None: memory of its own, which a kept machine's saved state fills
     modules_disk: str | None = None
+    distribution: DiskImage | None = None
     restores: bool = False  # wait for a saved state instead of booting
 
 
@@ -80,6 +90,8 @@ def command_line(
     argv += _disk("root", files.root_disk)
     if files.modules_disk is not None:
         argv += _disk("modules", files.modules_disk)
+    if files.distribution is not None:
+        argv += _disk("distribution", files.distribution.path, files.distribution.format)
     argv += ["-device", "virtio-serial-pci"]
     argv += _port("agent", sockets.agent, PORT_NAME) + _port("shell", sockets.shell, SHELL_PORT_NAME)
     argv += ["-chardev", f"socket,id=console,fd={sockets.console}", "-serial", "chardev:console"]
@@ -96,10 +108,17 @@ def _memory(files: Files, memory_mb: int) -> str:
     return f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={files.memory},{sharing}"
 
 
-def _disk(name: str, path: str) -> list[str]:
-    """A read-only disk. Its image is shared by many QEMUs, none of which can write, so no locks are taken."""
-    blockdev = f"driver=raw,node-name={name},read-only=on,file.driver=file,file.filename={path},file.locking=off"
-    return ["-blockdev", blockdev, "-device", f"virtio-blk-pci,drive={name}"]
+def _disk(name: str, path: str, form: str = "raw") -> list[str]:
+    """A read-only disk. Its image is shared by many QEMUs, none of which can write, so no locks are taken; and none has
+    a file behind it, whatever it says.
+    """
+    blockdev = f"driver={form},node-name={name},read-only=on,file.driver=file,file.filename={path},file.locking=off"
+    device = ["-device", f"virtio-blk-pci,drive={name}"]
+    if form == "raw":
+        return ["-blockdev", blockdev, *device]
+    file = {"driver": "file", "filename": path, "locking": "off"}
+    alone = {"driver": form, "node-name": name, "read-only": True, "file": file, "backing": None}
+    return ["-blockdev", json.dumps(alone, separators=(",", ":")), *device]
 
 
 def _port(name: str, fd: int, port_name: str) -> list[str]:

@@ -14,7 +14,7 @@ SOCKETS = Sockets(agent=11, shell=12, console=13, qmp=14)
 
 
 def argv_of(*, restores: bool, modules: str | None = None, accelerator: Accelerator = TCG) -> list[str]:
-    files = Files("/dev/fd/3", "/dev/fd/4", "/dev/fd/5", "/dev/fd/6", modules, restores)
+    files = Files("/dev/fd/3", "/dev/fd/4", "/dev/fd/5", "/dev/fd/6", modules, restores=restores)
     return command_line(
         "/usr/bin/qemu", accelerator, files, SOCKETS, memory_mb=1536, vcpus=2, boot_args=("enable_hooks=1", "quiet")
     )
