@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import termios
 
-PORT_NAME = "org.conntrack-lab.shell"
 _ARGV = ("/bin/bash", "--login")
 _ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.guest.agent import PORT_NAME
-from lab.guest.shell import PORT_NAME as SHELL_PORT_NAME
+from lab.guest.channel import AGENT_PORT, SHELL_PORT
 
 # What every guest is booted with, and why:
 BOOT_ARGS = (
@@ -81,7 +80,7 @@ def command_line(
     if files.modules_disk is not None:
         argv += _disk("modules", files.modules_disk)
     argv += ["-device", "virtio-serial-pci"]
-    argv += _port("agent", sockets.agent, PORT_NAME) + _port("shell", sockets.shell, SHELL_PORT_NAME)
+    argv += _port("agent", sockets.agent, AGENT_PORT) + _port("shell", sockets.shell, SHELL_PORT)
     argv += ["-chardev", f"socket,id=console,fd={sockets.console}", "-serial", "chardev:console"]
     argv += ["-chardev", f"socket,id=qmp,fd={sockets.qmp}", "-mon", "chardev=qmp,mode=control"]
     if files.restores:
