@@ -62,6 +62,25 @@ file = {{ path = "/root/record", text = '''{script}''' }}
 [[state]]
 run = ["sh", "/root/record"]
 """
+NFT_NOTRACK = """
+version = 1
+name = "nft-notrack"
+summary = "Chains of nft keep every packet out before conntrack, and a rule needs it. Is it tracked?"
+[[state]]
+file = { path = "/root/rules.nft", text = '''
+table inet kept {
+    chain before { type filter hook prerouting priority -300; notrack; }
+    chain sent { type filter hook output priority raw + 5; counter notrack; }
+    chain later { type filter hook input priority filter; ct state established accept; }
+}
+''' }
+[[state]]
+run = ["nft", "-f", "/root/rules.nft"]
+[conntrack]
+max = 100
+[load]
+connections = 300
+"""
 PROGRAMS: dict[str, tuple[Callable[[], bytes], str]] = {
     "zipapp": (recorder_zipapp, "python3 /root/recorder"),
     "script": (recorder_script, "sh /root/recorder"),
@@ -149,3 +168,10 @@ def test_the_script_sees_what_the_zipapp_sees(guests: Guests, shipped: Callable[
     (holder,) = inspection.looks[0].attached.holders
     assert (holder.backend, holder.depends_on) == ("iptables-nft", ("-j MASQUERADE",))
     assert inspection.looks[0].table.table_max
+
+
+def test_chains_of_nft_before_conntrack_keep_all_out(guests: Guests, tmp_path: Path) -> None:
+    ran = guests.run(recording(NFT_NOTRACK, "zipapp"))
+    inspection, _ = recorded(ran, tmp_path)
+    assert ran.result["finding"] == "untracked"
+    assert inspection.looks[0].attached.answer is False
