@@ -58,6 +58,11 @@ def write_recorder(path: Path) -> None:
         ) from error
 
 
+def _is_program(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_PROGRAM)) == _PROGRAM
+
+
 def _sources(folder: Traversable, name: str) -> dict[str, str]:
     return {
         f"{name}/{entry.name}": entry.read_text(encoding="utf-8")
