@@ -89,6 +89,11 @@ def test_a_namespace_that_alone_tracks_is_where_the_load_of_its_scenario_begins(
     assert 'finding = "table-full"' in made.toml
 
 
+def test_a_bridge_that_is_not_carried_is_said() -> None:
+    made = scenario_of(recorded("bridge-untracked-legacy"), "mine", "mine.files", {})
+    assert any(one.startswith("bridges, which the load does not cross") for one in made.missing)
+
+
 def test_what_loaded_modules_meanwhile_is_said() -> None:
     found = inspected({"modules_after": "nfnetlink 1 0 - Live 0x0\n"})
     assert any("nfnetlink" in problem for problem in found.problems)
