@@ -103,6 +103,12 @@ def carried_state(record: Record, looks: tuple[Look, ...], most_namespaces: int 
         if not one.hooks
     ]
     _options(record.host, state)
+    state.missing += [
+        f"bridges, which the load does not cross: {proof.evidence}"
+        for look in looks
+        for proof in look.attached.proofs
+        if proof.source == "bridge"
+    ]
     front = loaded_look(looks)
     for look in looks:
         if look.namespace.own:

@@ -128,6 +128,13 @@ def test_a_load_that_is_kept_out_is_expected_untracked(tmp_path: Path) -> None:
     assert scenario.expectations[0].finding == "untracked"
 
 
+def test_what_tracks_without_hooks_is_said_not_to_be_carried() -> None:
+    flower = "filter protocol ip pref 1 flower chain 0 handle 0x1\n\taction order 1: ct commit zone 0 pipe\n"
+    made = carried(own={"tc.filters": f"dev lo egress\n{flower}"})
+    assert any(one.startswith("what tracks without hooks: ") and "ct commit" in one for one in made.missing)
+    assert "[[expect]]" not in made.toml
+
+
 def test_a_specification_becomes_what_restores(tmp_path: Path) -> None:
     text = "-P INPUT DROP\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n-N mine\n-A INPUT -m state --state NEW -j mine\n"
     made = carried(own={"iptables-legacy-save": text})
