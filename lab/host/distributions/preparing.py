@@ -19,13 +19,14 @@ from lab.host.cache import (
     exclusive,
     make_folder,
     remove_stale,
+    remove_tree,
     require_space,
     scratch,
     sha256_of,
     staging,
 )
 from lab.host.distributions import bundle, early
-from lab.host.distributions.bundle import DistributionBundle, distributions_folder, find_bundle, read_bundle
+from lab.host.distributions.bundle import DistributionBundle, bundles, distributions_folder, find_bundle, read_bundle
 from lab.host.distributions.examining import Examined
 from lab.host.distributions.image_file import ImageFile
 from lab.host.images import Image
@@ -60,6 +61,17 @@ def prepare(
             made = _make(examined, image, userspace, key)
         progress(f"{name}: {made.root.name}, Linux {made.release}")
         return made
+
+
+def remove(name: str) -> tuple[Path, ...]:
+    """Remove what was prepared under a name, as `lab image list` has it; gives the folders that went. The publisher's
+    image stays.
+    """
+    with exclusive(_LOCK, Deadline.after(60.0, f"removing {name}")):
+        gone = [made.directory for made in bundles() if made.directory.name.rpartition("-")[0] == name]
+        for folder in gone:
+            remove_tree(folder)
+    return tuple(gone)
 
 
 def _make(examined: Examined, image: ImageFile, userspace: Image, key: str) -> DistributionBundle:

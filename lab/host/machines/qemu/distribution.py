@@ -94,7 +94,7 @@ class PreparedDistribution:
 
 def is_distribution(spec: TargetSpec) -> bool:
     """Whether a target is a whole distribution, and not made by the lab."""
-    return spec.of not in TARGETS
+    return not spec.is_made
 
 
 def source_of(spec: TargetSpec) -> ImageSource:
