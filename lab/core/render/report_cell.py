@@ -106,6 +106,8 @@ def _in_short(cell: CellResult) -> str:
 
 def _numbers(cell: CellResult) -> Iterable[tuple[str, str]]:
     """The numbers behind the finding; those of a load only where there was one, rare ones where they are not 0."""
+    if cell.programs_of_lab:
+        yield "programs of the lab, which the distribution lacks", ", ".join(cell.programs_of_lab)
     if connections := cell.connections:
         yield "held", f"{connections.held:,} of {connections.total:,}"
         for name in ("failed", "lost", "stalled", "untried"):
