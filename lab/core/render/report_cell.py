@@ -70,7 +70,7 @@ def cell_view(anchor: str, recorded: RecordedCell) -> CellView:
         in_short=_in_short(cell),
         reason=reason,
         more_reason=more,
-        numbers=tuple(_numbers(cell)),
+        numbers=(*_numbers(cell), *_lent(cell)),
         holders=None if cell.holders is None else tuple(_holders(cell.holders)),
         mitigation=_mitigation(cell.mitigation),
         proofs=_proofs(cell.proofs) if cell.proofs else (),
@@ -104,10 +104,13 @@ def _in_short(cell: CellResult) -> str:
     return ", ".join(parts)
 
 
-def _numbers(cell: CellResult) -> Iterable[tuple[str, str]]:
-    """The numbers behind the finding; those of a load only where there was one, rare ones where they are not 0."""
+def _lent(cell: CellResult) -> Iterable[tuple[str, str]]:
     if cell.programs_of_lab:
         yield "programs of the lab, which the distribution lacks", ", ".join(cell.programs_of_lab)
+
+
+def _numbers(cell: CellResult) -> Iterable[tuple[str, str]]:
+    """The numbers behind the finding; those of a load only where there was one, rare ones where they are not 0."""
     if connections := cell.connections:
         yield "held", f"{connections.held:,} of {connections.total:,}"
         for name in ("failed", "lost", "stalled", "untried"):

@@ -95,6 +95,7 @@ def _make(examined: Examined, image: ImageFile, userspace: Image, key: str) -> D
             "root": asdict(root),
             "release": examined.release,
             "image_sha256": image.sha256,
+            "newest_processor": examined.newest_processor,
             "packages": dict(examined.packages),
             "settings": asdict(examined.settings),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),

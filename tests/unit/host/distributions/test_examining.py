@@ -44,6 +44,7 @@ class Disk:
     unmountable: set[str] = field(default_factory=set)
     printed: dict[str, str] = field(default_factory=dict)
     mounted: dict[str, str] = field(default_factory=dict)
+    refuses_processor: bool = False
 
     def put(self, name: str, files: dict[str, bytes]) -> None:
         for path, content in files.items():
@@ -95,6 +96,8 @@ class Disk:
         return {"content": file.read_bytes()[:limit]}
 
     def _run(self, root: str, argv: list[str]) -> Any:
+        if self.refuses_processor:
+            return {"exit_status": 127, "stderr": "Fatal glibc error: CPU does not support x86-64-v3\n"}
         printed = self.printed.get(argv[0])
         return {"exit_status": 127 if printed is None else 0, "stdout": printed or ""}
 
@@ -138,6 +141,14 @@ def test_of_several_kernels_the_newest_that_has_modules(tmp_path: Path, work: Pa
     kernels = {f"boot/vmlinuz-{release}": bzimage(release) for release in ("6.1.0", "6.10.0", "6.11.0")}
     disk.put("vdb1", {**SYSTEM, **MODULES, **newer, **kernels})
     assert look(disk, work).release == "6.10.0"
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_programs_built_for_newer_processors_get_one(refuses: bool, tmp_path: Path, work: Path) -> None:
+    disk = Disk(tmp_path, [EXT4], refuses_processor=refuses, printed={"apk": "linux-virt-6.1.0-r0\n"})
+    disk.put("vdb1", {**SYSTEM, **MODULES, "boot/vmlinuz-6.1.0": bzimage("6.1.0")})
+    found = look(disk, work)
+    assert (found.newest_processor, found.packages) == (refuses, {} if refuses else {"kernel": "6.1.0-r0"})
 
 
 def test_a_root_in_a_subvolume_of_btrfs(tmp_path: Path, work: Path) -> None:
