@@ -68,6 +68,20 @@ def make_tree(folder: Path, suite: str = "trixie") -> Path:
     return tree
 
 
+def image_of_lab(image: images.Image, folder: Path) -> Path:
+    """The quickest: the root of one of the lab's images, with the kernel that belongs to it in a /boot apart."""
+    boot = folder / "boot-tree"
+    boot.mkdir()
+    shutil.copyfile(image.kernel, boot / f"vmlinuz-{image.kernel_release}")
+    shutil.copyfile(image.config, boot / f"config-{image.kernel_release}")
+    made = _filesystem("ext4", boot, folder / "boot", 64)
+    _disk([("linux", made), ("linux", image.root_disk)], folder / "disk.raw")
+    _run("qemu-img", "convert", "-q", "-O", "qcow2", folder / "disk.raw", folder / "distribution.qcow2")
+    for path in (made, folder / "disk.raw"):
+        path.unlink()
+    return folder / "distribution.qcow2"
+
+
 def make_image(tree: Path, form: Form, image: Path) -> Path:
     """The tree as a qcow2 image: an EFI system partition, /boot if it has one of its own, and the root."""
     work = image.parent / f"{image.name}.work"

@@ -111,7 +111,7 @@ def capabilities() -> Dict[str, Any]:
         "modules_builtin": _module_names("/lib/modules/{}/modules.builtin".format(release)),
         "kernel_config": _kernel_config(release),
         "versions": _versions(),
-        "programs_of_lab": programs.lent(),
+        "programs_of_lab": _lent(),
     }
 
 
@@ -144,6 +144,12 @@ def _versions() -> Dict[str, Optional[str]]:
         if module not in before:
             run_command(["modprobe", "-r", module], _VERSION_SECONDS)
     return versions
+
+
+def _lent() -> Optional[List[str]]:
+    """The lab's own programs that are run here: not `iptables-legacy` where the distribution has it as `iptables`."""
+    names = programs.lent()
+    return None if names is None else [name for name in names if os.path.basename(program_here(name)) == name]
 
 
 def _version(commands: Any) -> Optional[str]:

@@ -73,4 +73,5 @@ def lent() -> Optional[List[str]]:
     """
     if not os.path.isdir(ROOT):
         return None
-    return [name for name in PROGRAMS if name in _INSTRUMENTS or shutil.which(name, path=OWN_PATH) is None]
+    there = [name for name in PROGRAMS if os.path.exists(os.path.join(SCRIPTS, name))]
+    return [name for name in there if name in _INSTRUMENTS or shutil.which(name, path=OWN_PATH) is None]

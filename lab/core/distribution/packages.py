@@ -50,7 +50,7 @@ def _kernel(packages: Mapping[str, str], release: str) -> str | None:
     """The version of the kernel's package: the one with the release in its name, or in its version, or the only one."""
     kernels = {name: version for name, version in packages.items() if _KERNELS.fullmatch(name)}
     named = [version for name, version in kernels.items() if name.endswith(release)]
-    of_release = [version for version in kernels.values() if version in release]
+    of_release = [version for version in kernels.values() if release.startswith(version)]
     return _only(named) or _only(of_release) or _only(kernels.values())
 
 

@@ -32,6 +32,7 @@ class DistributionBundle:
     root: Root
     release: str
     image_sha256: str
+    newest_processor: bool
     packages: Mapping[str, str]
     settings: BootSettings
     directory: Path
@@ -97,6 +98,7 @@ def read_bundle(folder: Path) -> DistributionBundle:
             ),
             release=str(fields["release"]),
             image_sha256=str(fields["image_sha256"]),
+            newest_processor=fields["newest_processor"] is True,
             packages=_texts(fields["packages"]),
             settings=BootSettings(
                 modules=tuple(map(str, fields["settings"]["modules"])),

@@ -52,6 +52,7 @@ class Examined:
     kernel: Path
     modules: Path
     config: str
+    newest_processor: bool
     packages: Mapping[str, str]
     settings: BootSettings
 
@@ -79,8 +80,16 @@ async def examine(guest: Caller, work: Path) -> Examined:
     places = [(place, path) for path in _config_paths(kernel)]
     places += [(kernel.place, f"config-{kernel.release}")] if kernel.place != place else []
     config = await _first_text(guest, places)
-    packages = noted(await _packages(guest, place), kernel.release)
-    return Examined(root, kernel.release, file, modules, config, packages, await _settings(guest, place))
+    return Examined(
+        root=root,
+        release=kernel.release,
+        kernel=file,
+        modules=modules,
+        config=config,
+        newest_processor=await _needs_newest(guest, place),
+        packages=noted(await _packages(guest, place), kernel.release),
+        settings=await _settings(guest, place),
+    )
 
 
 async def _partitions(guest: Caller) -> tuple[Partition, ...]:
@@ -215,6 +224,14 @@ async def _settings(guest: Caller, place: str) -> BootSettings:
     paths = [str(one["path"]) for one in await _entries(guest, place, SETTINGS) if not one.get("folder")]
     said = await guest.call("texts", deadline_seconds=_CALL_SECONDS, root=place, paths=paths, limit=_MAX_SETTING_BYTES)
     return boot_settings({path: str(one.get("text") or "") for path, one in said.items()})
+
+
+async def _needs_newest(guest: Caller, place: str) -> bool:
+    """Whether its programs refuse the old processor that an emulated guest has, as glibc's loader does. Nothing of such
+    a distribution can be run here, so that it tells no packages either.
+    """
+    said = await guest.call("run", deadline_seconds=_CALL_SECONDS, root=place, argv=["true"])
+    return "CPU does not support" in str(said.get("stderr", ""))
 
 
 async def _packages(guest: Caller, place: str) -> Mapping[str, str]:

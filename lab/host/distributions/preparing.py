@@ -19,13 +19,14 @@ from lab.host.cache import (
     exclusive,
     make_folder,
     remove_stale,
+    remove_tree,
     require_space,
     scratch,
     sha256_of,
     staging,
 )
 from lab.host.distributions import bundle, early
-from lab.host.distributions.bundle import DistributionBundle, distributions_folder, find_bundle, read_bundle
+from lab.host.distributions.bundle import DistributionBundle, bundles, distributions_folder, find_bundle, read_bundle
 from lab.host.distributions.examining import Examined
 from lab.host.distributions.image_file import ImageFile
 from lab.host.images import Image
@@ -62,6 +63,17 @@ def prepare(
         return made
 
 
+def remove(name: str) -> tuple[Path, ...]:
+    """Remove what was prepared under a name, as `lab image list` has it; gives the folders that went. The publisher's
+    image stays.
+    """
+    with exclusive(_LOCK, Deadline.after(60.0, f"removing {name}")):
+        gone = [made.directory for made in bundles() if made.directory.name.rpartition("-")[0] == name]
+        for folder in gone:
+            remove_tree(folder)
+    return tuple(gone)
+
+
 def _make(examined: Examined, image: ImageFile, userspace: Image, key: str) -> DistributionBundle:
     root = examined.root
     final = distributions_folder() / f"{_folder_name(root.name)}-{key[:12]}"
@@ -83,6 +95,7 @@ def _make(examined: Examined, image: ImageFile, userspace: Image, key: str) -> D
             "root": asdict(root),
             "release": examined.release,
             "image_sha256": image.sha256,
+            "newest_processor": examined.newest_processor,
             "packages": dict(examined.packages),
             "settings": asdict(examined.settings),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -23,12 +23,13 @@ _SHIPPED = "data/distributions.toml"
 @dataclass(frozen=True)
 class Row:
     """A distribution: its image's `place` (a path or URL), and the URL of the file in which the publisher names its
-    digest. A file name of the place may have `*` where it has a date, which `pin` looks up there.
+    digest. Its file name may have `*` for what changes with each build, which `pin` looks up there.
     """
 
     name: str
+    place: str
+    named: str  # the place as the row has it, before a pin
     summary: str = ""
-    place: str = ""
     checksums: str | None = None
     signature: str | None = None  # how the file of checksums is signed, for people
     tested: str | None = None  # with what, and when; None: never
@@ -72,8 +73,8 @@ def _rows(shipped: str, own: str, pinned: str, own_name: str) -> Mapping[str, Ro
     found = {**parse_rows(shipped, _SHIPPED), **parse_rows(own, own_name)}
     for name, pin in _pins(pinned).items():
         row = found.get(name)
-        # a digest of the user's own has the last word, and a pin is of one place
-        if row is not None and row.digest is None and _fits(row.place, pin["place"]):
+        # a digest of the user's own has the last word, and the pin of another place is none
+        if row is not None and row.digest is None and row.named == pin["row"]:
             digest = parse_digest(pin["algorithm"], pin["digest"], f"{pins()}: {name}")
             found[name] = replace(row, place=pin["place"], digest=digest)
     return found
@@ -105,24 +106,19 @@ def _row(name: str, fields: Any, file: str) -> Row:
     algorithm = next((one for one in HEX_DIGITS if one in fields), None)
     digest = parse_digest(algorithm, fields[algorithm], f"{file}: {name}") if algorithm else None
     texts = {key: fields[key] for key in ("summary", "checksums", "signature", "tested") if key in fields}
-    return Row(name=name, place=place, digest=digest, **texts)
+    return Row(name=name, place=place, named=place, digest=digest, **texts)
 
 
 def _pins(text: str) -> Mapping[str, Mapping[str, str]]:
     try:
         said = json.loads(text or "{}")
         return {
-            str(name): {key: str(pin[key]) for key in ("place", "algorithm", "digest")}
+            str(name): {key: str(pin[key]) for key in ("row", "place", "algorithm", "digest")}
             for name, pin in said.items()
             if pin["algorithm"] in HEX_DIGITS
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScenarioError(f"{pins()}: is damaged: {error!r:.80}", hint="remove it, and pin again") from error
-
-
-def _fits(place: str, pinned: str) -> bool:
-    """Whether a pinned place is one that a row names; its folder may have a date, too."""
-    return place == pinned or ("*" in place and pinned.startswith(place.partition("*")[0]))
 
 
 def _text(path: Path) -> str:

@@ -33,6 +33,8 @@ class Accelerator:
 # An old processor is quicker to emulate: without what `max` has beyond it (five-level page tables, SMAP, the state of
 # AVX) a held connection costs a third less. The random numbers are for kernels that wait for entropy.
 TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi", "-cpu", "Nehalem,rdrand=on"))
+# for programs that are built for newer processors (x86-64-v3), and do not run on an older one
+TCG_NEWEST = Accelerator("tcg", ("-accel", "tcg,thread=multi", "-cpu", "max"))
 KVM = Accelerator("kvm", ("-accel", "kvm", "-cpu", "host"))
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.core.errors import GuestLost, ScenarioError
 from lab.core.facts import relevant_config
 from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.guest.machine import ABOUT_OPTIONS
@@ -55,6 +56,7 @@ class PreparedDistribution:
             kernel=self.bundle.vmlinuz,
             initrd=self.bundle.initrd,
             distribution=DiskImage(str(self.file.path), self.file.format),
+            newest_processor=self.bundle.newest_processor,
             lacking=lacking,
             digest=self._digest(),
             memory_mb=shape.memory_mb,
@@ -94,7 +96,7 @@ class PreparedDistribution:
 
 def is_distribution(spec: TargetSpec) -> bool:
     """Whether a target is a whole distribution, and not made by the lab."""
-    return spec.of not in TARGETS
+    return not spec.is_made
 
 
 def source_of(spec: TargetSpec) -> ImageSource:
@@ -141,8 +143,12 @@ class _Examiner:
     deadline: Deadline
 
     def look(self, image: ImageFile, work: Path) -> Examined:
-        """What is in the image. For a thread of its own: it has a loop of its own."""
-        return asyncio.run(self._look_until(image, work))
+        """What is in the image. For a thread of its own: it has a loop of its own. Raises ScenarioError."""
+        try:
+            return asyncio.run(self._look_until(image, work))
+        except GuestLost as lost:
+            hint = "is the image damaged? qemu-img check finds out; on a very busy host try again"
+            raise ScenarioError(f"{image.path}: cannot be looked into: {lost}", hint=hint) from lost
 
     async def _look_until(self, image: ImageFile, work: Path) -> Examined:
         task = asyncio.ensure_future(self._look(image, work))

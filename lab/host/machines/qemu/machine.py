@@ -29,6 +29,7 @@ class ImageMachine(MachineSpec):
     initrd: Path
     modules_disk: Path | None = None
     distribution: DiskImage | None = None
+    newest_processor: bool = False  # its programs do not run on the old one that emulation has otherwise
     lacking: str | None = None  # why there is no such machine
 
 

@@ -34,7 +34,7 @@ from lab.host.machines.agent_package import agent_sha256, agent_zipapp
 from lab.host.machines.machine import ConsoleLog, Unsuitable
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.clock import WrongClock, check_clock, read_clock
-from lab.host.machines.qemu.command import KVM, Accelerator, Files, Sockets, command_line
+from lab.host.machines.qemu.command import KVM, TCG, TCG_NEWEST, Accelerator, Files, Sockets, command_line
 from lab.host.machines.qemu.files import Descriptors, memory_of_guest
 from lab.host.machines.qemu.machine import SAVE_SECONDS, ImageMachine, QemuMachine, migrate
 from lab.host.machines.qemu.opening import named, opened, placeless
@@ -241,7 +241,7 @@ class QemuProvisioner:
     def _argv(self, spec: ImageMachine, files: Files, sockets: Sockets) -> list[str]:
         return command_line(
             self._qemu.path,
-            self._accelerator,
+            TCG_NEWEST if spec.newest_processor and self._accelerator == TCG else self._accelerator,
             files,
             sockets,
             memory_mb=spec.memory_mb,
