@@ -64,4 +64,4 @@ def in_moderation() -> Callable[[CellPlan, Progress], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

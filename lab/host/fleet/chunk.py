@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,6 @@ class Chunk:
 class Outcome:
     """How a chunk ended: None where all of it was run, else what was wrong."""
 
-    worker: str
     error: str | None = None
     hint: str = ""
 
@@ -62,10 +61,7 @@ class Outcome:
 class _Task:
     worker: Worker
     chunk: Chunk
-    outcome: Outcome = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.outcome = Outcome(str(self.worker.name))
+    outcome: Outcome = field(default_factory=Outcome)
 
     def tell(self, **content: Any) -> None:
         self.worker.log_event(self.chunk.topic, {"name": str(self.worker.name), "key": self.chunk.key, **content})
@@ -76,9 +72,10 @@ class _Task:
         return state is None or state.state == "cancelled"
 
 
-async def run_chunk(chunk: Chunk) -> Outcome:
-    """Run a chunk on this worker. What goes wrong with the worker or the lab is in the outcome, and nothing is raised
-    but CancelledError.
+async def run_chunk(chunk: Chunk) -> None:
+    """Run a chunk on this worker. What goes wrong with the worker or the lab is in the outcome, which is the last thing
+    that is told. It is not what the task returns: that stays on the worker until it is fetched, and where the worker
+    dies before, Dask has the task run once more.
     """
     task = _Task(get_worker(), chunk)
     try:
@@ -90,7 +87,7 @@ async def run_chunk(chunk: Chunk) -> Outcome:
     except (LabError, OSError) as error:
         task.outcome.error = task.outcome.error or f"{error}"[:_MOST_WORDS]
         task.outcome.hint = task.outcome.hint or getattr(error, "hint", "")[:_MOST_WORDS]
-    return task.outcome
+    task.tell(outcome=asdict(task.outcome))
 
 
 async def _arrival(task: _Task) -> None:

@@ -181,7 +181,7 @@ class Dispatcher:
         if kind == "gone":
             raise SchedulerGone("the scheduler is gone")
         if kind == "ended":
-            self._ended(*content)
+            self._died(*content)
         elif isinstance(content, dict) and content.get("key") in self._flights:
             await self._told(content)
 
@@ -192,6 +192,9 @@ class Dispatcher:
             self.sender.asked(str(said["lacks"]), str(said.get("address")), worker)
         elif "archive" in said:
             await self._came(worker, self._plans.get(str(said.get("cell"))), said["archive"])
+        elif "outcome" in said:
+            with contextlib.suppress(Wrong):
+                self._ended(str(said["key"]), worker, whole(Outcome, said["outcome"]))
         elif plan := self._plans.get(str(said.get("at"))):
             with contextlib.suppress(Wrong):
                 self.watchers.on_progress(plan, whole(Progress, said.get("progress")))
@@ -219,24 +222,32 @@ class Dispatcher:
             flight.plans = tuple(left for left in flight.plans if left.cell != plan.cell)
         self.watchers.on_result(plan, result)
 
-    def _ended(self, key: str, ended: object) -> None:
-        """A chunk has ended: what of it has not come is to be run again."""
-        flight = self._flights.pop(key)
-        self._waiting = [*flight.plans, *self._waiting]
-        if isinstance(ended, KilledWorker):
-            self._died(flight.plans, ended)
-        elif isinstance(ended, Outcome):
-            if ended.error is not None or flight.plans:
-                self._leave_out(ended.worker, ended.error or "left out cells that it was sent", ended.hint)
-        else:
-            raise LabError(f"the fleet could not run {plural(len(flight.plans), 'cell')}: {ended!r}"[:1000])
+    def _ended(self, key: str, worker: str, outcome: Outcome) -> None:
+        """A chunk has ended."""
+        plans = self._take_back(key)
+        if outcome.error is not None or plans:
+            self._leave_out(worker, outcome.error or "left out cells that it was sent", outcome.hint)
 
-    def _died(self, plans: Sequence[CellPlan], killed: KilledWorker) -> None:
+    def _take_back(self, key: str) -> tuple[CellPlan, ...]:
+        """What of a chunk has not come, which is to be run again."""
+        flight = self._flights.pop(key)
+        flight.watch.cancel()
+        flight.future.release()  # type: ignore[no-untyped-call]
+        self._waiting = [*flight.plans, *self._waiting]
+        return flight.plans
+
+    def _died(self, key: str, error: object) -> None:
+        """Dask has given a chunk up, which it does where the worker is gone."""
+        if key not in self._flights:
+            return  # all of it had been told
+        plans = self._take_back(key)
+        if not isinstance(error, KilledWorker):
+            raise LabError(f"the fleet could not run {plural(len(plans), 'cell')}: {error!r}"[:1000])
         if not plans:
             return
         cell = plans[0].cell  # they run one after the other, so this is what it was at
         self._deaths[cell] += 1
-        self.watchers.say(f"lost the worker at {killed.last_worker.address}: {plural(len(plans), 'cell')} again")
+        self.watchers.say(f"lost the worker at {error.last_worker.address}: {plural(len(plans), 'cell')} again")
         if self._deaths[cell] >= MOST_DEATHS:
             raise LabError(f"{cell}: {MOST_DEATHS} workers died while they ran it", hint="look at their logs")
 

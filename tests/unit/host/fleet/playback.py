@@ -27,6 +27,7 @@ from lab.host.machines.playback import RecordedMachine, ReplayMachine, ReplayPro
 from lab.host.machines.qemu import kind, replaying
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.preparing import prepare_targets
+from lab.host.machines.qemu.saved_state import STATE_VERSION
 from lab.host.options import RunOptions
 from lab.host.releases import TARGETS
 from lab.host.run import commands
@@ -113,7 +114,8 @@ def play_back(seconds: float) -> None:
 def worker(scheduler: str, keys: str, name: str, cache: str, seconds: str) -> int:
     """Be a worker of one slot."""
     program = (sys.executable, "-m", "tests.unit.host.fleet.playback", "chunk", seconds)
-    machines = {"provisioner": {"name": "qemu", "qemu_version": QEMU.version, "host_cpu": "a processor"}, "kvm": False}
+    made = {"name": "qemu", "qemu_version": QEMU.version, "host_cpu": QEMU.host_cpu, "state_version": STATE_VERSION}
+    machines = {"provisioner": made, "kvm": False}
     settings = WorkerSettings(
         parse_address(scheduler), Path(keys), 1, name, Path(cache), program=program, machines=machines
     )
