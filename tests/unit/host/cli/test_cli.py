@@ -19,6 +19,7 @@ from lab.host import images
 from lab.host.cli import ending
 from lab.host.cli import main as cli
 from lab.host.cli.main import command_line
+from lab.host.distributions import table
 from lab.host.images import Image
 from lab.host.machines.machine import Ready
 from lab.host.machines.qemu import kind as qemu_kind
@@ -206,7 +207,8 @@ def test_lists(lab: Lab) -> None:
     assert rows["scenario"].split() == ["scenario", "variants", "kind", "expects", "summary"]
     assert rows["nat-flushed"].split()[1:6] == ["2", "hold", "table-full", "untracked", "A"]
     rows = {line.split()[0]: line for line in targets.splitlines()}
-    assert {*TARGETS, "target", "host", "vagrant:BOX"} == set(rows)
+    assert {*TARGETS, *table.rows(), "target", "host", "image:PATH", "vagrant:BOX"} == set(rows)
+    assert "lab image pin" in rows["ubuntu24.04"]
     assert all(rows[name].split()[1:3] == ["?", "no"] for name in TARGETS)
     assert lab("list", "targets")[1].strip() == targets.strip()
     assert lab("list", "scenarios")[1].strip() == scenarios
