@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import struct
+from array import array
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
 from typing import Any
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 
 from lab.guest import flood as flood_module
-from lab.guest.flood import ADDRESSES, Flood, Receiver, Share, address_of, shares
+from lab.guest import senders
+from lab.guest.flood import Flood, Receiver, Share, shares
 from lab.guest.packets import HALF_OPEN, UDP
+from lab.guest.senders import ADDRESSES
 from lab.guest.sources import FLOOD
 from tests.unit.free_ports import free_row
 from tests.unit.namespaces import counters, entries, first_that_works, in_namespace, track
@@ -75,6 +78,10 @@ def all_sent(connections: int) -> dict[str, Any]:
 # -- what is sent where -----------------------------------------------------------------------------------------------
 
 
+def address_of(index: int) -> str:
+    return str(ipaddress.IPv4Address(senders.addresses(index, 1)))
+
+
 def test_each_index_has_an_address_of_its_own() -> None:
     """Around every place where an octet carries over."""
     near = {
@@ -84,6 +91,8 @@ def test_each_index_has_an_address_of_its_own() -> None:
         if 0 <= index + offset < ADDRESSES
     }
     addresses = {index: address_of(index) for index in near}
+    whole = senders.addresses(0, 600)
+    assert whole == b"".join(senders.addresses(index, 1) for index in range(600))
     assert len(set(addresses.values())) == len(near)
     for address in addresses.values():
         octets = ipaddress.IPv4Address(address).packed
@@ -179,12 +188,14 @@ class ScriptedSender:
         self.tries = 0
         self._code_of_try = code_of_try
 
-    def send(self, index: int) -> int:
-        self.tries += 1
-        code = self._code_of_try(self.tries)
-        if code == 0:
-            self.sent.append(index)
-        return code
+    def send(self, first: int, count: int) -> tuple[int, int]:
+        for done in range(count):
+            self.tries += 1
+            code = self._code_of_try(self.tries)
+            if code:
+                return done, code
+            self.sent.append(first + done)
+        return count, 0
 
     def close(self) -> None:
         pass
@@ -303,9 +314,9 @@ def test_nothing_is_sent_after_the_end(scripted: Callable[..., tuple[Any, Script
 @pytest.mark.parametrize("source_port", [1, 40000, 65535])
 def test_the_checksum_of_a_syn(destination: str, source_port: int) -> None:
     packet = bytearray(40)
-    total = flood_module._put_syn(packet, source_port, PORT)
+    total = senders._put_syn(packet, source_port, PORT)
     packed = socket.inet_aton(destination)
-    packet[36:38] = flood_module._complement(total + sum(struct.unpack("!HH", packed)))
+    packet[36:38] = senders.checksums(total, array("H", packed)).tobytes()
     segment = bytes(packet[20:])
     pseudo_header = socket.inet_aton(FLOOD) + packed + struct.pack("!HH", 6, len(segment))
     words = struct.unpack("!16H", pseudo_header + segment)
