@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
 
-from lab.guest import ends, machine, peer, shell, topology
+from lab.guest import disks, ends, machine, peer, shell, topology
 from lab.guest.apply import apply_steps
 from lab.guest.channel import AGENT_PORT, SHELL_PORT, Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
@@ -58,6 +58,12 @@ class Agent:
             "peer": self._peer,
             "kernel_log": self._kernel_log,
             "shell": self._shell,
+            "partitions": lambda request, reply: {"partitions": disks.partitions(request["disk"])},
+            "mount": lambda request, reply: disks.mount(request["name"], request["filesystem"], request["options"]),
+            "look": lambda request, reply: {"paths": disks.look(request["root"], request["patterns"])},
+            "texts": lambda request, reply: disks.texts(request["root"], request["paths"], request["limit"]),
+            "fetch": self._fetch,
+            "run": lambda request, reply: disks.run(request["root"], request["argv"]),
         }
 
     def serve(self, channel: Channel, ends: bool = False) -> None:
@@ -179,6 +185,10 @@ class Agent:
     def _check(self, request: Dict[str, Any], reply: Reply) -> Any:
         """What a worker of the load died of while it was to hold its connections."""
         return {"crash": None if self._loaded is None else self._loaded.crash()}
+
+    def _fetch(self, request: Dict[str, Any], reply: Reply) -> Any:
+        root, path, limit = request["root"], request["path"], request["limit"]
+        return {"size_bytes": disks.fetch(root, path, limit, lambda part: reply.event("part", content=part))}
 
     def _shell(self, request: Dict[str, Any], reply: Reply) -> Any:
         path = find_port(SHELL_PORT)
