@@ -8,14 +8,13 @@ from typing import Any, Callable, Dict, List, Optional
 
 from lab.guest import disks, ends, machine, peer, shell, topology
 from lab.guest.apply import apply_steps
-from lab.guest.channel import Channel, Reply, find_port
+from lab.guest.channel import AGENT_PORT, SHELL_PORT, Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
 from lab.guest.load import Load, LoadError, LoadRequest
 from lab.guest.namespaces import TopologyError, inside
 from lab.guest.observe import observe
 from lab.guest.paths import LOOPBACK
 
-PORT_NAME = "org.conntrack-lab.agent"
 _PORT_SECONDS = 20.0
 # keys of the request `load` that may be absent or null, which means what LoadRequest says
 _LOAD_OPTIONS = (
@@ -192,9 +191,9 @@ class Agent:
         return {"size_bytes": disks.fetch(root, path, limit, lambda part: reply.event("part", content=part))}
 
     def _shell(self, request: Dict[str, Any], reply: Reply) -> Any:
-        path = find_port(shell.PORT_NAME)
+        path = find_port(SHELL_PORT)
         if path is None:
-            raise FileNotFoundError("this machine has no port {}".format(shell.PORT_NAME))
+            raise FileNotFoundError("this machine has no port {}".format(SHELL_PORT))
         fd = os.open(path, os.O_RDWR)
         try:
             if request.get("script") is not None:
@@ -227,12 +226,12 @@ def main() -> int:
         machine.take_name()  # nothing else in this machine does
     problems = machine.prepare()
     deadline = time.monotonic() + _PORT_SECONDS
-    while find_port(PORT_NAME) is None:
+    while find_port(AGENT_PORT) is None:
         if time.monotonic() > deadline:
-            sys.stderr.write("lab agent: no virtio-serial port named {}\n".format(PORT_NAME))
+            sys.stderr.write("lab agent: no virtio-serial port named {}\n".format(AGENT_PORT))
             return 1
         time.sleep(0.02)
-    fd = os.open(str(find_port(PORT_NAME)), os.O_RDWR)
+    fd = os.open(str(find_port(AGENT_PORT)), os.O_RDWR)
     sys.stderr.write("lab agent: ready\n")
     Agent(problems).serve(Channel(fd, fd))
     return 0

@@ -107,6 +107,7 @@ def capabilities() -> Dict[str, Any]:
     release = os.uname().release
     return {
         "modules_loadable": _module_names("/lib/modules/{}/modules.dep".format(release)),
+        "modules_about": list(_ABOUT_MODULES + _MORE_MODULES),
         "modules_builtin": _module_names("/lib/modules/{}/modules.builtin".format(release)),
         "kernel_config": _kernel_config(release),
         "versions": _versions(),

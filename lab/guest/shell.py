@@ -12,7 +12,6 @@ from typing import List
 
 from lab.guest.apply import STEP_PATH
 
-PORT_NAME = "org.conntrack-lab.shell"
 _SHELLS = (("/bin/bash", "--login"), ("/bin/sh", "-l"))
 _ENVIRONMENT = {
     "PATH": STEP_PATH,

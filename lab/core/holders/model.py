@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from lab.core.holders.base_chains import Place
+
 LEGACY: Final = "iptables-legacy"
 IPTABLES_NFT: Final = "iptables-nft"
 NFT: Final = "nft"
@@ -112,6 +114,7 @@ class Table:
     owner: str | None = None
     hooked: frozenset[str] = frozenset()  # the chains that packets enter by themselves
     dropping: frozenset[str] = frozenset()  # those of them whose policy is to drop
+    places: Mapping[str, Place] = field(default_factory=dict)  # nftables: where they are, as far as that can be read
     rules: tuple[Rule, ...] = ()
     objects: tuple[NamedObject, ...] = ()
     nat_chains: tuple[str, ...] = ()  # nftables: those of type nat

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lab.core.holders.base_chains import Place
 from lab.core.holders.dependents import FOREIGN_STATEMENTS, OBJECTS, STATEMENTS, xtables_dependency
 from lab.core.holders.model import NFT, Dependency, NamedObject, Rule, Table
 from lab.core.holders.nft_text import (
@@ -52,6 +53,7 @@ def _table(found: Mapping[str, Any], content: _Items, printed: Table) -> Table:
         owner=printed.owner or owner_of(flags, None),
         hooked=frozenset(_string(body, "name") for body in chains if "hook" in body),
         dropping=frozenset(_string(body, "name") for body in chains if body.get("policy") == "drop"),
+        places={_string(body, "name"): place for body in chains if (place := _place(body)) is not None},
         rules=tuple(
             _rule(body, rules.get((_string(body, "chain"), _handle(body)))) for kind, body in content if kind == "rule"
         ),
@@ -63,6 +65,11 @@ def _table(found: Mapping[str, Any], content: _Items, printed: Table) -> Table:
         nat_chains=tuple(_string(body, "name") for body in chains if body.get("type") == "nat"),
         maps={_string(body, "name"): frozenset(_jumps(body)) for kind, body in content if kind == "map"},
     )
+
+
+def _place(chain: Mapping[str, Any]) -> Place | None:
+    hook, priority = chain.get("hook"), chain.get("prio")
+    return Place(hook, priority) if isinstance(hook, str) and isinstance(priority, int) else None
 
 
 def _flags(table: Mapping[str, Any]) -> set[str]:

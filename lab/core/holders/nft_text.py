@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from lab.core.holders.base_chains import Place, place_of
 from lab.core.holders.dependents import FOREIGN_STATEMENTS, OBJECTS, xtables_dependency
 from lab.core.holders.model import NFT, Dependency, NamedObject, Rule, Table
 from lab.core.holders.quoting import NFT_LINE, quoted_lines
@@ -59,6 +60,7 @@ class _Draft:
     flags: set[str] = field(default_factory=set)
     hooked: set[str] = field(default_factory=set)
     dropping: set[str] = field(default_factory=set)
+    places: dict[str, Place] = field(default_factory=dict)
     nat_chains: list[str] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     objects: list[NamedObject] = field(default_factory=list)
@@ -74,6 +76,7 @@ class _Draft:
             owner=owner_of(self.flags, self.owner),
             hooked=frozenset(self.hooked),
             dropping=frozenset(self.dropping),
+            places=self.places,
             rules=tuple(self.rules),
             objects=tuple(self.objects),
             nat_chains=tuple(self.nat_chains),
@@ -99,6 +102,8 @@ class _Draft:
                 continue
             if base := _BASE.match(line.bare):
                 self.hooked.add(name)
+                if (place := place_of(line.bare)) is not None:
+                    self.places[name] = place
                 if base["type"] == "nat":
                     self.nat_chains.append(name)
             if "policy drop" in line.bare:

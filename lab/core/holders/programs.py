@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -133,7 +134,14 @@ def program_of(holder: Holder) -> Program | None:
     if holder.owner is not None:
         known = next((one for _, one in _PROGRAMS if one.name == holder.owner), None)
         return known or Program(holder.owner, f"stop {holder.owner}", "its rules go with it")
-    return next((one for pattern, one in _PROGRAMS if any(map(pattern.fullmatch, _places(holder)))), None)
+    ranks = [rank for place in set(_places(holder)) if (rank := _rank(place)) is not None]
+    return _PROGRAMS[min(ranks)][1] if ranks else None
+
+
+@lru_cache(4096)
+def _rank(place: str) -> int | None:
+    """Where in _PROGRAMS the program of a table or chain of this name is."""
+    return next((rank for rank, (pattern, _) in enumerate(_PROGRAMS) if pattern.fullmatch(place)), None)
 
 
 def _places(holder: Holder) -> Iterable[str]:

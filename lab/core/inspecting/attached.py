@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from lab.core.evidence import Snapshot
 from lab.core.holders import Holder, held_families
@@ -11,9 +13,12 @@ from lab.core.inspecting.model import Namespace
 from lab.core.inspecting.notrack import kept_out
 from lab.core.inspecting.rulesets import Gap, Rulesets
 from lab.core.inspecting.use_counts import Uses, nothing_uses
-from lab.core.judging.attachment import has_notrack, hooked_families, unseen_texts
+from lab.core.judging.attachment import FRAMES_PASS, has_notrack, hooked_families, unseen_texts
 
 FAMILIES = ("ip", "ip6", "bridge")
+_PORT: Final = re.compile(r"^/sys/class/net/(?P<name>[^/]+)/brport/port_no: ", re.MULTILINE)
+_SWITCHED: Final = re.compile(r"^ {1,8}port \d{1,10}: (?P<name>\S+)(?: \((?!internal).*)?$", re.MULTILINE)
+_SHOWN_PORTS: Final = 3
 _MAX_RULE = 120
 
 
@@ -21,7 +26,7 @@ _MAX_RULE = 120
 class Proof:
     """What one source says: whether conntrack is attached, None where it cannot say, and by which evidence."""
 
-    source: str  # hooks, holders, uses, behaviour, notrack
+    source: str  # hooks, holders, uses, behaviour, bridge, notrack
     attached: bool | None
     evidence: str
 
@@ -36,6 +41,7 @@ class Attached:
     holders: tuple[Holder, ...]
     gaps: tuple[Gap, ...]  # what could change the answer, and was not read
     disagreement: str = ""
+    kept_out: tuple[str, ...] = ()  # the protocols of which no packet is tracked all the same
 
     @property
     def word(self) -> str:
@@ -55,12 +61,16 @@ def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] |
     ]
     answer, disagreement = _together(proofs, seen.holders)
     families = {*(hooked_families(namespace.snapshot) or ()), *held_families(seen.holders)}
+    bridged = _by_bridge(namespace, families) if answer else None
+    proofs += [bridged] if bridged is not None else []
     out = kept_out(seen.tables)
+    protocols = out.protocols(families) if families else ()
     if answer and families and families <= out.whole | out.doubtful:
         answer = False if families <= out.whole else None
         proofs.append(Proof("notrack", answer, "it is attached, and a rule without conditions keeps every packet out"))
     elif has_notrack(namespace.snapshot):
-        proofs.append(Proof("notrack", None, "rules with notrack keep some packets out"))
+        what = f"every packet of {' and '.join(protocols)}" if protocols else "some packets"
+        proofs.append(Proof("notrack", None, f"rules with notrack keep {what} out"))
     return Attached(
         answer=answer,
         families=tuple(name for name in FAMILIES if name in families - out.whole),
@@ -68,6 +78,7 @@ def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] |
         holders=seen.holders,
         gaps=gaps,
         disagreement=disagreement,
+        kept_out=protocols,
     )
 
 
@@ -161,6 +172,25 @@ def _by_behaviour(namespace: Namespace) -> Proof:
             "behaviour", True, f"entries rose from {first:,} to {later:,} within {namespace.seconds or 0:.1f} s"
         )
     return Proof("behaviour", None, f"entries did not rise ({first:,}, then {later:,}), which says nothing")
+
+
+def _by_bridge(namespace: Namespace, families: set[str]) -> Proof | None:
+    """That frames of a bridge with ports pass by the hooks of ip; None where they do not, or that is not known.
+
+    br_netfilter hands frames to these hooks while bridge-nf-call-iptables is 1; conntrack of bridges has its own. Open
+    vSwitch takes its frames before both (netdev_frame_hook(), net/openvswitch/vport-netdev.c).
+    """
+    texts = namespace.snapshot.texts
+    by = [one for one in ("ip", "ip6") if one in families]
+    ports = _SWITCHED.findall(texts.get("ovs.datapaths") or "")
+    if not ports and namespace.own and "bridge" not in families:
+        ports = _PORT.findall(texts.get("bridge_ports") or "")
+        by = [family for family in by if not FRAMES_PASS[family].search(texts.get("bridge") or "")]
+    if not ports or not by:
+        return None
+    more = f" and {len(ports) - _SHOWN_PORTS} more" if len(ports) > _SHOWN_PORTS else ""
+    names = f"{', '.join(ports[:_SHOWN_PORTS])}{more}"
+    return Proof("bridge", None, f"frames that a bridge forwards ({names}) pass by the hooks of {', '.join(by)}")
 
 
 def entry_count(snapshot: Snapshot | None) -> int | None:

@@ -38,6 +38,25 @@ _SET: Final = re.compile(r"^create (?P<name>\S{1,31}) (?P<kind>[\w:,]+)(?P<optio
 _SET_OPTION: Final = re.compile(r"\b(?:family|maxelem|timeout|range|netmask|size) \S+|counters|comment|skbinfo")
 _SET_TYPES: Final = {1: "hash:net", 2: "hash:ip,port", 3: "hash:ip,port,ip"}
 _LOOPBACK: Final = "lo"
+_ADD_DUMMY: Final = 'ip link show "$1" > /dev/null 2>&1 || ip link add "$1" type dummy'
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the state of a namespace is brought: the machine itself, a namespace of it, or an end of the path."""
+
+    namespace: str = ""
+    end: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the names of its files begin with."""
+        name = self.namespace or self.end
+        return f"{name}-" if name else ""
+
+
+_MACHINE: Final = Place()
+_CLIENT: Final = Place(end="client")
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,7 @@ class Step:
     """A step of the scenario's state: a program, or a file beside it that goes into the guest."""
 
     argv: tuple[str, ...] = ()
+    end: str = ""  # of the load's path, in which the program runs
     path: str = ""
     source: str = ""
 
@@ -57,12 +77,12 @@ class State:
     files: dict[str, str] = field(default_factory=dict)
     boot_args: list[str] = field(default_factory=list)
     backends: set[str] = field(default_factory=set)
-    modules: set[str] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)  # what is not carried over
 
-    def run(self, *argv: str) -> None:
+    def run(self, *argv: str, at: Place = _MACHINE) -> None:
         """Add a program."""
-        self.steps.append(Step(argv=argv))
+        inside = ("ip", "netns", "exec", at.namespace) if at.namespace else ()
+        self.steps.append(Step(argv=(*inside, *argv), end=at.end))
 
     def file(self, name: str, text: str, path: str = "") -> str:
         """Add a file beside the scenario; returns its path in the guest."""
@@ -76,22 +96,47 @@ def carried_state(record: Record, looks: tuple[Look, ...], most_namespaces: int 
     """The steps, in the order in which they are to be done."""
     state = State()
     state.missing += ["addresses and routes of interfaces, and what runs on the host"]
+    state.missing += [
+        f"what tracks without hooks: {one.rule[:100]}"
+        for look in looks
+        for one in look.attached.holders
+        if not one.hooks
+    ]
     _options(record.host, state)
-    own = next((look for look in looks if look.namespace.own), None)
-    if own is not None:
-        _rules(own, "", state)
-    others = [look for look in looks if not look.namespace.own and look.rulesets.tables]
+    state.missing += [
+        f"bridges, which the load does not cross: {proof.evidence}"
+        for look in looks
+        for proof in look.attached.proofs
+        if proof.source == "bridge"
+    ]
+    front = loaded_look(looks)
+    for look in looks:
+        if look.namespace.own:
+            _rules(look, _MACHINE, state)
+    if not front.namespace.own:
+        state.missing.append(f"{front.namespace.label} is the client's end of a path through the machine")
+        _rules(front, _CLIENT, state)
+    others = [look for look in looks if not look.namespace.own and look is not front and look.rulesets.tables]
     for number, look in enumerate(others[:most_namespaces], start=1):
         name = f"record-{number}"
         state.run("ip", "netns", "add", name)
         state.run("ip", "-n", name, "link", "set", "lo", "up")
         state.missing.append(f"{look.namespace.label} is the namespace {name}; the load does not run in it")
-        _rules(look, name, state)
+        _rules(look, Place(namespace=name), state)
     state.missing += [
         f"namespace {look.namespace.label}: more than {most_namespaces}" for look in others[most_namespaces:]
     ]
     _modules(record.host, state)
     return state
+
+
+def loaded_look(looks: tuple[Look, ...]) -> Look:
+    """The namespace for the load: the host's own, unless only others track; then the fullest of these."""
+    own = next((look for look in looks if look.namespace.own), looks[0])
+    tracking = [look for look in looks if look.attached.answer and "ip" in look.attached.families]
+    if not tracking or own in tracking or own.attached.answer is None:
+        return own
+    return max(tracking, key=lambda look: look.table.share or 0)
 
 
 def _options(host: Snapshot, state: State) -> None:
@@ -110,18 +155,16 @@ def _modules(host: Snapshot, state: State) -> None:
             state.run("modprobe", name)
 
 
-def _rules(look: Look, namespace: str, state: State) -> None:
-    inside = ("ip", "netns", "exec", namespace) if namespace else ()
-    label = f"{namespace}-" if namespace else ""
+def _rules(look: Look, at: Place, state: State) -> None:
     texts = look.rulesets.recorded
     nft = texts.nft_text or ""
     saved = {table.key for table in look.rulesets.tables if table.backend == IPTABLES_NFT}
-    _interfaces(nft, namespace, state)
+    _interfaces(nft, at, state)
     for family, rules in (
         ("inet", (texts.iptables_legacy, texts.iptables_nft)),
         ("inet6", (texts.ip6tables_legacy, texts.ip6tables_nft)),
     ):
-        _sets("\n".join(filter(None, rules)), look.namespace.snapshot.texts.get("ipset"), family, inside, state)
+        _sets("\n".join(filter(None, rules)), look.namespace.snapshot.texts.get("ipset"), family, at, state)
     for text, family, backend in (
         (texts.iptables_legacy, "ip", LEGACY),
         (texts.ip6tables_legacy, "ip6", LEGACY),
@@ -129,14 +172,14 @@ def _rules(look: Look, namespace: str, state: State) -> None:
         (texts.ip6tables_nft, "ip6", IPTABLES_NFT),
     ):
         if text is not None and not _LISTED.search(text):
-            _restore(text, family, backend, look.rulesets.tables, inside, label, state)
+            _restore(text, family, backend, look.rulesets.tables, at, state)
         elif text is not None:
             state.missing.append(f"the rules of {backend} {family}: a listing of iptables -L cannot be restored")
     rest = _nft_text(nft, saved, state)
     if rest:
-        path = state.file(f"{label}ruleset.nft", rest)
+        path = state.file(f"{at.label}ruleset.nft", rest)
         state.backends.add("nft")
-        state.run(*inside, "nft", "-f", path)
+        state.run("nft", "-f", path, at=at)
     elif not nft and texts.nft_json is not None:
         state.missing.append("the ruleset of nft: only its JSON was recorded")
 
@@ -146,8 +189,7 @@ def _restore(
     family: str,
     backend: str,
     tables: tuple[Table, ...],
-    inside: tuple[str, ...],
-    label: str,
+    at: Place,
     state: State,
 ) -> None:
     program = f"{'ip6tables' if family == 'ip6' else 'iptables'}{backend.removeprefix('iptables')}"
@@ -155,9 +197,9 @@ def _restore(
         text = "".join(_saved(table) for table in tables if (table.backend, table.family) == (backend, family))
     if not _SAYS_SOMETHING.search(text):
         return
-    path = state.file(f"{label}{program}.rules", text)
+    path = state.file(f"{at.label}{program}.rules", text)
     state.backends.add("legacy" if backend == LEGACY else "nft")
-    state.run(*inside, f"{program}-restore", path)
+    state.run(f"{program}-restore", path, at=at)
 
 
 def _saved(table: Table) -> str:
@@ -191,7 +233,7 @@ def _nft_text(text: str, saved: set[tuple[str, str]], state: State) -> str:
     return "".join(kept)
 
 
-def _interfaces(nft: str, namespace: str, state: State) -> None:
+def _interfaces(nft: str, at: Place, state: State) -> None:
     """Interfaces that rules name by their number, or are bound to: without them the ruleset does not load."""
     names: dict[str, None] = {}
     for match in _BY_INDEX.finditer(nft):
@@ -199,12 +241,11 @@ def _interfaces(nft: str, namespace: str, state: State) -> None:
         names.update(dict.fromkeys(filter(None, found)))
     for name in names:
         if name != _LOOPBACK and not name.isdecimal():
-            state.modules.add("dummy")
-            state.run("ip", *(("-n", namespace) if namespace else ()), "link", "add", name, "type", "dummy")
+            state.run("sh", "-c", _ADD_DUMMY, "sh", name, at=at)
             state.missing.append(f"interface {name}: a dummy takes its place")
 
 
-def _sets(rules: str, recorded: str | None, family: str, inside: tuple[str, ...], state: State) -> None:
+def _sets(rules: str, recorded: str | None, family: str, at: Place, state: State) -> None:
     """The sets of ipset that rules name, empty: what is in them is not recorded."""
     known = {match["name"]: match for match in _SET.finditer(recorded or "")}
     for name, flags in {match["name"]: match["flags"] for match in _MATCH_SET.finditer(rules)}.items():
@@ -216,4 +257,4 @@ def _sets(rules: str, recorded: str | None, family: str, inside: tuple[str, ...]
             kind = _SET_TYPES.get(flags.count(",") + 1, "hash:ip,port,ip")
             words = (kind, "family", family)
             state.missing.append(f"set {name}: it is empty, and its type is guessed from the rule: {kind}")
-        state.run(*inside, "ipset", "create", "-exist", name, *words)
+        state.run("ipset", "create", "-exist", name, *words, at=at)

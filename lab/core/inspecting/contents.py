@@ -20,6 +20,7 @@ _TIMERS = {
     ("tcp", "CLOSE"): "tcp_timeout_close",
     ("udp", "UNREPLIED"): "udp_timeout",
 }
+_NEXT_TO_ALL = 0.9
 _ZONE = re.compile(r" zone(?:-orig|-reply)?=(\d{1,5})\b")
 _HIDDEN = "-"  # in the place of an address that was not recorded
 
@@ -54,6 +55,7 @@ class Contents:
     inflows: tuple[Inflow, ...]
     unreadable: int = 0
     cut: bool = False
+    lasting_seconds: int | None = None  # how long next to all rows stay at most; None where that is not known
 
 
 def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = False) -> Contents:
@@ -88,14 +90,25 @@ def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = Fals
         unreplied=flags["unreplied"],
         offloaded=flags["offloaded"],
         zones=dict(zones.most_common(MOST_SHOWN)),
-        inflows=tuple(
-            Inflow(*kind, count / _NEW_SECONDS, timeouts_seconds[_TIMERS[kind]])
-            for kind, count in fresh.most_common()
-            if count
-        ),
+        inflows=_inflows(fresh, timeouts_seconds),
         unreadable=flags["unreadable"],
         cut=cut or len(lines) > MOST_ROWS,
+        lasting_seconds=_lasting(states, timeouts_seconds),
     )
+
+
+def _inflows(fresh: Counter[tuple[str, str]], timeouts_seconds: Mapping[str, int]) -> tuple[Inflow, ...]:
+    return tuple(
+        Inflow(*kind, count / _NEW_SECONDS, timeouts_seconds[_TIMERS[kind]])
+        for kind, count in fresh.most_common()
+        if count
+    )
+
+
+def _lasting(states: Mapping[tuple[str, str], int], timeouts_seconds: Mapping[str, int]) -> int | None:
+    known = {kind: timeouts_seconds[name] for kind in states if (name := _TIMERS.get(kind, "")) in timeouts_seconds}
+    rows = sum(states[kind] for kind in known)
+    return max(known.values()) if known and rows >= _NEXT_TO_ALL * sum(states.values()) else None
 
 
 def _is_new(entry: Entry, timeout_seconds: int | None) -> bool:

@@ -55,6 +55,7 @@ def _namespace(look: Look) -> dict[str, Any]:
         "families": list(attached.families),
         "proofs": [asdict(proof) for proof in attached.proofs],
         "disagreement": attached.disagreement or None,
+        "kept_out": list(attached.kept_out),
         "read": list(look.rulesets.read),
         "rules": rule_count(look.rulesets.tables),
         "not_read": [{"what": gap.what, "why": gap.why} for gap in attached.gaps],

@@ -92,11 +92,11 @@ def _look(
     if rows is not None:
         contents = contents_of(rows, table.timeouts_seconds, "entries" in namespace.snapshot.errors)
     context = Context(record, namespace, rulesets, attached, table, contents, log)
-    status, verdict = _verdict(attached, table)
+    status, verdict = _verdict(attached, table, contents)
     return Look(namespace, rulesets, attached, table, contents, cases.cases_of(context), status, verdict)
 
 
-def _verdict(attached: Attached, table: TableState) -> tuple[int, str]:
+def _verdict(attached: Attached, table: TableState, contents: Contents | None) -> tuple[int, str]:
     """The exit status of one namespace, and the sentence that it stands on."""
     drops, share, full_in = table.drops_rise, table.share, table.full_in_seconds
     if drops:
@@ -110,6 +110,9 @@ def _verdict(attached: Attached, table: TableState) -> tuple[int, str]:
         return EXIT_DROPS, f"the table is {share:.0%} full"
     if full_in is not None and full_in <= SOON_SECONDS:
         growth = f"{table.growth_per_second or 0:,.1f} entries more in a second"
+        lasting = contents.lasting_seconds if contents is not None else None
+        if lasting is not None and lasting < full_in:
+            return EXIT_ROOM, f"the table has room: {share or 0:.1%} of it is used; {growth}, which last {lasting} s"
         return EXIT_DROPS, f"at {growth} the table is full in {full_in / 60:,.1f} minutes"
     if share is not None:
         return EXIT_ROOM, f"the table has room: {share:.1%} of it is used"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.core.errors import ScenarioError
-from lab.core.inspecting.carrying import State, Step, carried_state
+from lab.core.inspecting.carrying import State, Step, carried_state, loaded_look
 from lab.core.inspecting.inspection import Inspection, Look
 from lab.core.kernel.version import parse_release
 from lab.core.scenario import TIMEOUT_SYSCTLS
@@ -54,7 +54,7 @@ def scenario_of(inspection: Inspection, name: str, folder: str, targets: Mapping
     if not inspection.looks:
         raise ScenarioError(f"{inspection.record.origin}: no namespace was read", hint="record the host as root")
     state = carried_state(inspection.record, inspection.looks)
-    look = next((one for one in inspection.looks if one.namespace.own), inspection.looks[0])
+    look = loaded_look(inspection.looks)
     lines = [
         *_head(inspection, name, state, targets),
         *_steps(state, folder),
@@ -75,13 +75,16 @@ def _head(inspection: Inspection, name: str, state: State, targets: Mapping[str,
     yield "version = 1"
     yield f"name = {_quoted(name)}"
     yield 'summary = "The state of a recorded host. Is it tracked, and what holds it?"'
-    if state.boot_args:
+    path = any(step.end for step in state.steps)
+    if path or state.boot_args:
         yield "\n[machine]"
+    if path:
+        yield 'path = "forward"'
+    if state.boot_args:
         yield f"boot_args = [{', '.join(map(_quoted, state.boot_args))}]"
-    needs = {"backends": sorted(state.backends), "modules": sorted(state.modules)}
-    if any(needs.values()):
+    if state.backends:
         yield "\n[requires]"
-        yield from (f"{key} = [{', '.join(map(_quoted, names))}]" for key, names in needs.items() if names)
+        yield f"backends = [{', '.join(map(_quoted, sorted(state.backends)))}]"
 
 
 def _steps(state: State, folder: str) -> Iterator[str]:
@@ -92,7 +95,8 @@ def _step(step: Step, folder: str) -> str:
     if step.source:
         source = f"./{folder}/{step.source}"
         return f"file = {{ path = {_quoted(step.path)}, source = {_quoted(source)} }}"
-    return f"run = [{', '.join(_quoted(_escaped(word)) for word in step.argv)}]"
+    end = f"in = {_quoted(step.end)}\n" if step.end else ""
+    return f"{end}run = [{', '.join(_quoted(_escaped(word)) for word in step.argv)}]"
 
 
 def _table(look: Look) -> Iterator[str]:
@@ -122,20 +126,39 @@ def _load(look: Look) -> Iterator[str]:
         protocol, state, rows = contents.states[0]
         shown = f"{_comment(protocol)} {_comment(state)}: {rows:,} of {contents.rows:,} entries"
         yield f"# most of the host's table is {shown}; {contents.assured / contents.rows:.0%} are assured"
-        yield _LOADS.get((protocol, state), _HOLD)
+        yield _load_kind(look)
+    if _only_ipv6(look):
+        yield 'family = "ipv6"'
     yield f"connections = {CONNECTIONS}"
 
 
 def _expect(look: Look) -> Iterator[str]:
     answer = look.attached.answer
     if answer and look.attached.families and "ip" not in look.attached.families:
-        answer = False
-    held = look.contents is None or not look.contents.states or look.contents.states[0][:2] not in _LOADS
+        answer = _only_ipv6(look)
+    held = _load_kind(look) == _HOLD
+    if answer and _protocol(look) in look.attached.kept_out:
+        answer, held = False, True
     if answer is None or (answer and not held):
         return
     yield "\n[[expect]]"
     yield f"finding = {_quoted('table-full' if answer else 'untracked')}"
     yield f"because = {_quoted('as lab inspect says of the host')}"
+
+
+def _load_kind(look: Look) -> str:
+    """The load that fills the table as the recorded rows do."""
+    states = look.contents.states if look.contents is not None else ()
+    return _LOADS.get(states[0][:2], _HOLD) if states else _HOLD
+
+
+def _protocol(look: Look) -> str:
+    return "udp" if '"udp"' in _load_kind(look) else "tcp"
+
+
+def _only_ipv6(look: Look) -> bool:
+    """Whether IPv6 is tracked, and IPv4 is not."""
+    return bool(look.attached.answer) and "ip6" in look.attached.families and "ip" not in look.attached.families
 
 
 def _nearest(release: str | None, targets: Mapping[str, str]) -> str:

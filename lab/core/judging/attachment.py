@@ -27,7 +27,7 @@ WITHOUT_HOOKS = frozenset({"tc.filters", "ovs.flows"})
 _BRIDGED = re.compile(r"^/sys/class/net/lab-[\w.-]+/brport/", re.MULTILINE)
 # as the port of a datapath of Open vSwitch, in `ovs-dpctl show`
 _SWITCHED = re.compile(r"^ {1,8}port \d{1,10}: lab-", re.MULTILINE)
-_FRAMES_PASS_HOOKS: Mapping[str, re.Pattern[str]] = {
+FRAMES_PASS: Mapping[str, re.Pattern[str]] = {
     family: re.compile(rf"^/proc/sys/net/bridge/bridge-nf-call-{family}tables: 1$", re.MULTILINE)
     for family in ("ip", "ip6")
 }
@@ -97,7 +97,7 @@ def passed_by(snapshot: Snapshot | None, family: str) -> bool:
     if _SWITCHED.search(texts.get("ovs.datapaths") or ""):
         return True
     text = texts.get("bridge") or ""
-    return _BRIDGED.search(text) is not None and _FRAMES_PASS_HOOKS[family].search(text) is None
+    return _BRIDGED.search(text) is not None and FRAMES_PASS[family].search(text) is None
 
 
 def has_notrack(snapshot: Snapshot | None) -> bool:

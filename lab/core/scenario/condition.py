@@ -117,7 +117,7 @@ class Requirement:
             return None
         present = facts.loadable | facts.builtin
         for module in (*self.modules, *self.loadable):
-            if module not in present:
+            if module not in present and (facts.about is None or module.startswith(facts.about)):
                 return f"the kernel has no {module}"
         for module in self.loadable:
             if module in facts.builtin:

@@ -22,6 +22,7 @@ Files = Dict[str, str]
 
 _HOST_FILES = (("modules", "/proc/modules"), ("cmdline", "/proc/cmdline"), ("uptime", "/proc/uptime"))
 _PARAMETERS = ("/sys/module/nf_conntrack/parameters/*",)
+_PORTS = ("/sys/class/net/*/brport/port_no",)  # of the namespace that /sys was mounted in: the recorder's own
 _NAMESPACE_FILES = (
     ("stat_nf_conntrack", "/proc/net/stat/nf_conntrack"),
     ("snmp", "/proc/net/snmp"),
@@ -118,7 +119,7 @@ def _host() -> Files:
     files.update(module_texts())
     files["user"] = "{}\n".format(os.geteuid())
     groups = dict(observe.GROUPS)
-    for name, patterns in (("modprobe.d", groups["modprobe.d"]), ("parameters", _PARAMETERS)):
+    for name, patterns in (("modprobe.d", groups["modprobe.d"]), ("parameters", _PARAMETERS), ("bridge_ports", _PORTS)):
         files.update(_text_items(name, observe.group_text(patterns)))
     files.update(_text_items("slabinfo", observe.slab_rows()))
     files.update(_text_items("kmsg", _kernel_log()))

@@ -35,10 +35,17 @@ def namespaces() -> Tuple[List[Namespace], List[str]]:
     found: Dict[int, Namespace] = {} if own is None else {own: Namespace(own, OWN, [], [], 0)}
     hidden = _add_of_processes(found)
     _add_named(found)
-    problems = ["the namespaces of {} processes cannot be read: not root".format(hidden)] if hidden else []
+    problems = []
+    if hidden:
+        problems.append("processes whose namespaces cannot be read{}: {}".format(_not_root(), hidden))
     if len(found) > MOST_NAMESPACES:
         problems.append("{} namespaces, {} of them were read".format(len(found), MOST_NAMESPACES))
     return list(found.values())[:MOST_NAMESPACES], problems
+
+
+def _not_root() -> str:
+    """Why, where that is known: root is refused in a container."""
+    return "" if os.geteuid() == 0 else ", which takes root"
 
 
 def _add_of_processes(found: Dict[int, Namespace]) -> int:

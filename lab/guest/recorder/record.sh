@@ -107,6 +107,7 @@ look() { # in the namespace
         echo "act_ct is not loaded" > "$here/tc.filters.error"
     fi
     present ip_set && run ipset ipset list -terse -output save
+    needs ovs.datapaths openvswitch ovs-dpctl show
     needs ovs.flows openvswitch ovs-appctl dpctl/dump-flows
     if [ "$entries" = yes ]; then
         take entries /proc/net/nf_conntrack
@@ -135,6 +136,7 @@ host() {
         grep -E '^(nf|xt_|ip6?t|ip_|ip6_|x_tables|openvswitch|act_ct|nfnetlink)' > "$here/modules.builtin"
     group modprobe.d /etc/modprobe.d/* /run/modprobe.d/* /lib/modprobe.d/*
     group parameters /sys/module/nf_conntrack/parameters/*
+    group bridge_ports /sys/class/net/*/brport/port_no
     grep -E '^(# name|slabinfo|nf_conntrack)' /proc/slabinfo > "$here/slabinfo" 2> /dev/null || rm -f "$here/slabinfo"
     if dmesg > "$here/log" 2> /dev/null; then
         grep -E 'conntrack|callbacks suppressed|messages suppressed' "$here/log" | tail -n 2000 > "$here/kmsg"

@@ -51,7 +51,7 @@ def rulesets(present: Optional[Set[str]]) -> Files:
     found: Files = {}
     for name, names_path in _LEGACY:
         _run(found, name, _NO_MODPROBE, present, _no_tables(names_path) or _no_program(name))
-    for name in ("ruleset.nft", "hooks.nft", "ovs.flows"):
+    for name in ("ruleset.nft", "hooks.nft", "ovs.datapaths", "ovs.flows"):
         _run(found, name, (), present)
     _more_of_nft(found, present)
     _run(found, "tc.filters", (), present)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.core.errors import ScenarioError
 from lab.host.cli.parsing import RESULT_FORMATS, command
 from lab.host.publish import github
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from lab.core.inspecting.inspection import Inspection
     from lab.core.inspecting.model import Record
 
+_WATCH_SECONDS = 1.0
 _MOST_SECONDS = 3600.0
 
 
@@ -37,7 +39,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--watch",
         type=_seconds,
-        default=1.0,
         metavar="SECONDS",
         help="between two looks at the counters (1); 0: one look",
     )
@@ -65,9 +66,21 @@ def _inspect(options: argparse.Namespace) -> int:
         write_recorder(Path(options.recorder))
         print(options.recorder)
         return 0
+    _check_options(options)
     inspection = inspect(_record(options))
     print(_formatted(inspection, options.format))
     return inspection.status
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise ScenarioError for what is of this host alone."""
+    for name in ("watch", "entries", "addresses", "save"):
+        given = getattr(options, name)
+        if options.source and given is not None and given is not False:
+            raise ScenarioError(
+                f"--{name} is of a look at this host, and --from reads what was recorded",
+                hint=f"leave --{name} away, or give it to the recorder",
+            )
 
 
 def _record(options: argparse.Namespace) -> Record:
@@ -77,7 +90,9 @@ def _record(options: argparse.Namespace) -> Record:
     if options.source:
         return read_record(options.source)
     save = Path(options.save) if options.save else None
-    return read_this_host(options.watch, options.entries, options.addresses, save)
+    return read_this_host(
+        _WATCH_SECONDS if options.watch is None else options.watch, options.entries, options.addresses, save
+    )
 
 
 def _formatted(inspection: Inspection, form: str) -> str:

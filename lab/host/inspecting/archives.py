@@ -8,7 +8,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from lab.core.errors import ScenarioError
 
@@ -19,6 +19,17 @@ MAX_MEMBERS = 1_000_000
 
 Wanted = Callable[[str], bool]
 _HINT = "record the host again, or unpack what you trust and name the folder"
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive. tarfile takes one that is cut between two members, or in a header, for a whole one."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The member whose header this is. Raises ReadError where the archive ends without the blocks that end it."""
+        if len(buf) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it was cut")
+        return super().frombuf(buf, encoding, errors)
 
 
 def folder_files(folder: Path, wanted: Wanted) -> dict[str, str]:
@@ -44,7 +55,7 @@ def archive_files(path: Path, wanted: Wanted) -> dict[str, str]:
     kept: dict[str, str] = {}
     room, unpacked = MAX_KEPT_BYTES, 0
     try:
-        with tarfile.open(path, mode="r|*") as archive:
+        with tarfile.open(path, mode="r|*", tarinfo=_Member) as archive:
             for number, member in enumerate(archive):
                 unpacked += max(0, member.size)
                 _check_member(member, path)

@@ -18,13 +18,17 @@ from lab.host.inspecting.archives import archive_files, bounded_text, file_text,
 STDIN = "-"
 _SOSREPORT = re.compile(r"sosreport-[^/]+/")
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
+_GZIP = "\x1f"  # how one begins that was read as a text
 _HINT = "a record of lab inspect --recorder, a sosreport, a folder of pasted texts, one text, or - for stdin"
 
 
 def read_record(source: str) -> Record:
     """The record that a path leads to, whatever its form. Raises ScenarioError."""
     if source == STDIN:
-        return pasted_record({"": bounded_text(sys.stdin.buffer, "standard input")}, "standard input")
+        text = bounded_text(sys.stdin.buffer, "standard input")
+        if text.startswith(_GZIP):
+            raise ScenarioError("standard input: an archive", hint="write it to a file, and name that")
+        return pasted_record({"": text}, "standard input")
     path = Path(source)
     if not path.exists():
         raise ScenarioError(f"{source}: there is no such record", hint=_HINT)

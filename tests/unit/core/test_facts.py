@@ -13,6 +13,7 @@ SAID = {
     "kernel_config": "CONFIG_NF_CONNTRACK=m\nCONFIG_NF_TABLES_INET=y\n# CONFIG_NF_CT_PROTO_DCCP is not set\n",
     "modules_loadable": ["nf_conntrack", "veth"],
     "modules_builtin": ["overlay"],
+    "modules_about": ["ve", "nf_"],
     "versions": {"iptables": "iptables v1.8.9 (legacy)", "nft": "nftables v1.0.6 (Lester Gooch #5)", "conntrack": None},
 }
 
@@ -26,6 +27,7 @@ def test_what_a_machine_said() -> None:
         frozenset({"nf_conntrack", "veth"}),
         frozenset({"overlay"}),
         {"iptables": "1.8.9", "nft": "1.0.6"},
+        about=("nf_", "ve"),
     )
     assert (facts.release.major, facts.version("nft").minor) == (6, 0)
     assert (facts.option("NF_CONNTRACK"), facts.option("NF_CT_PROTO_DCCP")) == ("m", "n")

@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.guest.agent import PORT_NAME
-from lab.guest.shell import PORT_NAME as SHELL_PORT_NAME
+from lab.guest.channel import AGENT_PORT, SHELL_PORT
 
 # What every guest is booted with, and why:
 BOOT_ARGS = (
@@ -95,7 +94,7 @@ def command_line(
     if files.distribution is not None:
         argv += _disk("distribution", files.distribution.path, files.distribution.format)
     argv += ["-device", "virtio-serial-pci"]
-    argv += _port("agent", sockets.agent, PORT_NAME) + _port("shell", sockets.shell, SHELL_PORT_NAME)
+    argv += _port("agent", sockets.agent, AGENT_PORT) + _port("shell", sockets.shell, SHELL_PORT)
     argv += ["-chardev", f"socket,id=console,fd={sockets.console}", "-serial", "chardev:console"]
     argv += ["-chardev", f"socket,id=qmp,fd={sockets.qmp}", "-mon", "chardev=qmp,mode=control"]
     if files.restores:

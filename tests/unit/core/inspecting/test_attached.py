@@ -91,3 +91,26 @@ def test_an_unknown_release_is_no_reason_to_say_no() -> None:
     host = {"uname": ""}
     assert look(host).attached.answer is None
     assert look(host, {"iptables-legacy-save": MASQUERADE}).attached.answer is True
+
+
+@pytest.mark.parametrize(("passes", "said"), [(1, False), (0, True), (None, True)])
+def test_frames_of_a_bridge_that_pass_by_the_hooks_are_named(passes: int | None, said: bool) -> None:
+    host = {"bridge_ports": "/sys/class/net/vnet0/brport/port_no: 0x1\n/sys/class/net/eth0/brport/port_no: 0x2\n"}
+    settings = "" if passes is None else f"/proc/sys/net/bridge/bridge-nf-call-iptables: {passes}\n"
+    found = look(host, {"iptables-legacy-save": MASQUERADE, "bridge": settings}).attached
+    assert found.answer is True
+    named = [one.evidence for one in found.proofs if one.source == "bridge"]
+    assert named == (["frames that a bridge forwards (vnet0, eth0) pass by the hooks of ip"] if said else [])
+
+
+def test_a_bridge_where_nothing_is_tracked_is_not_named() -> None:
+    host = {"bridge_ports": "/sys/class/net/vnet0/brport/port_no: 0x1\n"}
+    assert "bridge" not in {one.source for one in look(host).attached.proofs}
+
+
+def test_frames_of_open_vswitch_pass_by_the_hooks() -> None:
+    shown = "system@ovs-system:\n  lookups: hit:0 missed:0 lost:0\n  port 0: ovs-system (internal)\n  port 1: vnet0\n"
+    found = look(own={"iptables-legacy-save": MASQUERADE, "ovs.datapaths": shown}).attached
+    assert [one.evidence for one in found.proofs if one.source == "bridge"] == [
+        "frames that a bridge forwards (vnet0) pass by the hooks of ip"
+    ]

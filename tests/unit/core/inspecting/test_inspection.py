@@ -9,6 +9,7 @@ import pytest
 
 from lab.core.inspecting.document import document
 from lab.core.inspecting.inspection import Inspection, inspect
+from lab.core.inspecting.scenario import scenario_of
 from lab.core.render.inspection import human, markdown
 from lab.host.inspecting.reading import read_record
 from lab.host.publish.schemas import schema_text
@@ -25,6 +26,20 @@ EXPECTED = {
     "unloaded": (False, (), [], "nothing at all"),
     "orphan-chain-nft": (True, ("ip",), ["iptables-nft"], "rules that no packet reaches"),
     "forwarded-nat-legacy": (True, ("ip",), ["iptables-legacy"], "rules in the backend that `iptables` does not show"),
+    "bridge-untracked-legacy": (
+        True,
+        ("ip",),
+        ["iptables-legacy"],
+        "rules in the backend that `iptables` does not show",
+    ),
+    "container-table-legacy": (False, (), [], "loaded, and not attached"),
+    "remote-notrack-legacy": (
+        True,
+        ("ip",),
+        ["iptables-legacy"],
+        "rules in the backend that `iptables` does not show",
+    ),
+    "nft-notrack": (False, (), ["nft"], "rules with notrack"),
     "wrong-backend-legacy": (True, ("ip",), ["iptables-legacy"], "nat rules"),
 }
 
@@ -58,6 +73,25 @@ def test_other_namespaces_are_read_too() -> None:
     found = recorded("forwarded-nat-legacy")
     assert sorted(name for look in found.looks for name in look.namespace.names) == ["lab-client", "lab-server"]
     assert [look.attached.answer for look in found.looks] == [True, False, False]
+
+
+def test_what_the_load_of_these_passes_is_named() -> None:
+    bridged, remote = (recorded(f"{name}-legacy").looks[0].attached for name in ("bridge-untracked", "remote-notrack"))
+    assert {"bridge", "notrack"} >= {bridged.proofs[-1].source, remote.proofs[-1].source}
+    assert bridged.proofs[-1].evidence == "frames that a bridge forwards (lab-c0, lab-s0) pass by the hooks of ip"
+    assert (bridged.kept_out, remote.kept_out) == ((), ("tcp",))
+
+
+def test_a_namespace_that_alone_tracks_is_where_the_load_of_its_scenario_begins() -> None:
+    made = scenario_of(recorded("container-table-legacy"), "mine", "mine.files", {"debian12": "6.1.0-50-cloud-amd64"})
+    assert 'path = "forward"' in made.toml
+    assert 'in = "client"\nrun = ["iptables-legacy-restore"' in made.toml
+    assert 'finding = "table-full"' in made.toml
+
+
+def test_a_bridge_that_is_not_carried_is_said() -> None:
+    made = scenario_of(recorded("bridge-untracked-legacy"), "mine", "mine.files", {})
+    assert any(one.startswith("bridges, which the load does not cross") for one in made.missing)
 
 
 def test_what_loaded_modules_meanwhile_is_said() -> None:

@@ -60,7 +60,7 @@ def test_a_ruleset_of_nft_is_carried_without_what_another_restores_and_without_o
     assert "table ip nat" not in made.files["ruleset.nft"]
     assert "owner" not in made.files["ruleset.nft"]
     runs = [step.argv for step in scenario.state if isinstance(step, RunStep)]
-    assert ("ip", "link", "add", "wan0", "type", "dummy") in runs
+    assert any(argv[:2] == ("sh", "-c") and argv[-1] == "wan0" for argv in runs)
     assert any("owner of table inet firewalld" in one for one in made.missing)
     assert any("wan0" in one for one in made.missing)
 
@@ -99,10 +99,40 @@ def test_a_recorded_set_has_its_type_and_none_of_its_members(tmp_path: Path) -> 
 
 
 def test_another_namespace_is_one_of_the_machine(tmp_path: Path) -> None:
-    made = carried({}, {}, n5={"iptables-legacy-save": MASQUERADE})
+    made = carried({}, {"iptables-legacy-save": MASQUERADE}, n5={"iptables-legacy-save": MASQUERADE})
     runs = [step.argv for step in read_back(made, tmp_path).state if isinstance(step, RunStep)]
-    assert runs[0] == ("ip", "netns", "add", "record-1")
+    assert runs[1] == ("ip", "netns", "add", "record-1")
     assert runs[-1][:5] == ("ip", "netns", "exec", "record-1", "iptables-legacy-restore")
+
+
+def test_a_namespace_that_alone_tracks_is_the_end_where_the_load_begins(tmp_path: Path) -> None:
+    full = {"iptables-legacy-save": MASQUERADE, "sysctl": sysctl(900)}
+    made = carried({}, {}, n5={"iptables-legacy-save": MASQUERADE, "sysctl": sysctl(10)}, n6=full)
+    scenario = read_back(made, tmp_path)
+    inside = [step for step in scenario.state if isinstance(step, RunStep) and step.end == "client"]
+    assert [step.argv[0] for step in inside] == ["iptables-legacy-restore"]
+    assert scenario.machine.path == "forward"
+    assert scenario.expectations[0].finding == "table-full"
+    assert "with 900 entries" in made.toml
+
+
+def test_where_only_ipv6_is_tracked_the_load_goes_over_it(tmp_path: Path) -> None:
+    scenario = read_back(carried(own={"ip6tables-legacy-save": MASQUERADE}), tmp_path)
+    assert (scenario.load.family, scenario.expectations[0].finding) == ("ipv6", "table-full")
+
+
+def test_a_load_that_is_kept_out_is_expected_untracked(tmp_path: Path) -> None:
+    rules = "-A PREROUTING -p tcp -j CT --notrack\n-A OUTPUT -p tcp -j CT --notrack\n"
+    raw = f"*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n{rules}COMMIT\n"
+    scenario = read_back(carried(own={"iptables-legacy-save": raw + MASQUERADE}), tmp_path)
+    assert scenario.expectations[0].finding == "untracked"
+
+
+def test_what_tracks_without_hooks_is_said_not_to_be_carried() -> None:
+    flower = "filter protocol ip pref 1 flower chain 0 handle 0x1\n\taction order 1: ct commit zone 0 pipe\n"
+    made = carried(own={"tc.filters": f"dev lo egress\n{flower}"})
+    assert any(one.startswith("what tracks without hooks: ") and "ct commit" in one for one in made.missing)
+    assert "[[expect]]" not in made.toml
 
 
 def test_a_specification_becomes_what_restores(tmp_path: Path) -> None:

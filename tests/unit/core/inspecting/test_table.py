@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lab.core.inspecting.table import TableState, table_drops
 from tests.unit.core.inspecting.hosts import inspected, look, stat, sysctl
 
@@ -58,6 +60,23 @@ def test_the_status() -> None:
     assert status(watched(100, 110, 10**6)) == 0
     assert status({"iptables-legacy-save": watched(0, 0)["iptables-legacy-save"]}) == 3
     assert status(watched(10, 10, 0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("later", "waiting", "others", "status"),
+    [
+        (110, 9, 1, 0),  # 5 a second, each for 120 s, and 178 s until it would be full
+        (110, 8, 2, 1),  # how long the others stay is not known
+        (140, 10, 0, 1),  # full in 43 s, before the first of them goes
+    ],
+)
+def test_what_ends_before_the_table_is_full_does_not_fill_it(
+    later: int, waiting: int, others: int, status: int
+) -> None:
+    row = "ipv4 2 tcp 6 100 {} src=- dst=- sport=1 dport=2 src=- dst=- sport=2 dport=1 [ASSURED] use=1\n"
+    rows = row.format("TIME_WAIT") * waiting + row.format("ESTABLISHED") * others
+    found = look(own={**watched(100, later), "entries": rows})
+    assert (found.status, "which last 120 s" in found.verdict) == (status, status == 0)
 
 
 def test_the_worst_namespace_is_the_hosts_status() -> None:

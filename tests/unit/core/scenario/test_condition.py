@@ -77,6 +77,9 @@ REQUIREMENTS = [
     (Requirement(), KNOWN, None),
     (Requirement(modules=("overlay", "veth")), KNOWN, None),
     (Requirement(modules=("act_ct",)), KNOWN, "the kernel has no act_ct"),
+    # of others than these it was not said whether it has them
+    (Requirement(modules=("dummy",)), replace(KNOWN, about=("act_", "nf_")), None),
+    (Requirement(modules=("act_ct",)), replace(KNOWN, about=("act_", "nf_")), "the kernel has no act_ct"),
     (Requirement(loadable=("nf_conntrack",)), KNOWN, None),
     (Requirement(loadable=("overlay",)), KNOWN, "overlay is built into the kernel"),
     (Requirement(loadable=("act_ct",)), KNOWN, "the kernel has no act_ct"),

@@ -260,7 +260,7 @@ def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
         options = read_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         ready = Ready(QemuProvisioner(QEMU, TCG, Deadlines()), {})
-        manifest = document(manifest_of(plan_run(options), options, ready))
+        manifest = document(manifest_of(plan_run(options), options, ready.provisioner.manifest(), ready.targets))
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
         recorded = json.loads((GOLDEN / "results" / "manifest.json").read_text())
         assert errors({**manifest, "targets": recorded["targets"]}, "manifest") == []

@@ -36,6 +36,14 @@ def test_this_host_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert main(["inspect", "--from", str(saved)]) == status
 
 
+@pytest.mark.parametrize("words", [("--watch", "0"), ("--entries",), ("--addresses",), ("--save", "x.tar.gz")], ids=str)
+def test_what_is_of_this_host_alone_is_refused_beside_a_record(
+    record: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", "--from", str(record), *words]) == 2
+    assert f"{words[0]} is of a look at this host" in capsys.readouterr().err
+
+
 def test_a_scenario_is_written_and_nothing_is_overwritten(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -104,3 +105,11 @@ def test_a_large_file_is_read_from_its_beginning(tmp_path: Path, monkeypatch: py
     (tmp_path / "a").write_text("x" * 50)
     with pytest.raises(ScenarioError, match="larger"):
         file_text(tmp_path / "a")
+
+
+@pytest.mark.parametrize("kept", [512 * 2, 512 * 2 + 100, 512 * 3 + 100])
+def test_an_archive_that_was_cut_is_damaged_and_not_a_shorter_one(tmp_path: Path, kept: int) -> None:
+    path = packed(tmp_path / "a.tgz", (member("a"), b"one"), (member("b"), b"two"))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:kept]))
+    with pytest.raises(ScenarioError, match="cannot be read as an archive"):
+        archive_files(path, everything)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import sys
 import tarfile
@@ -107,3 +108,9 @@ def test_what_is_none_is_said(tmp_path: Path, texts: dict[str, str], words: str)
 def test_a_missing_record_is_said() -> None:
     with pytest.raises(ScenarioError, match="no such record"):
         read_record("/nowhere/at/all")
+
+
+def test_an_archive_on_stdin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"x"))))
+    with pytest.raises(ScenarioError, match="standard input: an archive"):
+        read_record("-")

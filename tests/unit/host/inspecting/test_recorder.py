@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.core.errors import LabError
 from lab.core.inspecting.inspection import inspect
 from lab.host.inspecting.reading import read_record
 from lab.host.inspecting.recorder import recorder_zipapp, write_recorder
@@ -96,3 +97,14 @@ def test_the_same_sources_give_the_same_bytes() -> None:
     first = recorder_zipapp()
     recorder_zipapp.cache_clear()
     assert recorder_zipapp() == first
+
+
+def test_an_older_recorder_is_overwritten_and_no_other_file(tmp_path: Path) -> None:
+    recorder, record = tmp_path / "recorder.sh", tmp_path / "host.tar.gz"
+    recorder.write_text("#!/bin/sh\n")
+    write_recorder(recorder)
+    assert "conntrack" in recorder.read_text()
+    record.write_text("mine")
+    with pytest.raises(LabError, match="is no recorder"):
+        write_recorder(record)
+    assert record.read_text() == "mine"

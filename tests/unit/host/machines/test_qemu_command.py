@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.guest.agent import PORT_NAME
-from lab.guest.shell import PORT_NAME as SHELL_PORT_NAME
+from lab.guest.channel import AGENT_PORT, SHELL_PORT
 from lab.host.machines.qemu.command import KVM, TCG, Accelerator, DiskImage, Files, Sockets, command_line
 
 SOCKETS = Sockets(agent=11, shell=12, console=13, qmp=14)
@@ -107,7 +106,7 @@ def test_every_channel_is_an_inherited_socket() -> None:
     chardevs = dict(value.split(",", 1)[1].split(",") for value in values(argv, "-chardev"))
     assert chardevs == {"id=agent": "fd=11", "id=shell": "fd=12", "id=console": "fd=13", "id=qmp": "fd=14"}
     ports = [device.split("name=")[1] for device in values(argv, "-device") if device.startswith("virtserialport")]
-    assert ports == [PORT_NAME, SHELL_PORT_NAME]
+    assert ports == [AGENT_PORT, SHELL_PORT]
     assert not any("path=" in word.replace("mem-path=", "") for word in argv)
 
 
