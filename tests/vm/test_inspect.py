@@ -74,7 +74,8 @@ file = { path = "/root/rules.nft", text = '''
 table inet kept {
     chain before { type filter hook prerouting priority -300; notrack; }
     chain sent { type filter hook output priority raw + 5; counter notrack; }
-    chain later { type filter hook input priority filter; ct state established accept; }
+    ct helper file { type "ftp" protocol tcp; }
+    chain later { type filter hook input priority filter; ct state established accept; tcp dport 21 ct helper set "file"; }
 }
 ''' }
 [[state]]
@@ -180,3 +181,5 @@ def test_chains_of_nft_before_conntrack_keep_all_out(guests: Guests, tmp_path: P
     inspection, _ = recorded(ran, tmp_path)
     assert ran.result["finding"] == "untracked"
     assert inspection.looks[0].attached.answer is False
+    # four: both of notrack, the match, and the object, not the rule that names it
+    assert [(one.uses, one.seen) for one in inspection.uses or () if one.modules == ("nft_ct",)] == [(4, 4)]
