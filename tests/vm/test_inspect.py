@@ -75,7 +75,11 @@ table inet kept {
     chain before { type filter hook prerouting priority -300; notrack; }
     chain sent { type filter hook output priority raw + 5; counter notrack; }
     ct helper file { type "ftp" protocol tcp; }
-    chain later { type filter hook input priority filter; ct state established accept; tcp dport 21 ct helper set "file"; }
+    chain later {
+        type filter hook input priority filter
+        ct state established accept
+        tcp dport 21 ct helper set "file"
+    }
 }
 ''' }
 [[state]]
