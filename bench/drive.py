@@ -157,7 +157,8 @@ def run_engine(run: Run) -> Result:
         raise RunError("the engine ended with {}: {}".format(ended["ended"], progress))
     # the last sample is taken when everything is held; what follows is counting up, of which C does nothing
     seconds = samples[-1]["seconds"]
-    return dict(result, seconds=seconds, count_up_seconds=ended["seconds"] - seconds, connections=wanted)
+    counted = {"seconds": seconds, "count_up_seconds": ended["seconds"] - seconds, "connections": wanted}
+    return dict(result, **counted, engine=ended["engine"]["name"])
 
 
 def run_program(run: Run) -> Result:

@@ -28,7 +28,9 @@ from bench.floor import Place, Way
 from lab.guest import packets
 
 COUNTS = (5_000, 20_000, 100_000)
-TARGETS = {20_000: 0.90, 100_000: 0.85}
+# of the floor with epoll, by place
+TARGETS = {"native": {20_000: 1.05, 100_000: 1.0}, "guest": {20_000: 1.1}}
+RING_TARGET = 0.85  # of the floor with io_uring
 COUNT = 20_000  # at which everything else is compared
 KINDS = {"churn": 40_000, packets.HALF_OPEN: 60_000, packets.UDP: 60_000}
 KIND_RATE = 20_000.0
@@ -40,7 +42,8 @@ GUEST_FD_LIMIT = 1_048_576  # fs.nr_open of lab.guest.machine.LIMITS, which the 
 GUEST_MEMORY_MB = 3072  # 100,000 connections are 200,000 sockets
 GUEST_VCPUS = 2
 
-ENGINE, UVLOOP, FLOOR = "engine", "engine, uvloop", "C floor"
+ENGINE, UVLOOP, BY_EPOLL = "engine", "engine, uvloop", "engine, epoll"
+FLOOR, RING_FLOOR = "C floor", "C floor, ring"
 PACKAGES = {"h2load": "nghttp2-client", "wrk": "wrk"}  # Debian's names
 _LIMIT_SECONDS = {"native": 120.0, "guest": 900.0}
 
@@ -86,9 +89,11 @@ class Report:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def engine_run(connections: int, kind: str = "hold", loop: str = "asyncio", memory: bool = False) -> Run:
+def engine_run(
+    connections: int, kind: str = "hold", loop: str = "asyncio", engine: str = "", memory: bool = False
+) -> Run:
     """A run of the load engine."""
-    request = {"connections": connections, "kind": kind, "loop": loop}
+    request = {"connections": connections, "kind": kind, "loop": loop, "engine": engine}
     return {"what": "engine", "request": request, "memory": memory}
 
 
@@ -123,36 +128,56 @@ def choose_way(bench: Bench, mode: str, connections: int, ways: Sequence[Way], r
     return best
 
 
-def measure_hold(bench: Bench, connections: int, way: Way, loops: Sequence[str], into: Report) -> None:
-    """The rates of engine and floor at one count, their ratio, and the CPU time of each."""
-    progress(f"{bench.name}: {connections:,} held, {bench.pairs} turns of {', '.join([*loops, FLOOR])}")
-    variants = {label: engine_run(connections, loop=_LOOPS[label]) for label in loops}
-    results = bench.compare({**variants, FLOOR: bench.floor_run(way, "hold", connections)})
+def choose_ring_way(bench: Bench, connections: int, ways: Sequence[Way], rounds: int) -> Way | None:
+    """The fastest way to run the floor through io_uring; None where it cannot be run."""
+    try:
+        return choose_way(bench, "hold", connections, ways, rounds)
+    except BenchError as error:
+        progress(f"{bench.name}: no floor with io_uring: {error}")
+        return None
+
+
+def measure_hold(
+    bench: Bench, connections: int, ways: tuple[Way, Way | None], engines: Sequence[str], into: Report
+) -> None:
+    """The rates of engine and floors at one count, their ratios, and the CPU time of each."""
+    way, ring_way = ways
+    floors = {FLOOR: bench.floor_run(way, "hold", connections)}
+    if ring_way is not None:
+        floors[RING_FLOOR] = bench.floor_run(ring_way, "hold", connections)
+    progress(f"{bench.name}: {connections:,} held, {bench.pairs} turns of {', '.join([*engines, *floors])}")
+    results = bench.compare({**{label: engine_run(connections, **_ENGINES[label]) for label in engines}, **floors})
     name = f"hold-{connections}-{bench.name}"
     rows = []
-    for label in (*loops, FLOOR):
+    for label in results:
         speed, cpu = of(results, label, rate), of(results, label, cpu_us)
         ratio, cpu_ratio = of(results, label, rate, FLOOR), of(results, FLOOR, cpu_us, label)
-        rows.append((label, speed.text(), ratio.text(2), cpu.text(1), cpu_ratio.text(2)))
-        if label != FLOOR:
-            suffix = "" if label == ENGINE else "-uvloop"
-            target = None if suffix else TARGETS.get(connections)
-            into.metrics.append(Metric.of(name + suffix, ratio, "ratio", target))
+        of_ring = of(results, label, rate, RING_FLOOR) if ring_way is not None else None
+        shown = "?" if of_ring is None else of_ring.text(2)
+        rows.append((label, speed.text(), ratio.text(2), shown, cpu.text(1), cpu_ratio.text(2)))
+        if label in engines:
+            suffix = label.removeprefix(ENGINE).replace(", ", "-")
+            targets = {} if suffix else TARGETS[bench.name]
+            into.metrics.append(Metric.of(name + suffix, ratio, "ratio", targets.get(connections)))
             into.metrics.append(Metric.of(f"{name}{suffix}-cpu", cpu, "us"))
+            if of_ring is not None:
+                target = RING_TARGET if connections in targets else None
+                into.metrics.append(Metric.of(f"{name}{suffix}-of-ring", of_ring, "ratio", target))
     # the floor's CPU time in the engine's does not depend on who else wants the processors
-    columns = ("", "connections/s", "of the floor", "CPU us/connection", "floor's CPU in this")
+    columns = ("", "connections/s", "of the floor", "of io_uring's", "CPU us/connection", "floor's CPU in this")
     into.tables.append(Table(f"{bench.name}: {connections:,} held", columns, rows, _how(results, way)))
-    into.details[name] = {"way": way.text, "results": results}
+    into.details[name] = {"way": way.text, "ring_way": ring_way and ring_way.text, "results": results}
 
 
-_LOOPS = {ENGINE: "asyncio", UVLOOP: "uvloop"}
+_ENGINES: dict[str, dict[str, str]] = {ENGINE: {}, UVLOOP: {"loop": "uvloop"}, BY_EPOLL: {"engine": "epoll"}}
 
 
 def _how(results: Results, way: Way) -> str:
     """What the numbers are of, and how far they can be trusted."""
     counted = summary([result["count_up_seconds"] for result in results[ENGINE]]).median
     return (
-        f"engine: {_processes(results[ENGINE])} processes, which then count up for {counted * 1000:.0f} ms; "
+        f"engine: {results[ENGINE][0]['engine']}, {_processes(results[ENGINE])} processes, which then count up "
+        f"for {counted * 1000:.0f} ms; "
         f"floor: {_processes(results[FLOOR])}, {way.text}, its own spread {of(results, FLOOR, rate).spread:.0%}"
         f"{_retried(results)}"
     )
@@ -215,10 +240,13 @@ def measure_native(options: argparse.Namespace, into: Report) -> None:
     place = Place(os.sysconf("SC_NPROCESSORS_ONLN"), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     bench = Bench("native", _native(options.priority), str(floor.build()), place, options.pairs)
     ways, rounds = (floor.QUICK_WAYS, 1) if options.quick else (floor.WAYS, CHOICE_ROUNDS)
+    ring_ways = floor.QUICK_RING_WAYS if options.quick else floor.RING_WAYS
+    engines = (ENGINE, BY_EPOLL) if options.quick else (ENGINE, UVLOOP, BY_EPOLL)
     chosen: dict[int, Way] = {}
     for count in options.counts:
         chosen[count] = choose_way(bench, "hold", count, ways, rounds)
-        measure_hold(bench, count, chosen[count], (ENGINE,) if options.quick else (ENGINE, UVLOOP), into)
+        ring_way = choose_ring_way(bench, count, ring_ways, rounds)
+        measure_hold(bench, count, (chosen[count], ring_way), engines, into)
     measure_memory(bench, chosen.get(COUNT, ways[0]), into, 1 if options.quick else MEMORY_TURNS)
     measure_kinds(bench, ways, rounds, into)
     clients = _clients(install=not options.quick)
@@ -231,8 +259,9 @@ def measure_guest(options: argparse.Namespace, into: Report) -> None:
     program = floor.build(static=True)
     bench = Bench("guest", _guest(options.target, program, options.priority), "./floor", place, options.pairs)
     way = choose_way(bench, "hold", COUNT, floor.GUEST_WAYS, CHOICE_ROUNDS)
+    ring_way = choose_ring_way(bench, COUNT, floor.RING_WAYS, CHOICE_ROUNDS)
     for count in options.counts:
-        measure_hold(bench, count, way, (ENGINE,), into)
+        measure_hold(bench, count, (way, ring_way), (ENGINE, BY_EPOLL), into)
     measure_memory(bench, way, into)
 
 

@@ -5,11 +5,11 @@
  * connection to the last. Whatever goes wrong ends it with a status other than 0 and a line on stderr.
  *
  *   floor --mode hold|churn|serve|half-open|udp --connections N --processes N --layout apart|pairs --listeners N
- *         --first-port PORT --batch N --window N --client poll|epoll|blocking --close fin|reset --gather-ms N
+ *         --first-port PORT --batch N --window N --client poll|epoll|blocking|ring --close fin|reset --gather-ms N
  *
  * `connections` and `listeners` (per process) are split like the engine splits them: each process has ports of its own.
  * How an outcome is learnt: `poll` asks for a batch at once and watches the rest with epoll, `epoll` registers every
- * descriptor, for one event, `blocking` lets connect(2) wait.
+ * descriptor, for one event, `blocking` lets connect(2) wait. `ring` does all of it, and accepts, through io_uring.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -79,6 +79,8 @@ static struct timespec now(void) {
 }
 
 static int is(const char *option, const char *value) { return strcmp(option, value) == 0; }
+
+static int by_ring(void) { return is(options.client, "ring"); }
 
 /* The size of part `number` of `total`, of which no two differ by more than one. */
 static int part(int total, int parts, int number) { return total / parts + (number < total % parts); }
@@ -257,6 +259,8 @@ static void client_step(struct client *client, int may_wait) {
     if (client_pending(client)) client_take_answers(client, may_wait && count <= 0 ? -1 : 0);
 }
 
+#include "floor_ring.h"
+
 /* --- packets that nobody answers --- */
 
 /* As flood.py counts them: an address of 127.0.0.0/8 for each, without 0 and 255 in the last octet, 0 in the second. */
@@ -339,7 +343,12 @@ static void work_as_server(int number, int total, int in, int out) {
     server_open(&server, options.first_port + number * options.listeners, total);
     byte_to(out);
     byte_from(in);
-    while (!server_is_done(&server) || server.open) server_step(&server, -1);
+    struct ring ring;
+    if (by_ring()) ring_server_open(&ring, &server);
+    while (!server_is_done(&server) || server.open) {
+        if (by_ring()) ring_server_step(&ring, &server, 1);
+        else server_step(&server, -1);
+    }
     byte_to(out);
     byte_from(in);
 }
@@ -349,7 +358,12 @@ static void work_as_client(int number, int total, int in, int out) {
     client_open(&client, options.first_port + number * options.listeners, total);
     byte_to(out);
     byte_from(in);
-    while (!client_is_done(&client)) client_step(&client, 1);
+    struct ring ring;
+    if (by_ring()) ring_open(&ring, (unsigned)total);
+    while (!client_is_done(&client)) {
+        if (by_ring()) ring_client_step(&ring, &client, 1);
+        else client_step(&client, 1);
+    }
     byte_to(out);
     byte_from(in);
 }
@@ -361,6 +375,15 @@ static void work_as_pair(int number, int total, int in, int out) {
     client_open(&client, options.first_port + number * options.listeners, total);
     byte_to(out);
     byte_from(in);
+    struct ring accepts, connects;
+    if (by_ring()) {
+        ring_server_open(&accepts, &server);
+        ring_open(&connects, (unsigned)total);
+    }
+    while (by_ring() && (!client_is_done(&client) || !server_is_done(&server))) {
+        if (!client_is_done(&client)) ring_client_step(&connects, &client, 0);
+        ring_server_step(&accepts, &server, 0);
+    }
     while (!client_is_done(&client) || !server_is_done(&server) || server.open) {
         if (!client_is_done(&client)) client_step(&client, 0);
         server_step(&server, 0);

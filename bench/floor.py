@@ -13,6 +13,7 @@ from bench.common import BenchError
 from lab.guest.spread import Shard, shards
 
 SOURCE = Path(__file__).with_name("floor.c")
+_SOURCES = (SOURCE, SOURCE.with_name("floor_ring.h"))
 _FLAGS = ("-O2", "-std=gnu11")
 
 
@@ -22,7 +23,9 @@ def build(static: bool = False) -> Path:
     if compiler is None:
         raise BenchError("no C compiler: install gcc and libc6-dev (Debian's names), then run this again")
     flags = [*_FLAGS, *(["-static", "-s"] if static else [])]
-    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(flags).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES) + " ".join(flags).encode()).hexdigest()[
+        :12
+    ]
     program = _cache() / f"floor-{digest}"
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
@@ -100,4 +103,6 @@ WAYS = (
     Way("apart", "poll", gather_ms=10),
 )
 QUICK_WAYS = (Way("pairs", "poll"), Way("apart", "epoll", gather_ms=3))
+RING_WAYS = (Way("pairs", "ring"), Way("pairs", "ring", batch=128), Way("apart", "ring"))
+QUICK_RING_WAYS = (Way("pairs", "ring"),)
 GUEST_WAYS = (Way("pairs", "poll"), Way("pairs", "poll", batch=64), Way("apart", "epoll", gather_ms=10))

@@ -41,6 +41,7 @@ SCENARIO = "nat-present"
 BACKENDS = ("legacy", "nft")
 CONNECTIONS = 20_000
 STAGES = ("restore", "state", "load", "collect", "destroy")
+RESTORED, BOOTED, PEER = "restored by the lab", "booted by the lab", "virtme-ng -- true"
 PARTS = ("starts", "cells", "apart")
 LEAST_SHOWN_SECONDS = 0.03  # of an item of an observation
 
@@ -82,10 +83,16 @@ def starts(measured: Measured, count: int, quick: bool) -> None:
         return
     plan = plan_of("pristine", connections=None, target=f"{TARGET}+kernel:{package}")
     made = asyncio.run(ready(plan))
-    peer = virtme(package, made.target.image.busybox, plan.machine.memory_mb, plan.machine.vcpus)
-    if not quick:
-        progress("virtme-ng: seeing it run `true`")
-        peer.seconds(proved=True)
+    peer: Virtme | None = None
+    obstacle = ""
+    try:
+        peer = virtme(package, made.target.image.busybox, plan.machine.memory_mb, plan.machine.vcpus)
+        if not quick:
+            progress("virtme-ng: seeing it run `true`")
+            peer.seconds(proved=True)
+    except BenchError as error:
+        peer, obstacle = None, str(error)
+        progress(f"not compared with virtme-ng: {error}")
 
     def told(name: str, run: Callable[[], float]) -> float:
         seconds = run()
@@ -93,31 +100,37 @@ def starts(measured: Measured, count: int, quick: bool) -> None:
         return seconds
 
     variants: dict[str, Callable[[], float]] = {
-        "restored by the lab": partial(told, "restore", partial(restore_seconds, made)),
-        "booted by the lab": partial(told, "boot", partial(boot_seconds, made)),
-        "virtme-ng -- true": partial(told, "virtme-ng", partial(peer.seconds, proved=quick)),
+        RESTORED: partial(told, "restore", partial(restore_seconds, made)),
+        BOOTED: partial(told, "boot", partial(boot_seconds, made)),
     }
     if quick:  # a cold boot takes a quarter of the minute
-        del variants["booted by the lab"]
-    _report_starts(measured, rounds(variants, count), peer)
+        del variants[BOOTED]
+    if peer is not None:
+        variants[PEER] = partial(told, "virtme-ng", partial(peer.seconds, proved=quick))
+        measured.details["virtme"] = {"version": peer.version, "command": peer.command()}
+    told_of = obstacle if peer is None else f"virtme-ng {peer.version}"
+    machine = f"{plan.machine.vcpus} vCPUs, {plan.machine.memory_mb} MB"
+    report_starts(measured, rounds(variants, count), f"{package.stem}, {machine}, emulated; {told_of}")
 
 
-def _report_starts(measured: Measured, values: Mapping[str, Sequence[float]], peer: Virtme) -> None:
-    restores, *boots, peers = values.values()
-    to_virtme = summary(ratio_of_each(list(zip(restores, peers, strict=True)), float))
-    measured.metrics += [
-        Metric.of("restore", summary(restores), "s", RESTORE_SECONDS, "lower"),
-        Metric.of("restore-to-virtme", to_virtme, "ratio", RESTORE_TO_VIRTME, "lower"),
-    ]
-    for seconds in boots:
-        to_boot = summary(ratio_of_each(list(zip(restores, seconds, strict=True)), float))
+def report_starts(measured: Measured, values: Mapping[str, Sequence[float]], note: str) -> None:
+    """The starts in turn; of a peer that could not be measured `?`, and the note says why."""
+    restores = values[RESTORED]
+    measured.metrics.append(Metric.of("restore", summary(restores), "s", RESTORE_SECONDS, "lower"))
+    if PEER in values:
+        to_peer = summary(ratio_of_each(list(zip(restores, values[PEER], strict=True)), float))
+        measured.metrics.append(Metric.of("restore-to-virtme", to_peer, "ratio", RESTORE_TO_VIRTME, "lower"))
+    else:
+        measured.metrics.append(Metric("restore-to-virtme", None, "ratio", RESTORE_TO_VIRTME, "lower", note=note))
+    if BOOTED in values:
+        to_boot = summary(ratio_of_each(list(zip(restores, values[BOOTED], strict=True)), float))
         measured.metrics.append(Metric.of("restore-to-boot", to_boot, "ratio", better="lower"))
     rows = [(name, summary(seconds).text(2), _ratio_text(restores, seconds)) for name, seconds in values.items()]
-    note = f"{peer.kernel.name}, {peer.vcpus} vCPUs, {peer.memory_mb} MB, emulated; virtme-ng {peer.version}"
+    if PEER not in values:
+        rows.append((PEER, "?", "?"))
     columns = ("start", "seconds: median (range)", "restored in it")
     measured.tables.append(Table("Until a fresh machine answers", columns, rows, note))
     measured.details["starts_seconds"] = {name: list(seconds) for name, seconds in values.items()}
-    measured.details["virtme"] = {"version": peer.version, "command": peer.command()}
 
 
 def _ratio_text(ours: Sequence[float], theirs: Sequence[float]) -> str:

@@ -23,6 +23,12 @@ def project_root() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the settings of whoever runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "settings"))
+
+
+@pytest.fixture(autouse=True)
 def own_loader(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test writes to this host's /proc/sys/kernel/modprobe, or has a program load modules here."""
     file = tmp_path_factory.getbasetemp() / "modprobe"

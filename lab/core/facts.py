@@ -26,6 +26,7 @@ class Facts:
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)  # iptables -> 1.8.9
     ipv6: bool | None = None
     about: tuple[str, ...] | None = None  # how the names of modules begin that are recorded; None: it was not said
+    programs_of_lab: tuple[str, ...] = ()  # those that a distribution lacks, and the lab lent
 
     @property
     def release(self) -> Release:
@@ -54,6 +55,7 @@ def parse_facts(target: str, machine: Mapping[str, Any] | None) -> Facts:
     versions = said.get("versions") or {}
     if not isinstance(versions, dict):
         raise ValueError(f"the programs' versions are no object: {versions!r:.80}")
+    lent = _names(said, "programs_of_lab")
     return Facts(
         target=target,
         kernel_release=release,
@@ -61,6 +63,7 @@ def parse_facts(target: str, machine: Mapping[str, Any] | None) -> Facts:
         loadable=_names(said, "modules_loadable"),
         builtin=_names(said, "modules_builtin"),
         about=None if (about := _names(said, "modules_about")) is None else tuple(sorted(about)),
+        programs_of_lab=tuple(sorted(lent or ())),
         ipv6=said["ipv6"] if isinstance(said.get("ipv6"), bool) else None,
         versions={str(name): found[1] for name, text in versions.items() if (found := _version_in(text)) is not None},
     )

@@ -111,6 +111,17 @@ class MergedPart:
 
 
 @dataclass(frozen=True)
+class FleetWorker:
+    """A machine of a fleet that ran cells."""
+
+    name: str
+    host: Host = Host()
+    qemu_version: str | None = None
+    host_cpu: str | None = None
+    cells: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Resumption:
     """A run was taken up again: when, where, and what was not as it had been."""
 
@@ -190,3 +201,4 @@ class Manifest:
     shard: StoredShard | None = None
     parts: tuple[MergedPart, ...] | None = None
     resumed: tuple[Resumption, ...] = ()
+    workers: tuple[FleetWorker, ...] = ()  # of a fleet; empty where this host ran the cells itself

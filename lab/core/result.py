@@ -157,6 +157,7 @@ class CellResult:
     repeat: int
     kernel_release: str | None
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    programs_of_lab: tuple[str, ...] = ()  # that the distribution lacks: what they did and read, the lab's own did
     finding: str
     reason: str
     cause: str | None

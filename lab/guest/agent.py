@@ -6,16 +6,15 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
 
-from lab.guest import ends, machine, peer, shell, topology
+from lab.guest import disks, ends, machine, peer, shell, topology
 from lab.guest.apply import apply_steps
-from lab.guest.channel import Channel, Reply, find_port
+from lab.guest.channel import AGENT_PORT, SHELL_PORT, Channel, Reply, find_port
 from lab.guest.kernel_log import KernelLog
 from lab.guest.load import Load, LoadError, LoadRequest
 from lab.guest.namespaces import TopologyError, inside
 from lab.guest.observe import observe
 from lab.guest.paths import LOOPBACK
 
-PORT_NAME = "org.conntrack-lab.agent"
 _PORT_SECONDS = 20.0
 # keys of the request `load` that may be absent or null, which means what LoadRequest says
 _LOAD_OPTIONS = (
@@ -59,6 +58,12 @@ class Agent:
             "peer": self._peer,
             "kernel_log": self._kernel_log,
             "shell": self._shell,
+            "partitions": lambda request, reply: {"partitions": disks.partitions(request["disk"])},
+            "mount": lambda request, reply: disks.mount(request["name"], request["filesystem"], request["options"]),
+            "look": lambda request, reply: {"paths": disks.look(request["root"], request["patterns"])},
+            "texts": lambda request, reply: disks.texts(request["root"], request["paths"], request["limit"]),
+            "fetch": self._fetch,
+            "run": lambda request, reply: disks.run(request["root"], request["argv"]),
         }
 
     def serve(self, channel: Channel, ends: bool = False) -> None:
@@ -181,10 +186,14 @@ class Agent:
         """What a worker of the load died of while it was to hold its connections."""
         return {"crash": None if self._loaded is None else self._loaded.crash()}
 
+    def _fetch(self, request: Dict[str, Any], reply: Reply) -> Any:
+        root, path, limit = request["root"], request["path"], request["limit"]
+        return {"size_bytes": disks.fetch(root, path, limit, lambda part: reply.event("part", content=part))}
+
     def _shell(self, request: Dict[str, Any], reply: Reply) -> Any:
-        path = find_port(shell.PORT_NAME)
+        path = find_port(SHELL_PORT)
         if path is None:
-            raise FileNotFoundError("this machine has no port {}".format(shell.PORT_NAME))
+            raise FileNotFoundError("this machine has no port {}".format(SHELL_PORT))
         fd = os.open(path, os.O_RDWR)
         try:
             if request.get("script") is not None:
@@ -217,12 +226,12 @@ def main() -> int:
         machine.take_name()  # nothing else in this machine does
     problems = machine.prepare()
     deadline = time.monotonic() + _PORT_SECONDS
-    while find_port(PORT_NAME) is None:
+    while find_port(AGENT_PORT) is None:
         if time.monotonic() > deadline:
-            sys.stderr.write("lab agent: no virtio-serial port named {}\n".format(PORT_NAME))
+            sys.stderr.write("lab agent: no virtio-serial port named {}\n".format(AGENT_PORT))
             return 1
         time.sleep(0.02)
-    fd = os.open(str(find_port(PORT_NAME)), os.O_RDWR)
+    fd = os.open(str(find_port(AGENT_PORT)), os.O_RDWR)
     sys.stderr.write("lab agent: ready\n")
     Agent(problems).serve(Channel(fd, fd))
     return 0

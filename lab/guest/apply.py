@@ -9,6 +9,7 @@ import time
 from typing import IO, Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence
 
 from lab.guest.files import MAX_TEXT_BYTES, as_path, error_name, sysctl_path, write_text
+from lab.guest.programs import OWN_PATH, SCRIPTS, instrument
 from lab.guest.removal import mismatch
 
 STEP_SECONDS = 60.0
@@ -16,7 +17,8 @@ _BUSY_SECONDS = 2.0
 _VERSION_SECONDS = 10.0
 _KILL_SECONDS = 5.0  # a program that hangs in the kernel outlives SIGKILL
 _LOOK_SECONDS = 0.1
-STEP_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+STEP_PATH = OWN_PATH + ":" + SCRIPTS  # the lab's programs come last, in a distribution that has not all
+_BACKENDS = ("-legacy", "-nft")
 _ENVIRONMENT = {"PATH": STEP_PATH, "HOME": "/root", "LC_ALL": "C", "TERM": "dumb"}
 _MAX_OUTPUT = 65536
 _SIGNAL_STATUS = range(129, 193)  # as a shell tells that a signal ended a program: 128 and the signal, 1 to 64
@@ -96,20 +98,24 @@ class Ended(NamedTuple):
 def program_here(name: str) -> str:
     """The name by which this machine has a program.
 
-    Before iptables 1.8 (CentOS 7) there was one backend, and what is `iptables-legacy` since was called `iptables`; one
-    of the other backend says so in its version.
+    Before iptables 1.8 (CentOS 7) there was one backend, and what is `iptables-legacy` since was called `iptables`;
+    some distributions have only one of the two (RHEL), by that name. Its version says which.
     """
-    plain = name.replace("-legacy", "", 1)
-    if plain == name or not name.startswith(("iptables-legacy", "ip6tables-legacy")) or _where(name) is not None:
+    if "/" in name:
         return name
+    backend = next((mark for mark in _BACKENDS if name.startswith(("iptables" + mark, "ip6tables" + mark))), None)
+    if backend is None or _where(name) is not None:
+        return instrument(name)
+    plain = name.replace(backend, "", 1)
     if _where(plain) is None:
         return name
     version = run_command([plain.split("-")[0], "--version"], _VERSION_SECONDS)
-    return plain if version["exit_status"] == 0 and "nf_tables" not in version["stdout"] else name
+    said = "-nft" if "nf_tables" in version["stdout"] else "-legacy"
+    return plain if version["exit_status"] == 0 and said == backend else name
 
 
 def _where(name: str) -> Optional[str]:
-    return shutil.which(name, path=STEP_PATH)
+    return shutil.which(name, path=OWN_PATH)
 
 
 def start_command(argv: Sequence[str]) -> "subprocess.Popen[bytes]":

@@ -10,14 +10,16 @@ import errno
 import os
 import select
 import socket
+import time
 from itertools import islice
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from lab.guest.client import Client
+from lab.guest.connects import Address, Outcome, PolledConnects, outcome_of
 from lab.guest.server import Server
 from lab.guest.sockets import bind_next
 from lab.guest.sources import Source
-from lab.guest.states import OPENING, Target, by_port, runs
+from lab.guest.states import Target, by_port, runs
 
 _STREAM_SECONDS = 2.3
 _ASK_AGAIN_SECONDS = 1.0
@@ -30,21 +32,64 @@ _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _GONE = (errno.EAGAIN, errno.EWOULDBLOCK)
 
 
-class AskingClient(Client):
-    """Asks from one socket for each of `targets`' connections; one that was answered is held."""
+class Questions(PolledConnects):
+    """Asks from a socket of its own for each connection; what is answered counts as established."""
 
     _type = socket.SOCK_DGRAM
+
+    def __init__(self, family: int, sources: Optional[Iterator[Source]] = None) -> None:
+        """Without `sources` the kernel chooses where a question comes from."""
+        super().__init__(family, sources)
+        self.asked_at: Dict[int, Tuple[float, int]] = {}  # of descriptors without an answer: when last, how often
+
+    def begin(self, addresses: Iterator[Address], count: int) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
+        """Ask the next `count`: the descriptor of each, or -errno; no answer is looked for yet."""
+        now = time.monotonic()  # as the loop's
+        fds = [self._ask(address) for address in islice(addresses, count)]
+        for fd in fds:
+            if fd >= 0:
+                self.asked_at[fd] = (now, 1)
+                self._epoll.register(fd, select.EPOLLIN)
+        return fds, {}
+
+    def later(self) -> List[Outcome]:
+        """The answers that have come since."""
+        answered = self._epoll.poll(0, _EVENTS_PER_POLL)
+        for fd, events in answered:
+            self._epoll.unregister(fd)
+            self.asked_at.pop(fd, None)
+            if events == select.EPOLLIN:
+                os.read(fd, 16)
+        return [(fd, outcome_of(fd, events)) for fd, events in answered]
+
+    def _ask(self, address: Address) -> int:
+        sock = None
+        try:
+            sock = self._new_socket()
+            if self._sources is not None:
+                bind_next(sock, self._sources)
+            sock.connect(address)
+            sock.send(_QUESTION)
+            return sock.detach()
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            return -(error.errno or errno.EIO)
+
+
+class AskingClient(Client):
+    """Asks from one socket for each of `targets`' connections; one that was answered is held."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         targets: Sequence[Target],
         on_settled: Callable[[], None],
-        rate_per_second: float = 0.0,
-        sources: Optional[Iterator[Source]] = None,
+        rate_per_second: float,
+        questions: Questions,
     ) -> None:
-        super().__init__(loop, targets, on_settled, rate_per_second, sources)
-        self._asked_at: Dict[int, Tuple[float, int]] = {}  # of descriptors without an answer: when last, how often
+        super().__init__(loop, targets, on_settled, rate_per_second, questions)
+        self._asked_at = questions.asked_at
         self._due: List[Tuple[float, List[int]]] = []  # answered ones, and when they speak once more
 
     @property
@@ -93,40 +138,6 @@ class AskingClient(Client):
             ports=by_port(self._targets, self._states),
         )
 
-    def _connect(self, count: int) -> None:
-        first = self.attempted
-        self.attempted += count
-        now = self._loop.time()
-        for index, address in enumerate(islice(self._addresses, count), first):
-            self._fds.append(-1)
-            sock = None
-            try:
-                sock = self._new_socket()
-                if self._sources is not None:
-                    bind_next(sock, self._sources)
-                sock.connect(address)
-                sock.send(_QUESTION)
-            except OSError as error:
-                if sock is not None:
-                    sock.close()
-                self._fail(index, error.errno or 0)
-                continue
-            fd = sock.detach()
-            self._fds[index] = fd
-            self._states[index] = OPENING
-            self._watched[fd] = index
-            self._asked_at[fd] = (now, 1)
-            self._epoll.register(fd, select.EPOLLIN)
-
-    def _take_answers(self) -> None:
-        answered = self._epoll.poll(0, _EVENTS_PER_POLL)
-        for fd, events in answered:
-            self._epoll.unregister(fd)
-            self._asked_at.pop(fd, None)
-            if events == select.EPOLLIN:
-                os.read(fd, 16)
-        self._note((self._watched.pop(fd), events & ~select.EPOLLIN) for fd, events in answered)
-
     def _keep(self, indexes: Sequence[int]) -> None:
         fds = [self._fds[index] for index in indexes]
         if fds and not self._finished:
@@ -172,7 +183,7 @@ class AnsweringServer(Server):
         if key in self._answered:
             return
         self._answered.add(key)
-        if peer[0].startswith(self._own):
+        if self._accepts.is_own(peer[0]):
             self.accepted += 1
         else:
             self.strangers += 1

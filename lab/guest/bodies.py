@@ -2,17 +2,18 @@
 
 import asyncio
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence
 
 from lab.guest import namespaces
-from lab.guest.asking import AnsweringServer, AskingClient
+from lab.guest.accepts import Accepts
+from lab.guest.asking import AnsweringServer, AskingClient, Questions
 from lab.guest.churn import HALF, ChurnClient, ChurnServer
 from lab.guest.client import Client
+from lab.guest.engines import accepts, connects, family_number, sources_of
 from lab.guest.flood import Flood, Receiver, Share
 from lab.guest.packets import CountingReceiver
 from lab.guest.paths import CLIENT, IPV4, SERVER
 from lab.guest.server import Server
-from lab.guest.sources import Source, sources
 from lab.guest.spread import Shard
 from lab.guest.worker import TICK_SECONDS, Link, Message, new_loop
 
@@ -55,7 +56,7 @@ def holding_server(shard: Shard, gather_seconds: float) -> Maker:
     """Accepts a shard's connections and holds them."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, shard.own))
+        return _part(SERVER, Server(loop, shard.listen, shard.connections, report, gather_seconds, accepts(shard)))
 
     return make
 
@@ -64,7 +65,7 @@ def holding_client(shard: Shard, rate_per_second: float = 0.0) -> Maker:
     """Opens a shard's connections and holds them."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, Client(loop, shard.targets, report, rate_per_second, _sources(shard)))
+        return _part(CLIENT, Client(loop, shard.targets, report, rate_per_second, connects(shard)))
 
     return make
 
@@ -75,7 +76,7 @@ def churning_server(shard: Shard, gather_seconds: float, close: str) -> Maker:
         return holding_server(shard, gather_seconds)
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, shard.own)
+        server = ChurnServer(loop, shard.listen, shard.connections, report, gather_seconds, close, accepts(shard))
         return _part(SERVER, server)
 
     return make
@@ -85,7 +86,7 @@ def churning_client(shard: Shard, churning: Churning) -> Maker:
     """Opens a shard's connections and closes each after its time."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, ChurnClient(loop, shard.targets, report, *churning, sources=_sources(shard)))
+        return _part(CLIENT, ChurnClient(loop, shard.targets, report, *churning, connects=connects(shard)))
 
     return make
 
@@ -94,7 +95,8 @@ def answering_server(shard: Shard, gather_seconds: float) -> Maker:
     """Answers a shard's datagrams."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(SERVER, AnsweringServer(loop, shard.listen, shard.connections, report, gather_seconds, shard.own))
+        own = Accepts(shard.own)
+        return _part(SERVER, AnsweringServer(loop, shard.listen, shard.connections, report, gather_seconds, own))
 
     return make
 
@@ -103,7 +105,8 @@ def asking_client(shard: Shard, rate_per_second: float) -> Maker:
     """Asks by datagrams, one socket for each, and waits for the answers."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        return _part(CLIENT, AskingClient(loop, shard.targets, report, rate_per_second, _sources(shard)))
+        questions = Questions(family_number(shard.family), sources_of(shard))
+        return _part(CLIENT, AskingClient(loop, shard.targets, report, rate_per_second, questions))
 
     return make
 
@@ -161,10 +164,6 @@ def body(work: Work, loop_kind: str, path: str) -> Callable[[Link], None]:
         _Served(loop, link, parts).run()
 
     return run
-
-
-def _sources(shard: Shard) -> Optional[Iterator[Source]]:
-    return sources(shard.number, shard.family) if shard.local else None
 
 
 def _part(role: str, side: Any) -> Part:

@@ -4,6 +4,7 @@ import json
 import os
 from typing import Any, Dict, List, Optional
 
+AGENT_PORT, SHELL_PORT = "org.conntrack-lab.agent", "org.conntrack-lab.shell"
 VIRTIO_PORTS = "/sys/class/virtio-ports"
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 

@@ -13,11 +13,14 @@ import select
 import socket
 import struct
 from collections import deque
-from typing import Callable, Deque, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Deque, Iterable, List, Optional, Sequence, Set, Tuple
 
+from lab.guest.accepts import Accepts
 from lab.guest.client import Client
+from lab.guest.connects import Connects
+from lab.guest.files import close_all
+from lab.guest.polling import poll_all
 from lab.guest.server import GATHER_SECONDS, Server
-from lab.guest.sources import Source
 from lab.guest.states import LOST, Target
 
 FIN, RESET, VANISH, HALF = CLOSES = ("fin", "reset", "vanish", "half")
@@ -42,15 +45,14 @@ class ChurnClient(Client):
         rate_per_second: float = 0.0,
         hold_seconds: float = 0.0,
         close: str = FIN,
-        sources: Optional[Iterator[Source]] = None,
+        connects: Optional[Connects] = None,
     ) -> None:
         """`close` is one of CLOSES; raises OSError if this process may not close in that way."""
         self._end = _ending(close)
-        self._reset = close == RESET
         self._hold_seconds = hold_seconds
         self._closed = 0
         self._batches: Deque[Tuple[float, Sequence[int]]] = deque()  # when each is due, in that order
-        super().__init__(loop, targets, on_settled, rate_per_second, sources)
+        super().__init__(loop, targets, on_settled, rate_per_second, connects)
 
     @property
     def open(self) -> int:
@@ -61,18 +63,6 @@ class ChurnClient(Client):
     def settled(self) -> bool:
         """True when every connection was tried, has an outcome and is closed."""
         return super().settled and self.open == 0
-
-    def _socket_maker(self) -> Callable[[], socket.SocketType]:
-        make = super()._socket_maker()
-        if not self._reset:
-            return make
-
-        def without_linger() -> socket.SocketType:
-            sock = make()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            return sock
-
-        return without_linger
 
     def _keep(self, indexes: Sequence[int]) -> None:
         if not indexes or self._finished:
@@ -98,10 +88,11 @@ class ChurnClient(Client):
             self._on_settled()
 
     def _end_all(self, indexes: Sequence[int]) -> None:
-        end, fds = self._end, self._fds
+        fds = self._fds
+        ended = [fds[index] for index in indexes]
         for index in indexes:
-            fd, fds[index] = fds[index], -1
-            end(fd)
+            fds[index] = -1
+        self._end(ended)
         self._closed += len(indexes)
 
     def _without_lost(self, indexes: Sequence[int]) -> Sequence[int]:
@@ -130,15 +121,15 @@ class ChurnServer(Server):
         on_expected: Callable[[], None],
         gather_seconds: float = GATHER_SECONDS,
         close: str = FIN,
-        own: Tuple[str, ...] = ("",),
+        accepts: Optional[Accepts] = None,
     ) -> None:
         """`close` is one of CLOSES; raises OSError for what Server does, or if this process may not vanish."""
         self._vanish = close == VANISH
-        self._end = _ending(close)
+        self._end = _ending(VANISH if self._vanish else FIN)
         self._watched: Set[int] = set()
         self._epoll = select.epoll()
         try:
-            super().__init__(loop, listen, expected, on_expected, gather_seconds, own)
+            super().__init__(loop, listen, expected, on_expected, gather_seconds, accepts)
         except OSError:
             self._epoll.close()
             raise
@@ -161,8 +152,7 @@ class ChurnServer(Server):
     def _keep(self, accepted: List[int]) -> None:
         """One poll(2) finds those that the other side has closed already; only the others cost a watch each."""
         ended = accepted if self._vanish else _ended(accepted)
-        for fd in ended:
-            self._end(fd)
+        self._end(ended)
         if len(ended) < len(accepted):
             for fd in set(accepted).difference(ended):
                 self._epoll.register(fd, select.EPOLLRDHUP)
@@ -189,29 +179,36 @@ class ChurnServer(Server):
 
 def _ended(fds: List[int]) -> List[int]:
     """Those that the other side has closed, with FIN or reset."""
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, select.POLLRDHUP)
-    return [fd for fd, _ in poll.poll(0)]
+    events = poll_all(fds, select.POLLRDHUP)
+    return [fd for fd, event in zip(fds, events) if event] if any(events) else []
 
 
-def _ending(close: str) -> Callable[[int], None]:
-    """What closes a descriptor in the way of `close`; raises OSError if this process may not."""
-    if close == HALF:
-        return _shut_down
-    if close != VANISH:
-        return os.close
+def _ending(close: str) -> Callable[[Iterable[int]], None]:
+    """What closes descriptors in the way of `close`; raises OSError if this process may not."""
+    if close == VANISH:
+        _may_vanish()
+    end = {HALF: _shut_down, RESET: _reset, VANISH: _vanish}.get(close)
+    if end is None:
+        return close_all
+
+    def end_each(fds: Iterable[int]) -> None:
+        for fd in fds:
+            sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+            end(sock)
+
+    return end_each
+
+
+def _may_vanish() -> None:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
     except OSError as error:
         raise OSError(error.errno, "connections cannot vanish, which needs CAP_NET_ADMIN: {}".format(error.strerror))
-    return _vanish
 
 
-def _shut_down(fd: int) -> None:
+def _shut_down(sock: socket.SocketType) -> None:
     """Close this side alone: the socket stays, for one that no process has would be given up after a minute."""
-    sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
     try:
         sock.shutdown(socket.SHUT_WR)
     except OSError:  # the other side has reset it
@@ -219,8 +216,12 @@ def _shut_down(fd: int) -> None:
     sock.detach()
 
 
-def _vanish(fd: int) -> None:
+def _reset(sock: socket.SocketType) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    sock.close()
+
+
+def _vanish(sock: socket.SocketType) -> None:
     """Close without a packet: a socket in repair is disconnected silently (tcp_disconnect() in net/ipv4/tcp.c)."""
-    sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
     sock.close()

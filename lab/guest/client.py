@@ -1,42 +1,31 @@
-"""The connecting side of the load: batches of connects, and one private epoll for those that are not answered at once.
+"""The connecting side of the load: batches of connects, and what becomes of each.
 
-asyncio's own way (a Future, a callback and a transport per connection) costs 3 to 10 times the CPU of a connect. Over
-loopback the kernel completes a handshake within connect(2), so one poll(2) for a whole batch tells nearly all outcomes;
-only what is still pending then is watched, by an epoll that the asyncio loop sees as a single descriptor.
+asyncio's own way (a Future, a callback and a transport per connection) costs 3 to 10 times the CPU of a connect. Here
+the loop sees a single descriptor, of `connects` or of `uring.connects`.
 """
 
 import asyncio
 import errno
 import os
 import select
-import socket
 from array import array
-from itertools import islice
-from operator import itemgetter
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
+from lab.guest.connects import Connects, PolledConnects, family_of
 from lab.guest.exchange import Exchange
-from lab.guest.files import close_all
 from lab.guest.pace import Pace
+from lab.guest.polling import poll_all
 from lab.guest.resends import Resends
-from lab.guest.sockets import bind_next, socket_maker
-from lab.guest.sources import Source
 from lab.guest.states import FAILED, HELD, LOST, OPENING, Target, by_port, round_robin, runs
 
-_EVENTS = itemgetter(1)  # of what a poll answers: (descriptor, events)
-_CLOSED = select.POLLERR | select.POLLHUP | select.POLLRDHUP  # epoll's constants are the same numbers
-_IN_PROGRESS = (0, errno.EINPROGRESS)
 _BATCH = 512  # connects between two looks at the loop; in an emulated guest every change of process is dear
-_EVENTS_PER_POLL = 4096
 _WINDOW = 2048  # connects that may be unanswered at once, to begin with
 _MAX_CLOSED = 2048  # of stalled connections; an emulated machine takes 40 us for each
-_FDS_PER_LOOK = 1024  # of all at once the objects would take more memory than the connections
+_FDS_PER_LOOK = 1024
 
 
 class Client:
     """Opens the connections of `targets` and holds them; `on_settled` is called whenever none is pending any more."""
-
-    _type = socket.SOCK_STREAM
 
     def __init__(
         self,
@@ -44,9 +33,9 @@ class Client:
         targets: Sequence[Target],
         on_settled: Callable[[], None],
         rate_per_second: float = 0.0,
-        sources: Optional[Iterator[Source]] = None,
+        connects: Optional[Connects] = None,
     ) -> None:
-        """A rate of 0 is as fast as it goes. Without `sources` the kernel chooses where a connection comes from."""
+        """A rate of 0 is as fast as it goes."""
         self._loop = loop
         self._pace = Pace(rate_per_second, _BATCH)
         self._on_settled = on_settled
@@ -64,10 +53,7 @@ class Client:
         self._watched: Dict[int, int] = {}  # descriptors of unanswered connects, and which connections these are
         self._targets = targets
         self._addresses = round_robin(targets)
-        self._family = socket.AF_INET6 if any(":" in address for address, _, _ in targets) else socket.AF_INET
-        self._sources = sources
-        self._new_socket = self._socket_maker()
-        self._epoll = select.epoll()
+        self._connects = connects or PolledConnects(family_of(address for address, _, _ in targets))
         self._paused = False
         self._finished = False
         self._resends = Resends()
@@ -91,7 +77,7 @@ class Client:
     def start(self) -> None:
         """Begin; returns at once."""
         self._resends = Resends()  # of the moment at which the load begins
-        self._loop.add_reader(self._epoll.fileno(), self._on_ready)
+        self._loop.add_reader(self._connects.fileno(), self._on_ready)
         self._open_batch()
 
     def tick(self) -> None:
@@ -153,8 +139,8 @@ class Client:
 
     def close(self) -> None:
         """Close every connection. A worker leaves that to its own end."""
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
+        self._loop.remove_reader(self._connects.fileno())
+        self._connects.close()
         for fd in self._fds:
             if fd >= 0:
                 os.close(fd)
@@ -177,55 +163,28 @@ class Client:
         else:
             self._loop.call_soon(self._open_batch)
 
-    def _socket_maker(self) -> Callable[[], socket.SocketType]:
-        """What makes a connection's socket, not blocking."""
-        return socket_maker(self._family, self._type, self._sources is not None)
-
     def _connect(self, count: int) -> None:
-        """Begin the next connects, and note the outcome of each that has one already.
-
-        Where all were answered, nothing is done here for a single connection that the kernel does not ask for.
-        """
+        """Begin the next connects, and note the outcome of each that has one already."""
         first = self.attempted
         self.attempted += count
-        new_socket, bind, sources = self._new_socket, bind_next, self._sources
-        fds: List[int] = []
-        poll = select.poll()
-        watch = poll.register
-        for address in islice(self._addresses, count):
-            try:
-                sock = new_socket()
-                if sources is not None:
-                    bind(sock, sources)
-            except OSError as error:
-                self._fail(first + len(fds), error.errno or 0)
-                fds.append(-1)
-                continue
-            code = sock.connect_ex(address)
-            if code in _IN_PROGRESS:
-                fd = sock.detach()
-                watch(fd, select.POLLOUT)
-                fds.append(fd)
-            else:
-                sock.close()
-                self._fail(first + len(fds), code)
-                fds.append(-1)
-        self._fds.fromlist(fds)
-        answered = poll.poll(0)
-        if len(answered) == count and set(map(_EVENTS, answered)) == {select.POLLOUT}:
+        fds, outcomes = self._connects.begin(self._addresses, count)
+        self._fds.extend(array("i", fds))
+        if outcomes is None:
             self._states[first : first + count] = bytes([HELD]) * count
             self._hold(range(first, first + count))
         else:
-            self._sort_out(first, fds, dict(answered))
+            self._sort_out(first, fds, outcomes)
 
-    def _sort_out(self, first: int, fds: Sequence[int], answered: Dict[int, int]) -> None:
-        """Of a batch that begins at number `first`: note what was answered, and watch the others."""
+    def _sort_out(self, first: int, fds: Sequence[int], outcomes: Dict[int, int]) -> None:
+        """Take a batch that begins at number `first`, and the outcomes of its connects and of earlier ones."""
         for index, fd in enumerate(fds, first):
-            if fd >= 0 and fd not in answered:
+            if fd < 0:
+                self._fds[index] = -1
+                self._fail(index, -fd)
+            else:
                 self._states[index] = OPENING
                 self._watched[fd] = index
-                self._epoll.register(fd, select.EPOLLOUT)
-        self._note((index, answered[fd]) for index, fd in enumerate(fds, first) if fd in answered)
+        self._note((self._watched.pop(fd), code) for fd, code in outcomes.items())
 
     def _on_ready(self) -> None:
         self._take_answers()
@@ -235,17 +194,16 @@ class Client:
             self._resume()
 
     def _take_answers(self) -> None:
-        answered = self._epoll.poll(0, _EVENTS_PER_POLL)
-        for fd, _ in answered:
-            self._epoll.unregister(fd)
-        self._note((self._watched.pop(fd), events) for fd, events in answered)
+        self._note((self._watched.pop(fd), code) for fd, code in self._connects.later())
 
-    def _note(self, answered: Iterable[Tuple[int, int]]) -> None:
-        """Take the outcomes of connects: the number of each, and the events that told."""
+    def _note(self, outcomes: Iterable[Tuple[int, int]]) -> None:
+        """Take the outcomes of connects: the number of each, and 0 or an errno."""
         established = []
-        for index, events in answered:
-            if events & _CLOSED:
-                self._drop(index)
+        for index, code in outcomes:
+            if code:
+                os.close(self._fds[index])
+                self._fds[index] = -1
+                self._fail(index, code)
             else:
                 self._states[index] = HELD
                 established.append(index)
@@ -264,12 +222,6 @@ class Client:
             self._paused = False
             self._open_more()
 
-    def _drop(self, index: int) -> None:
-        with socket.socket(fileno=self._fds[index]) as sock:
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._fds[index] = -1
-        self._fail(index, code)
-
     def _fail(self, index: int, code: int) -> None:
         name = errno.errorcode.get(code, "errno {}".format(code))
         self._states[index] = FAILED
@@ -279,15 +231,12 @@ class Client:
     def _find_lost(self) -> None:
         """Held connections that the other side has closed since: looked for once, at the end."""
         for first in range(0, len(self._fds), _FDS_PER_LOOK):
-            part = enumerate(self._fds[first : first + _FDS_PER_LOOK], first)
-            held = {fd: index for index, fd in part if fd >= 0 and self._states[index] == HELD}
-            poll = select.poll()
-            for fd in held:
-                poll.register(fd, select.POLLRDHUP)
-            for fd, _ in poll.poll(0):
-                self._states[held[fd]] = LOST
-                self.held -= 1
-                self.lost += 1
+            ended = poll_all(self._fds[first : first + _FDS_PER_LOOK], select.POLLRDHUP)
+            for index, events in enumerate(ended, first) if any(ended) else ():
+                if events and self._states[index] == HELD:
+                    self._states[index] = LOST
+                    self.held -= 1
+                    self.lost += 1
 
     def _held_fds(self) -> List[int]:
         return [fd for fd, state in zip(self._fds, self._states) if state == HELD]
@@ -295,5 +244,5 @@ class Client:
     def _close_stalled(self) -> None:
         for index in self._watched.values():
             self._fds[index] = -1
-        close_all(self._watched)  # a descriptor leaves the epoll as it is closed (epoll(7))
+        self._connects.abandon(self._watched)
         self._watched.clear()

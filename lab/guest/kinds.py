@@ -4,7 +4,7 @@ import os
 import resource
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from lab.guest import bodies, endings, flood, paths, sources
+from lab.guest import bodies, endings, engines, flood, paths, sources
 from lab.guest.bodies import Churning, Maker, Work
 from lab.guest.churn import CLOSES, FIN
 from lab.guest.flood import Share
@@ -36,6 +36,7 @@ class LoadRequest(NamedTuple):
     family: str = paths.IPV4  # or paths.BOTH
     processes: int = 0  # of each side, at least; 0: one per processor
     loop: str = "asyncio"
+    engine: str = ""  # one of engines.ENGINES; "": the best that there is
     first_port: int = FIRST_PORT
 
 
@@ -101,6 +102,7 @@ def _check(request: LoadRequest) -> None:
         ("kind", request.kind, tuple(KINDS)),
         ("close", request.close, CLOSES),
         ("path", request.path, tuple(paths.PATHS)),
+        ("engine", request.engine, ("", *engines.ENGINES)),
         ("family", request.family, (*paths.FAMILIES, paths.BOTH)),
     ):
         if value not in known:
@@ -218,7 +220,11 @@ def _shards(request: LoadRequest, family: str, connections: int, first_port: int
     sides = 2 if _is_local(request) else 1
     plan = shards(connections, _processes(request), fd_limit(), ephemeral_ports(), first_port, address, sides)
     own, connect_to = _own(request, family), paths.connect_address(request.path, family)
-    return [shard._replace(family=family, local=_is_local(request), own=own, connect_to=connect_to) for shard in plan]
+    by_ring = request.engine == engines.IO_URING
+    return [
+        shard._replace(family=family, local=_is_local(request), own=own, connect_to=connect_to, by_ring=by_ring)
+        for shard in plan
+    ]
 
 
 def _own(request: LoadRequest, family: str) -> Tuple[str, ...]:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from lab.guest import endings, kinds, protocol_counters
+from lab.guest import endings, engines, kinds, protocol_counters
 from lab.guest.apply import apply_steps
 from lab.guest.bodies import body
 from lab.guest.end_tables import EndTables
@@ -32,7 +32,8 @@ class Load:
 
     def __init__(self, request: LoadRequest, on_sample: Callable[[Dict[str, Any]], None]) -> None:
         """Raises LoadError for a request that cannot be driven."""
-        self._request = request
+        self._engine = engines.choose(request.engine, request.family)
+        self._request = request = request._replace(engine=self._engine.name)
         self._on_sample = on_sample
         self._waves = kinds.waves_of(request)
         self._keeps_open = KINDS[request.kind].has_sockets or request.answered
@@ -271,6 +272,7 @@ class Load:
             "looks": self._table.looks,
             "counters": {"before": self._counters_before, "after": self._counters()},
             "loop": request.loop,
+            "engine": self._engine._asdict(),
             "fd_limit": kinds.fd_limit(),
             **summary(request, self._waves, self._workers, families_of(request.family)),
         }

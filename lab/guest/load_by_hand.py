@@ -6,6 +6,7 @@ import sys
 from typing import Any, Dict, List
 
 from lab.guest.churn import CLOSES, FIN
+from lab.guest.engines import ENGINES
 from lab.guest.kinds import KINDS
 from lab.guest.load import Load, LoadError, LoadRequest
 from lab.guest.paths import BOTH, FAMILIES, IPV4, LOOPBACK, PATHS
@@ -45,6 +46,7 @@ def _request(argv: List[str]) -> LoadRequest:
     parser.add_argument("--data", action="store_true", help="hold: a byte there and back at the end")
     parser.add_argument("--processes", type=int, default=0)
     parser.add_argument("--loop", default="asyncio", choices=["asyncio", "uvloop"])
+    parser.add_argument("--engine", default="", choices=["", *ENGINES], help="default: the best that there is")
     parser.add_argument("--deadline", type=float, default=60.0, help="seconds")
     parser.add_argument("--first-port", type=int, default=FIRST_PORT)
     options = parser.parse_args(argv)
@@ -62,5 +64,6 @@ def _request(argv: List[str]) -> LoadRequest:
         family=options.family,
         processes=options.processes,
         loop=options.loop,
+        engine=options.engine,
         first_port=options.first_port,
     )

@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import Any, Dict, List, Optional
 
-from lab.guest import PROTOCOL_VERSION
+from lab.guest import PROTOCOL_VERSION, programs
 from lab.guest.apply import STEP_PATH, loaded_modules, program_here, run_command, set_sysctls
 from lab.guest.files import error_name, read_text, sysctl_path, write_text
 
@@ -45,6 +45,7 @@ _MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 def prepare() -> List[str]:
     """Raise the limits and bring loopback up; returns a line for each thing that was refused."""
+    programs.provide()
     capabilities()  # here, before the machine's memory is saved, so that no cell waits for it
     problems = set_sysctls(LIMITS)
     limit = int(LIMITS["fs.nr_open"])
@@ -110,6 +111,7 @@ def capabilities() -> Dict[str, Any]:
         "modules_builtin": _module_names("/lib/modules/{}/modules.builtin".format(release)),
         "kernel_config": _kernel_config(release),
         "versions": _versions(),
+        "programs_of_lab": _lent(),
     }
 
 
@@ -142,6 +144,12 @@ def _versions() -> Dict[str, Optional[str]]:
         if module not in before:
             run_command(["modprobe", "-r", module], _VERSION_SECONDS)
     return versions
+
+
+def _lent() -> Optional[List[str]]:
+    """The lab's own programs that are run here: not `iptables-legacy` where the distribution has it as `iptables`."""
+    names = programs.lent()
+    return None if names is None else [name for name in names if os.path.basename(program_here(name)) == name]
 
 
 def _version(commands: Any) -> Optional[str]:

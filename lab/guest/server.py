@@ -1,4 +1,4 @@
-"""The accepting side of the load: several listeners, drained together until the kernel says EAGAIN."""
+"""The accepting side of the load: several listeners, drained together."""
 
 import asyncio
 import errno
@@ -8,9 +8,9 @@ import sys
 from array import array
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from lab.guest.accepts import Accepts
 from lab.guest.exchange import Exchange
 
-_ACCEPTS_PER_DRAIN = 1024  # of one listener; then it is the others' turn
 GATHER_SECONDS = 0.01
 # Once the queue of half-open connections is more than half full the kernel gives up those that wait longest
 # (reqsk_timer_handler() in net/ipv4/inet_connection_sock.c): with answers that take seconds it would reset some.
@@ -18,8 +18,6 @@ _ROOM = 2
 _SO_MEMINFO = 55  # asm-generic/socket.h
 _MEMINFO_BYTES = 36  # linux/sock_diag.h: nine 32-bit numbers, of which SK_MEMINFO_DROPS is the last
 _MEMINFO_DROPS = slice(32, 36)
-_AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
-_TRANSIENT = (errno.ECONNABORTED, errno.EINTR)
 
 
 class Server:
@@ -32,21 +30,19 @@ class Server:
         expected: int,
         on_expected: Callable[[], None],
         gather_seconds: float = GATHER_SECONDS,
-        own: Tuple[str, ...] = ("",),
+        accepts: Optional[Accepts] = None,
     ) -> None:
         """Bind the (address, port, backlog) of `listen`; raises OSError, with the address in its text.
 
         Connections gather for `gather_seconds` before they are accepted: the backlogs hold them all, and every wake-up
         less is a change of process less, which an emulated guest pays for with much of what it had translated. A server
         that shares its process with the client has nothing to gain from it.
-
-        `own` is what the addresses of the load's own connections begin with; any other connection is a stranger's.
         """
         self._loop = loop
         self._expected = expected
         self._on_expected = on_expected
         self._gather_seconds = gather_seconds
-        self._own = own
+        self._accepts = accepts or Accepts()
         self.accepted = 0
         self.strangers = 0
         self.errors: Dict[str, int] = {}
@@ -91,6 +87,7 @@ class Server:
             listener.close()
         for fd in self._held:
             os.close(fd)
+        self._accepts.close()
         del self._listeners[:], self._refused[:], self._held[:]
 
     def _listen(self) -> None:
@@ -116,32 +113,20 @@ class Server:
             self._on_expected()
 
     def _accept_all(self, listener: socket.socket) -> None:
-        # _accept() gives the bare descriptor: no socket object is built for a connection that is only held
-        accept = listener._accept  # type: ignore[attr-defined]
-        accepted: List[int] = []
-        strangers = 0
-        for _ in range(_ACCEPTS_PER_DRAIN):
-            try:
-                fd, peer = accept()
-                accepted.append(fd)
-                strangers += not peer[0].startswith(self._own)
-            except OSError as error:
-                if error.errno in _TRANSIENT:
-                    continue
-                if error.errno not in _AGAIN:
-                    self._refuse(listener, error)
-                break
-        self.accepted += len(accepted) - strangers
-        self.strangers += strangers
-        self._keep(accepted)
+        taken = self._accepts.take(listener)
+        self.accepted += len(taken.fds) - taken.strangers
+        self.strangers += taken.strangers
+        if taken.error:
+            self._refuse(listener, taken.error)
+        self._keep(taken.fds)
 
     def _keep(self, accepted: List[int]) -> None:
         """What becomes of connections that were just accepted; these are held."""
         self._held.fromlist(accepted)
 
-    def _refuse(self, listener: socket.socket, error: OSError) -> None:
+    def _refuse(self, listener: socket.socket, code: int) -> None:
         """Out of descriptors or memory: count it and stop listening to this one, or the loop would spin on it."""
-        name = errno.errorcode.get(error.errno or 0, str(error))
+        name = errno.errorcode.get(code, "errno {}".format(code))
         self.errors[name] = self.errors.get(name, 0) + 1
         self._loop.remove_reader(listener.fileno())
         self._listeners.remove(listener)

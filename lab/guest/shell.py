@@ -8,11 +8,13 @@ import struct
 import subprocess
 import tempfile
 import termios
+from typing import List
 
-PORT_NAME = "org.conntrack-lab.shell"
-_ARGV = ("/bin/bash", "--login")
+from lab.guest.apply import STEP_PATH
+
+_SHELLS = (("/bin/bash", "--login"), ("/bin/sh", "-l"))
 _ENVIRONMENT = {
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH": STEP_PATH,
     "HOME": "/root",
     "TERM": "linux",
     "PS1": r"\h:\w\$ ",
@@ -25,7 +27,8 @@ def run_shell(port_fd: int, rows: int, columns: int, terminal: str) -> int:
     if pid == 0:
         try:
             os.chdir("/root")
-            os.execve(_ARGV[0], list(_ARGV), dict(_ENVIRONMENT, TERM=terminal))
+            argv = _argv()
+            os.execve(argv[0], argv, dict(_ENVIRONMENT, TERM=terminal))
         finally:
             os._exit(127)
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -46,7 +49,7 @@ def run_script(port_fd: int, script: str) -> int:
         file.write(script)
         file.flush()
         process = subprocess.Popen(
-            [*_ARGV, file.name],
+            [*_argv(), file.name],
             stdin=subprocess.DEVNULL,
             stdout=port_fd,
             stderr=port_fd,
@@ -55,6 +58,10 @@ def run_script(port_fd: int, script: str) -> int:
         )
         status = process.wait()
     return status if status >= 0 else 128 - status
+
+
+def _argv() -> List[str]:
+    return list(next((argv for argv in _SHELLS if os.path.exists(argv[0])), _SHELLS[-1]))
 
 
 def _relay(master: int, port_fd: int) -> None:

@@ -34,14 +34,12 @@ def port_range() -> Tuple[int, int]:
 
 
 def sources(shard: int, family: str = IPV4) -> Iterator[Source]:
-    """The sources of a shard's connections, each once: all ports of one address, then those of the next."""
+    """The sources of a shard's connections, each once: all ports of one address, then those of the next. OSError."""
     if not 0 <= shard < MAX_SHARDS:
         raise ValueError("there is no shard number {}: {} have addresses of their own".format(shard, MAX_SHARDS))
-    low, high = port_range()
-    for last in range(1, _ADDRESSES + 1):
-        address = source_address(family, shard + 1, last)
-        for port in range(low, high + 1):
-            yield address, port
+    low, high = port_range()  # now: a process out of descriptors can read no file
+    addresses = (source_address(family, shard + 1, last) for last in range(1, _ADDRESSES + 1))
+    return ((address, port) for address in addresses for port in range(low, high + 1))
 
 
 def source_address(family: str, third: int, last: int) -> str:

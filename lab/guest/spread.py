@@ -24,6 +24,7 @@ class Shard(NamedTuple):
     family: str = IPV4
     local: bool = True  # both sides in one place: the connections come from addresses of the load's own
     own: Tuple[str, ...] = ()  # what the addresses begin with that these come from, as the listeners see them
+    by_ring: bool = False  # its connections go through io_uring(7)
     connect_to: str = ""  # where a rule leads to the listeners; "": their own address
 
     @property

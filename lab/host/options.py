@@ -33,7 +33,8 @@ class Deadlines:
 STAGES = tuple(stage.name for stage in fields(Deadlines))
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of the command line. Raises ArgumentTypeError below 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"is {text!r}, must be a number of at least 1")
     return int(text)
@@ -120,7 +121,11 @@ class RunOptions:
     timeouts: Mapping[str, float] = _option(
         _WHERE, "--timeouts", {}, "for example boot=60,load=120", type=parse_timeouts, metavar="STAGE=SECONDS,..."
     )
-    parallel: int | None = _option(_WHERE, "-j", None, "cells at once", stored="options", type=_positive, metavar="N")
+    parallel: int | None = _option(_WHERE, "-j", None, "cells at once", stored="options", type=positive, metavar="N")
+    fleet: str | None = _option(
+        _WHERE, "--fleet", None, "run the cells on the workers of this scheduler", metavar="tls://HOST:PORT"
+    )
+    keys: Path | None = _option(_WHERE, "--keys", None, "the folder with the fleet's keys", type=Path, metavar="DIR")
     share_machine: bool = _option(
         _WHERE, "--share-machine", False, "one box machine for all cells, reset each time", stored="options"
     )

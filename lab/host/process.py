@@ -18,14 +18,23 @@ def confined(argv: Sequence[str]) -> list[str]:
 
     Raises PrerequisiteError without setpriv.
     """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise PrerequisiteError("setpriv is missing", hint="install util-linux, or run scripts/setup")
-    wrapper = [setpriv, "--pdeathsig", "KILL", "--no-new-privs"]
+    wrapper = [_setpriv(), "--pdeathsig", "KILL", "--no-new-privs"]
     if os.geteuid() == 0:
         user = pwd.getpwnam(UNPRIVILEGED_USER)
         wrapper += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", *_groups()]
     return [*wrapper, "--", *argv]
+
+
+def dying_with_parent(argv: Sequence[str]) -> list[str]:
+    """`argv`, killed when the thread that starts it ends. Raises PrerequisiteError without setpriv."""
+    return [_setpriv(), "--pdeathsig", "KILL", "--", *argv]
+
+
+def _setpriv() -> str:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise PrerequisiteError("setpriv is missing", hint="install util-linux, or run scripts/setup")
+    return setpriv
 
 
 def _groups() -> list[str]:

@@ -66,6 +66,7 @@ def cell_result(
         repeat=plan.repeat,
         kernel_release=shortened(facts.kernel_release, _MOST_NAME) if facts.kernel_release is not None else None,
         versions={name: shortened(text, _MOST_NAME) for name, text in facts.versions.items()},
+        programs_of_lab=tuple(shortened(name, _MOST_NAME) for name in facts.programs_of_lab),
         finding=finding.name,
         reason=shortened(finding.reason, _MOST_REASON),
         cause=finding.cause,

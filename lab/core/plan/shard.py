@@ -33,7 +33,8 @@ def shares(plans: Sequence[CellPlan], count: int, seconds: Mapping[str, float]) 
     known = sorted(seconds[plan.cell] for plan in row if plan.cell in seconds)
     usual = known[len(known) // 2] if known else _CELL_SECONDS
     costs = [
-        seconds.get(plan.cell, usual) + _BOOT_SECONDS * (place == 0 or _kind(plan) != _kind(row[place - 1]))
+        seconds.get(plan.cell, usual)
+        + _BOOT_SECONDS * (place == 0 or machine_kind(plan) != machine_kind(row[place - 1]))
         for place, plan in enumerate(row)
     ]
     whole, before, shard_of = sum(costs), 0.0, {}
@@ -48,10 +49,11 @@ def _by_machine(plans: Sequence[CellPlan]) -> list[CellPlan]:
     """The cells, those of one machine kind together, each kind where its first cell stands."""
     kinds: dict[object, list[CellPlan]] = {}
     for plan in plans:
-        kinds.setdefault(_kind(plan), []).append(plan)
+        kinds.setdefault(machine_kind(plan), []).append(plan)
     return [plan for kind in kinds.values() for plan in kind]
 
 
-def _kind(plan: CellPlan) -> object:
+def machine_kind(plan: CellPlan) -> object:
+    """What the cells of a plan have in common that are restored from one saved state."""
     machine = plan.machine
     return plan.target, machine.boot_args, machine.memory_mb, machine.vcpus, machine.packages

@@ -70,7 +70,7 @@ def cell_view(anchor: str, recorded: RecordedCell) -> CellView:
         in_short=_in_short(cell),
         reason=reason,
         more_reason=more,
-        numbers=tuple(_numbers(cell)),
+        numbers=(*_numbers(cell), *_lent(cell)),
         holders=None if cell.holders is None else tuple(_holders(cell.holders)),
         mitigation=_mitigation(cell.mitigation),
         proofs=_proofs(cell.proofs) if cell.proofs else (),
@@ -102,6 +102,11 @@ def _in_short(cell: CellResult) -> str:
     if newcomers := cell.newcomers:
         parts.append(f"{newcomers['held']:,} of {newcomers['connections']:,} newcomers held")
     return ", ".join(parts)
+
+
+def _lent(cell: CellResult) -> Iterable[tuple[str, str]]:
+    if cell.programs_of_lab:
+        yield "programs of the lab, which the distribution lacks", ", ".join(cell.programs_of_lab)
 
 
 def _numbers(cell: CellResult) -> Iterable[tuple[str, str]]:

@@ -191,7 +191,7 @@ class Looks:
 def single_target(options: RunOptions) -> TargetSpec:
     """The one target whose userspace the kernels run under. Raises ScenarioError."""
     specs = expand_targets(options.targets)
-    if len(specs) != 1 or specs[0].kind != KIND or specs[0].kernel is not None:
+    if len(specs) != 1 or specs[0].kind != KIND or specs[0].kernel is not None or not specs[0].is_made:
         names = ", ".join(spec.name for spec in specs)
         raise ScenarioError(
             f"--target {names}: kernels are tested under one userspace that QEMU boots",

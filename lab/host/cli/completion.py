@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.text import printable
 from lab.host.cli.parsing import command
+from lab.host.distributions.source import MARK
+from lab.host.distributions.table import rows
 from lab.host.machines.kinds import KINDS
 from lab.host.machines.vagrant.targets import BOX_MARK
 from lab.host.options import STAGES
@@ -86,11 +88,24 @@ def target_words(prefix: str, **rest: object) -> Words:
         return [f"{name}{mark}{file}" for file in _files(path)]
     if prefix.startswith(BOX_MARK) and "/" in prefix:
         return [f"{BOX_MARK}{file}" for file in _files(prefix.removeprefix(BOX_MARK), "box")]
+    if prefix.startswith(MARK):
+        return [f"{MARK}{file}" for file in _files(prefix.removeprefix(MARK))]
     own = {target.name: target.summary for target in TARGETS.values()}
     boxes = {f"{BOX_MARK}{name}": "the box that was built" for name in _boxes()}
     # a target that needs no more than its name
     whole = {kind.example: kind.listed[kind.example] for kind in KINDS.values() if kind.example in kind.listed}
-    return {**own, **boxes, **whole}
+    return {**own, **_distributions(), **boxes, **whole}
+
+
+def distribution_words(prefix: str, **rest: object) -> Words:
+    """The distributions, whose images are their publishers'."""
+    return _distributions()
+
+
+def _distributions() -> dict[str, str]:
+    with contextlib.suppress(LabError):
+        return {row.name: row.summary for row in rows().values()}
+    return {}
 
 
 def buildable_words(prefix: str, **rest: object) -> Words:
@@ -182,6 +197,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "targets": target_words,
     "images": buildable_words,
     "names": built_words,
+    "distributions": distribution_words,
     "directory": run_words,
     "base": run_words,
     **dict.fromkeys(("new", "runs", "resume", "durations"), run_words),

@@ -31,6 +31,9 @@ def add_parser(commands: Any) -> None:
     command(actions, "list", _list, "list the images in the cache", "lab image list")
     key = command(actions, "key", _key, "print the keys of images, for a cache in CI", "lab image key debian12")
     key.add_argument("names", nargs="+", metavar="TARGET", help="a target or glob")
+    pin = command(actions, "pin", _pin, "write down today's digest of a distribution", "lab image pin ubuntu24.04")
+    pin.add_argument("distributions", nargs="+", metavar="NAME", help="a distribution, as lab list targets has it")
+    pin.add_argument("--file", type=Path, metavar="IMAGE", help="the image's own, fetched by hand before")
     remove = command(actions, "remove", _remove, "remove images", "lab image remove debian12")
     remove.add_argument("names", nargs="*", metavar="TARGET")
     remove.add_argument("--saved-states", action="store_true", help="the saved memory of booted machines")
@@ -56,6 +59,7 @@ def _build(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     from lab.host import images
+    from lab.host.distributions.bundle import bundles
     from lab.host.images import boxes
     from lab.host.images.layers import target_of
     from lab.host.machines.qemu.saved_state import saved_states
@@ -67,6 +71,9 @@ def _list(options: argparse.Namespace) -> int:
         print(_cached(image.name, image.kernel_release, image.size_bytes, current, image.directory))
     for box in boxes.list_boxes():
         print(_cached(f"{BOX_MARK}{box.name}", box.kernel_release, box.size_bytes, boxes.is_current(box), box.file))
+    for made in bundles():
+        name = made.directory.name.rpartition("-")[0]
+        print(_cached(name, made.release, made.size_bytes, True, made.directory))
     states = saved_states()
     print(f"{plural(len(states), 'saved state')} of booted machines: {_size_mb(states):.0f} MB", end=" ")
     print("(lab image remove --saved-states)")
@@ -97,6 +104,19 @@ def _key(options: argparse.Namespace) -> int:
     return 0
 
 
+def _pin(options: argparse.Namespace) -> int:
+    from lab.host.distributions.pinning import pin
+    from lab.host.distributions.table import pins
+
+    if options.file is not None and len(options.distributions) > 1:
+        raise LabError("--file: is the image of one distribution", hint="name one")
+    for name in options.distributions:
+        place, digest = pin(name, options.file)
+        print(f"{name}  {digest}  {place}")
+    print(f"written to {pins()}")
+    return 0
+
+
 def _targets(patterns: Sequence[str], action: str) -> list[Target]:
     """The targets of which images are made. Raises LabError for one of another kind."""
     from lab.host.images.layers import is_layer, targets_named
@@ -111,18 +131,21 @@ def _targets(patterns: Sequence[str], action: str) -> list[Target]:
             if not KINDS[spec.kind].from_images:
                 hint = f"for example lab image {action} {DEFAULT_TARGET}"
                 raise LabError(f"{spec.name}: is no image of the lab's", hint=hint)
+            if not spec.is_made:
+                raise LabError(f"{spec.name}: is its publisher's image", hint=f"lab run pristine --target {spec.name}")
             targets.append(spec.target)
     return list(dict.fromkeys(targets))
 
 
 def _remove(options: argparse.Namespace) -> int:
     from lab.host import images
+    from lab.host.distributions import preparing
     from lab.host.images import boxes
     from lab.host.machines.qemu.saved_state import prune_saved_states
 
     if options.saved_states:
         print(f"removed {plural(prune_saved_states(keep=0), 'saved state')}")
     for name in options.names:
-        for folder in (*images.remove(name), *boxes.remove(name)):
+        for folder in (*images.remove(name), *boxes.remove(name), *preparing.remove(name)):
             print(f"removed {folder}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from lab.core.plan import variants
 from lab.core.scenario import Scenario
 from lab.core.text import aligned, columns, printable
 from lab.host import images
+from lab.host.distributions import table as table_of_distributions
 from lab.host.images import boxes
 from lab.host.machines.kinds import KINDS
 from lab.host.machines.vagrant.targets import BOX_MARK
@@ -89,7 +90,14 @@ def targets_of() -> tuple[TargetRow, ...]:
         for box in boxes.list_boxes()
         if boxes.is_current(box)  # by that name, an outdated one would be built again: lab image list has it
     ]
-    return (*own, *foreign, *built)
+    return (*own, *distributions(), *foreign, *built)
+
+
+def distributions() -> Iterator[TargetRow]:
+    """The rows of the table of distributions. Raises ScenarioError for a table of the user's that cannot be read."""
+    for row in table_of_distributions.rows().values():
+        digest = "its digest is not known yet: lab image pin" if row.digest is None else f"{row.digest}"[:19]
+        yield TargetRow(row.name, None, None, f"{row.summary or row.place} ({digest})")
 
 
 def scenario_table(rows: Sequence[ScenarioRow], width: int | None) -> str:

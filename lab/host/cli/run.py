@@ -17,8 +17,9 @@ from lab.host.publish import github
 
 if TYPE_CHECKING:
     from lab.core.result import CellResult
+    from lab.host.run.begun import BegunRun
     from lab.host.run.planned import PlannedRun
-    from lab.host.run.resuming import BegunRun, Resumed
+    from lab.host.run.resuming import Resumed
 
 
 def add_parser(commands: Any) -> None:
@@ -68,7 +69,7 @@ def _resumed(options: argparse.Namespace, asked: RunOptions) -> Resumed:
     """What the run that is named lacks. Raises LabError for options that are the run's own."""
     from lab.host.run import resuming
 
-    own = differing(asked, but=("parallel", "mirror", "accelerator", "disposable_host"))
+    own = differing(asked, but=("parallel", "mirror", "accelerator", "disposable_host", "fleet", "keys"))
     if own:
         raise LabError(f"--resume {options.resume}: {own[0]} is as the run began", hint=f"leave {own[0]} out")
     resumed = resuming.prepare(stored_run(options.resume), asked, voice(options))

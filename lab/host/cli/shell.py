@@ -13,7 +13,10 @@ from lab.host.cli.parsing import PROVISIONERS, add_loudness, command
 from lab.host.options import add_options, read_options
 
 # a shell has one machine, and stores nothing
-_OF_A_RUN = ("repeat", "mitigate", "parallel", "share_machine", "keep_failed", "output", "shard", "durations")
+_OF_A_RUN = (
+    *("repeat", "mitigate", "parallel", "share_machine", "keep_failed", "output"),
+    *("shard", "durations", "fleet", "keys"),
+)
 
 
 def add_parser(commands: Any) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.host.cache import (
@@ -22,14 +19,13 @@ from lab.host.cache import (
     sha256_of,
     staging,
 )
+from lab.host.download import download
 from lab.host.kernels.apt import AptPackage, AptSuite, open_suite
 from lab.host.kernels.source import AptPart, LocalPart, Part, UrlPart, parse_source
 from lab.host.kernels.suites import find_suite
 
 _LOCK = "packages"
-_CHUNK_BYTES = 1 << 20
 _MAX_BYTES = 2 * 10**9
-_WAIT_SECONDS = 30.0  # for a server that says nothing
 
 
 @dataclass(frozen=True)
@@ -98,29 +94,9 @@ def _download(part: UrlPart, progress: Progress, deadline: Deadline) -> Path:
     progress(f"fetching {part.url}")
     with scratch(packages_folder(), _LOCK) as work:
         file = work / part.name
-        try:
-            # the protocol is one of the web's: source.py lets no other through
-            with urllib.request.urlopen(part.url, timeout=_WAIT_SECONDS) as answer, file.open("wb") as target:
-                _copy(answer, target, part.url, deadline)
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()  # it is the server's answer, too
-            raise PrerequisiteError(
-                f"cannot fetch {part.url}: {getattr(error, 'reason', None) or error}",
-                hint="get the file by hand, then --kernel FILE",
-            ) from error
+        download(part.url, file, _MAX_BYTES, deadline, "get the file by hand, then --kernel FILE")
         _require_digest(file, part.sha256, part.url)
         return _keep(file, part.sha256)
-
-
-def _copy(answer: IO[bytes], target: IO[bytes], url: str, deadline: Deadline) -> None:
-    size = 0
-    while chunk := answer.read(_CHUNK_BYTES):
-        deadline.check()
-        size += len(chunk)
-        if size > _MAX_BYTES:
-            raise PrerequisiteError(f"{url}: is larger than {_MAX_BYTES // 10**6} MB", hint="name a kernel's package")
-        target.write(chunk)
 
 
 def _require_digest(file: Path, expected: str, what: str) -> None:

@@ -17,7 +17,9 @@ _MAIN = "import sys\nfrom lab.guest.__main__ import main\nsys.exit(main(sys.argv
 def agent_zipapp() -> bytes:
     """The bytes of agent.pyz; `python3 agent.pyz agent` runs it (Python 3.6 or newer)."""
     files = {"__main__.py": _MAIN, "lab/__init__.py": ""}
-    files.update(_sources(resources.files("lab") / "guest", "lab/guest"))
+    guest = resources.files("lab") / "guest"
+    files.update(_sources(guest, "lab/guest"))
+    files.update(_sources(guest / "uring", "lab/guest/uring"))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):

@@ -161,7 +161,7 @@ _ROWS = (
         parse=qemu_targets.parse,
         expand=qemu_targets.expand,
         example="debian12",
-        listed={},
+        listed={"image:PATH": "a distribution's own image: image:PATH, image:URL#sha256=HEX"},
         takes=frozenset({"kernel"}),
         from_images=True,
         parallel=_as_many_as_fit,

@@ -20,6 +20,11 @@ class TargetSpec:
     label: str | None = None  # what the kernel is called in the target's name
 
     @property
+    def is_made(self) -> bool:
+        """Whether it is made of one of the lab's own images, or boxes, of a Debian release."""
+        return self.of in TARGETS
+
+    @property
     def target(self) -> Target:
         """The Debian release that it is made of, for kinds that are made of one."""
         return TARGETS[self.of]

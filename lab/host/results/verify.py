@@ -49,7 +49,7 @@ def verify_run(run: Path, cache: bool = True) -> Iterator[Checked]:
     whole = [path for path in folders if not path.name.startswith(".")]
     yield from _run_files(run, [path.name for path in whole])
     for folder in whole:
-        yield from _cell_files(folder)
+        yield from cell_files(folder)
     for folder in set(folders) - set(whole):
         yield Checked(NOTE, f"{CELLS}/{folder.name}", "was not finished; the next lab run removes it")
     documents = _Documents.read(stored)
@@ -107,7 +107,7 @@ def _run_files(run: Path, cells: list[str]) -> Iterator[Checked]:
             yield Checked(state, entry.name, f"is not in the run's {SUMS}")
 
 
-def _cell_files(folder: Path) -> Iterator[Checked]:
+def cell_files(folder: Path) -> Iterator[Checked]:
     """All files of a cell. A cell is written at once, so a file that is not listed differs from what was recorded."""
     where = f"{CELLS}/{folder.name}"
     try:

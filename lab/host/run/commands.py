@@ -17,13 +17,11 @@ from lab.host.machines.machine import Preparation, Prepared, Ready
 from lab.host.options import RunOptions
 from lab.host.results.layout import KEPT_MACHINE
 from lab.host.results.recording import Recording
-from lab.host.results.store import create_run, now, resume_run, unless_failed
 from lab.host.results.stored_cell import StoredCell
 from lab.host.results.stored_run import StoredRun
-from lab.host.run.manifest import manifest_of
+from lab.host.run.begun import BegunRun, recorded
 from lab.host.run.planned import PlannedRun
 from lab.host.run.recording import Progress, reach_state
-from lab.host.run.resuming import BegunRun
 from lab.host.run.runner import Job, Runner
 
 Say = Callable[[str], None]
@@ -46,28 +44,21 @@ async def run_cells(
 
     Raises LabError before anything is started.
     """
+    if options.fleet is not None:
+        from lab.host.fleet.running import run_on_fleet  # only here: Dask takes a second to import
+
+        return await run_on_fleet(planned, options, services, begun)
     parallel = options.parallel or planned.kind.parallel(planned.plans)
     options = replace(options, parallel=parallel)
-    async with contextlib.AsyncExitStack() as stack:
-        ready = await stack.enter_async_context(_prepared(planned, options, services))
+    async with _prepared(planned, options, services) as ready:
         jobs = _jobs(planned, options, ready.targets)
-        if begun is None:
-            folder = stack.enter_context(create_run(options.output))
-            manifest, results = manifest_of(planned, options, ready), []
-        else:
-            folder = stack.enter_context(resume_run(begun.folder))
-            manifest, results = begun.manifest, list(begun.results)
-        folder.write_manifest(manifest)
-        order = manifest.cells or ()
         deadlines = planned.kind.deadlines_with(options)
-        runner = Runner(ready.provisioner, folder, deadlines, services.on_progress, services.on_result, results, order)
-        try:
+        with recorded(planned, options, ready.provisioner.manifest(), ready.targets, begun) as run:
+            on_progress, on_result = services.on_progress, services.on_result
+            order = run.manifest.cells or ()
+            runner = Runner(ready.provisioner, run.folder, deadlines, on_progress, on_result, run.results, order)
             await runner.run_all(jobs, parallel)
-        finally:
-            complete = len(runner.results) == len(order)
-            with unless_failed():
-                folder.write_manifest(replace(manifest, ended_at=now(), complete=complete))
-        return folder.path, runner.results
+        return run.folder.path, runner.results
 
 
 async def open_shell(planned: PlannedRun, options: RunOptions, services: Services) -> int:

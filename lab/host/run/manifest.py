@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +12,17 @@ import lab
 from lab.core.manifest import MANIFEST_VERSION, Host, Manifest
 from lab.core.scenario import scenario_digest
 from lab.host.machines.agent_package import agent_sha256
-from lab.host.machines.machine import Ready
+from lab.host.machines.machine import Prepared
 from lab.host.options import RunOptions, stored_options
 from lab.host.results.records import whole_manifest
 from lab.host.results.store import now
 from lab.host.run.planned import PlannedRun
 
 
-def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> Manifest:
-    """The manifest of a run that begins now."""
+def manifest_of(
+    planned: PlannedRun, options: RunOptions, provisioner: Mapping[str, Any], targets: Mapping[str, Prepared]
+) -> Manifest:
+    """The manifest of a run that begins now; `provisioner` is what shapes its machines."""
     document = {
         "schema_version": MANIFEST_VERSION,
         "tool_version": lab.__version__,
@@ -28,11 +31,11 @@ def manifest_of(planned: PlannedRun, options: RunOptions, ready: Ready) -> Manif
         "ended_at": None,
         "complete": False,
         "host": _host_document(),
-        "provisioner": ready.provisioner.manifest(),
+        "provisioner": provisioner,
         "agent_sha256": agent_sha256(),
         "deadlines_seconds": vars(planned.kind.deadlines_with(options)),
         **stored_options(options),
-        "targets": {name: target.manifest() for name, target in ready.targets.items()},
+        "targets": {name: target.manifest() for name, target in targets.items()},
         "scenarios": {scenario.name: scenario_digest(scenario) for scenario in planned.scenarios},
         "cells": [plan.cell for plan in planned.plans],
         "scenario_files": {

@@ -221,7 +221,8 @@ def _pinned(
     machines = KINDS[provisioner].load()
     targets = {name: target.document for name, target in manifest.targets.items()}
     try:
-        changes += machines.changes(manifest.provisioner.document, targets, options)
+        if options.fleet is None:  # else it is others that make the machines
+            changes += machines.changes(manifest.provisioner.document, targets, options)
     except LabError as error:
         changes.append(Change(f"{provisioner}: {error}{f' ({error.hint})' if error.hint else ''}", True, everything))
         return {}

@@ -6,25 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.core.errors import ScenarioError
-from lab.core.manifest import Manifest, Resumption, StoredChange
-from lab.core.result import CellResult
+from lab.core.manifest import Resumption, StoredChange
 from lab.core.text import plural
 from lab.host.machines.agent_package import agent_sha256
 from lab.host.options import RunOptions
 from lab.host.results.store import now
 from lab.host.results.stored_run import opened
 from lab.host.run import replay
+from lab.host.run.begun import BegunRun
 from lab.host.run.manifest import host
 from lab.host.run.planned import PlannedRun, reduced
-
-
-@dataclass(frozen=True)
-class BegunRun:
-    """A run that has some of its cells: its folder, its manifest as it is to be from now on, and its results."""
-
-    folder: Path
-    manifest: Manifest
-    results: tuple[CellResult, ...]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 
 from bench.common import BenchError
 from bench.guests import TARGET, Apart, Run, Spent, plan_of
-from bench.one_cell import Measured, report_whole, requests_table
-from bench.virtme import Virtme
+from bench.one_cell import BOOTED, PEER, RESTORED, Measured, report_starts, report_whole, requests_table
+from bench.virtme import Virtme, did_run
 from lab.host.results.recording import Recording
 
 
@@ -56,6 +56,33 @@ def test_virtme_boots_the_kernel_without_kvm_to_run_true() -> None:
     assert argv[:4] == ["/v/bin/vng", "--run", "/k/vmlinuz", "--disable-kvm"]
     assert argv[-3:] == ["--verbose", "--", "true"]
     assert "1536M" in argv
+
+
+@pytest.mark.parametrize(
+    ("status", "console", "ran"),
+    [
+        (0, None, True),
+        (0, "Linux version 6.1\n", True),  # with udev: nothing is printed
+        (255, "script exited with code 0", True),  # without
+        (255, None, True),
+        (255, "Kernel panic", False),
+        (1, "qemu: could not open", False),
+    ],
+)
+def test_how_virtme_says_that_it_ran(status: int, console: str | None, ran: bool) -> None:
+    assert did_run(status, console) is ran
+
+
+def test_a_peer_that_cannot_be_measured_stops_nothing() -> None:
+    measured = Measured()
+    report_starts(measured, {RESTORED: [0.2, 0.3, 0.4], BOOTED: [16.0, 17.0, 18.0]}, "virtme-ng did not run")
+    assert [(metric.name, metric.verdict) for metric in measured.metrics] == [
+        ("restore", "ok"),
+        ("restore-to-virtme", "unmeasured"),
+        ("restore-to-boot", "-"),
+    ]
+    assert measured.metrics[1].note == measured.tables[0].note == "virtme-ng did not run"
+    assert measured.tables[0].rows[-1] == (PEER, "?", "?")
 
 
 def test_a_plan_is_of_one_cell() -> None:

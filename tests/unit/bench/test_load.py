@@ -15,7 +15,7 @@ import pytest
 
 from bench import engine, floor
 from bench.common import BenchError
-from bench.engine import ENGINE, FLOOR, Bench, Report
+from bench.engine import ENGINE, FLOOR, RING_FLOOR, Bench, Report
 from bench.floor import Place, Way
 
 PLACE = Place(processors=2, fd_limit=20_000)
@@ -89,6 +89,7 @@ class Fake:
             "cpu_seconds": seconds / 2,
             "count_up_seconds": 0.01,
             "processes": 2,
+            "engine": "io_uring",
             "grown_kib": {"Pss": connections / 10},
             "tcp": {"ListenOverflows": 0, "TCPSynRetrans": 0},
         }
@@ -99,14 +100,25 @@ def bench(execute: Callable[[Sequence[engine.Run]], list[engine.Result]], pairs:
 
 
 def test_variants_run_in_turn_and_ratios_are_of_a_turn() -> None:
-    fake = Fake(engine=[2.0, 8.0, 4.0], C_floor=[1.0, 6.0, 3.0])
+    fake = Fake(engine=[2.0, 8.0, 4.0], C_floor=[1.0, 6.0, 3.0], **{RING_FLOOR: [1.0, 4.0, 2.0]})
     into = Report()
-    engine.measure_hold(bench(fake), 20_000, Way(), (ENGINE,), into)
-    assert fake.order == [ENGINE, FLOOR] * 3
-    ratio, cpu = into.metrics
-    assert ratio.line() == "hold-20000-native 0.75 ratio target >=0.9 short"
+    engine.measure_hold(bench(fake), 20_000, (Way(), Way(client="ring")), (ENGINE,), into)
+    assert fake.order == [ENGINE, FLOOR, RING_FLOOR] * 3
+    ratio, cpu, of_ring = into.metrics
+    assert ratio.line() == "hold-20000-native 0.75 ratio target >=1.05 short"
     assert cpu.line() == "hold-20000-native-cpu 100 us target - -"  # 4 s of time, 2 s of CPU, 20,000 connections
+    assert of_ring.line() == "hold-20000-native-of-ring 0.5 ratio target >=0.85 short"
     assert into.tables[0].rows[0][0] == ENGINE
+
+
+def test_a_kernel_without_io_uring_has_one_floor() -> None:
+    def execute(runs: Sequence[engine.Run]) -> list[engine.Result]:
+        return [{"label": run["label"], "error": "floor: io_uring_setup: Function not implemented"} for run in runs]
+
+    assert engine.choose_ring_way(bench(execute), 20_000, (Way(client="ring"),), 1) is None
+    into = Report()
+    engine.measure_hold(bench(Fake()), 20_000, (Way(), None), (ENGINE,), into)
+    assert [row[3] for row in into.tables[0].rows] == ["?", "?"]
 
 
 def test_the_fastest_way_is_the_floor() -> None:

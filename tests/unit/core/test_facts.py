@@ -33,6 +33,11 @@ def test_what_a_machine_said() -> None:
     assert (facts.option("NF_CONNTRACK"), facts.option("NF_CT_PROTO_DCCP")) == ("m", "n")
 
 
+def test_the_programs_that_the_lab_lent() -> None:
+    assert parse_facts("x", {"programs_of_lab": ["nft", "ip"]}).programs_of_lab == ("ip", "nft")
+    assert parse_facts("x", {"programs_of_lab": None}).programs_of_lab == ()
+
+
 @pytest.mark.parametrize("said", [None, {}, {"kernel_release": None, "versions": None}])
 def test_what_was_not_said_is_unknown(said: Any) -> None:
     facts = parse_facts("debian12", said)

@@ -263,7 +263,7 @@ class TestProgramHere:
     @pytest.fixture
     def path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A PATH with nothing but what the test puts there."""
-        monkeypatch.setattr(apply, "STEP_PATH", str(tmp_path))
+        monkeypatch.setattr(apply, "OWN_PATH", str(tmp_path))
         monkeypatch.setattr(apply, "_ENVIRONMENT", {"PATH": f"{tmp_path}:/usr/bin:/bin"})
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
         return tmp_path

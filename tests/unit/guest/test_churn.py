@@ -7,6 +7,7 @@ import importlib.util
 import os
 import select
 import socket
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from lab.guest import churn as churn_module
 from lab.guest import client as client_module
+from lab.guest import connects
 from lab.guest.churn import CLOSES, ChurnClient, ChurnServer
 from lab.guest.worker import new_loop
 
@@ -184,9 +186,9 @@ class TestClient:
         closed: list[int] = []
         end = client._end
 
-        def note(fd: int) -> None:
-            closed.append(fd)
-            end(fd)
+        def note(fds: list[int]) -> None:
+            closed.extend(fds)
+            end(fds)
 
         monkeypatch.setattr(client, "_end", note)
         client.start()
@@ -235,17 +237,9 @@ class TestClient:
     ) -> None:
         client = make_client(4)
 
-        class Blind:
-            """A poll that sees no answer yet."""
-
-            def register(self, fd: int, events: int) -> None:
-                pass
-
-            def poll(self, timeout: int) -> list[tuple[int, int]]:
-                return []
-
         with monkeypatch.context() as patched:
-            patched.setattr(select, "poll", Blind)
+            # a poll that sees no answer yet
+            patched.setattr(connects, "poll_all", lambda fds, events: array("h", [0]) * len(fds))
             client.start()
         outcome = client.outcome()
         assert (outcome["held"], outcome["open"]) == (4, 4)

@@ -17,10 +17,9 @@ from typing import Any
 
 import pytest
 
-from lab.guest import bodies, endings, kinds, load_by_hand, topology
+from lab.guest import bodies, endings, engines, kinds, load_by_hand, topology
 from lab.guest import client as client_module
 from lab.guest import load as load_module
-from lab.guest import server as server_module
 from lab.guest.churn import ChurnServer
 from lab.guest.client import Client
 from lab.guest.load import Load, LoadError, LoadRequest
@@ -49,6 +48,20 @@ def bounded() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True, params=engines.ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both engines have the same outcomes. Skips where this host has no io_uring."""
+    refusal = engines.ring_refusal()
+    if request.param == engines.IO_URING and refusal:
+        pytest.skip(refusal)
+    monkeypatch.setattr(LoadRequest.__new__, "__defaults__", _defaults(engine=request.param))
+    return str(request.param)
+
+
+def _defaults(**changed: object) -> tuple[object, ...]:
+    return tuple({**LoadRequest._field_defaults, **changed}.values())
 
 
 @pytest.fixture
@@ -450,7 +463,8 @@ def test_by_hand(first_port: int, capsys: pytest.CaptureFixture[str]) -> None:
 def test_connections_are_accepted_while_others_still_come(
     first_port: int, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "_ACCEPTS_PER_DRAIN", 3)
+    monkeypatch.setattr("lab.guest.accepts._MOST", 3)
+    monkeypatch.setattr("lab.guest.uring.accepts._MOST", 3)
     result, _ = run(LoadRequest(300, 20.0, processes=1, first_port=first_port))
     assert result["ended"] == "all-held"
 

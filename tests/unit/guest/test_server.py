@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab.guest.accepts import Accepts
 from lab.guest.server import GATHER_SECONDS, Server
 from lab.guest.worker import new_loop
 
@@ -66,7 +67,7 @@ def test_every_listener_is_drained(loop: asyncio.AbstractEventLoop, gather_secon
 def test_connections_of_strangers_are_not_the_loads(loop: asyncio.AbstractEventLoop, gather_seconds: float) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(
-            closing(Server(loop, [(HOST, 0, 32)], 3, loop.stop, gather_seconds, own=("127.77.",)))
+            closing(Server(loop, [(HOST, 0, 32)], 3, loop.stop, gather_seconds, accepts=Accepts(("127.77.",))))
         )
         server.start()
         connect(stack, server, 2)

@@ -21,7 +21,7 @@ from tests import ROOT
 from tests.unit.free_ports import free_row
 
 GUEST = ROOT / "lab" / "guest"
-SOURCES = sorted(GUEST.glob("*.py"))
+SOURCES = sorted([*GUEST.glob("*.py"), *GUEST.glob("uring/*.py")])
 ALL_SOURCES = sorted(GUEST.rglob("*.py"))  # the recorder's too, which is in a zipapp of its own
 VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 ISOLATED = ("-I", "-S")  # as the machine's first process is started
@@ -86,7 +86,7 @@ def test_it_holds_the_guests_modules_and_nothing_else() -> None:
         names = archive.namelist()
         assert archive.testzip() is None
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    assert names == sorted(["__main__.py", "lab/__init__.py", *(f"lab/guest/{path.name}" for path in SOURCES)])
+    assert names == sorted(["__main__.py", "lab/__init__.py", *(str(path.relative_to(ROOT)) for path in SOURCES)])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -142,7 +142,9 @@ def test_a_flood_and_its_newcomers(agent_pyz: Path, version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_part_can_be_imported(agent_pyz: Path, version: str) -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1])\n" + "".join(
-        f"import lab.guest.{path.stem}\n" for path in SOURCES if not path.stem.startswith("__")
+        f"import {'.'.join(path.relative_to(ROOT).with_suffix('').parts)}\n"
+        for path in SOURCES
+        if not path.stem.startswith("__")
     )
     ended = subprocess.run(
         [python_or_skip(version), *ISOLATED, "-W", "error", "-c", code, str(agent_pyz)],

@@ -16,7 +16,7 @@ ALL = (
     "run a b --set x=y --set z=1 --repeat 3 --shard 1/2 --durations /d --mitigate "
     "--target debian13 --kernel k.deb --modules /m --mirror http://m "
     "--provisioner qemu --accelerator tcg --provider virtualbox --control ssh --disposable-host --timeouts boot=60 "
-    "-j 2 --share-machine --keep-failed --connections 7 --max 5 --output /o"
+    "-j 2 --fleet tls://h --keys /k --share-machine --keep-failed --connections 7 --max 5 --output /o"
 )
 STORED = {
     "options": {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.guest.agent import PORT_NAME
-from lab.guest.shell import PORT_NAME as SHELL_PORT_NAME
+from lab.guest.channel import AGENT_PORT, SHELL_PORT
 
 # What every guest is booted with, and why:
 BOOT_ARGS = (
@@ -33,7 +33,17 @@ class Accelerator:
 # An old processor is quicker to emulate: without what `max` has beyond it (five-level page tables, SMAP, the state of
 # AVX) a held connection costs a third less. The random numbers are for kernels that wait for entropy.
 TCG = Accelerator("tcg", ("-accel", "tcg,thread=multi", "-cpu", "Nehalem,rdrand=on"))
+# for programs that are built for newer processors (x86-64-v3), and do not run on an older one
+TCG_NEWEST = Accelerator("tcg", ("-accel", "tcg,thread=multi", "-cpu", "max"))
 KVM = Accelerator("kvm", ("-accel", "kvm", "-cpu", "host"))
+
+
+@dataclass(frozen=True)
+class DiskImage:
+    """A further disk of a guest: the image of a whole distribution, `raw` or `qcow2`."""
+
+    path: str
+    format: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Files:
     root_disk: str
     memory: str | None  # None: memory of its own, which a kept machine's saved state fills
     modules_disk: str | None = None
+    distribution: DiskImage | None = None
     restores: bool = False  # wait for a saved state instead of booting
 
 
@@ -80,8 +91,10 @@ def command_line(
     argv += _disk("root", files.root_disk)
     if files.modules_disk is not None:
         argv += _disk("modules", files.modules_disk)
+    if files.distribution is not None:
+        argv += _disk("distribution", files.distribution.path, files.distribution.format)
     argv += ["-device", "virtio-serial-pci"]
-    argv += _port("agent", sockets.agent, PORT_NAME) + _port("shell", sockets.shell, SHELL_PORT_NAME)
+    argv += _port("agent", sockets.agent, AGENT_PORT) + _port("shell", sockets.shell, SHELL_PORT)
     argv += ["-chardev", f"socket,id=console,fd={sockets.console}", "-serial", "chardev:console"]
     argv += ["-chardev", f"socket,id=qmp,fd={sockets.qmp}", "-mon", "chardev=qmp,mode=control"]
     if files.restores:
@@ -96,10 +109,17 @@ def _memory(files: Files, memory_mb: int) -> str:
     return f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={files.memory},{sharing}"
 
 
-def _disk(name: str, path: str) -> list[str]:
-    """A read-only disk. Its image is shared by many QEMUs, none of which can write, so no locks are taken."""
-    blockdev = f"driver=raw,node-name={name},read-only=on,file.driver=file,file.filename={path},file.locking=off"
-    return ["-blockdev", blockdev, "-device", f"virtio-blk-pci,drive={name}"]
+def _disk(name: str, path: str, form: str = "raw") -> list[str]:
+    """A read-only disk. Its image is shared by many QEMUs, none of which can write, so no locks are taken; and none has
+    a file behind it, whatever it says.
+    """
+    blockdev = f"driver={form},node-name={name},read-only=on,file.driver=file,file.filename={path},file.locking=off"
+    device = ["-device", f"virtio-blk-pci,drive={name}"]
+    if form == "raw":
+        return ["-blockdev", blockdev, *device]
+    file = {"driver": "file", "filename": path, "locking": "off"}
+    alone = {"driver": form, "node-name": name, "read-only": True, "file": file, "backing": None}
+    return ["-blockdev", json.dumps(alone, separators=(",", ":")), *device]
 
 
 def _port(name: str, fd: int, port_name: str) -> list[str]:

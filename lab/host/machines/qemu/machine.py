@@ -12,6 +12,7 @@ from typing import Any
 from lab.core.errors import GuestLost
 from lab.host.machines import terminal
 from lab.host.machines.machine import MachineSpec, OnEvent
+from lab.host.machines.qemu.command import DiskImage
 from lab.host.machines.qemu.process import QemuProcess
 
 SAVE_SECONDS = 60.0
@@ -27,6 +28,8 @@ class ImageMachine(MachineSpec):
     kernel: Path
     initrd: Path
     modules_disk: Path | None = None
+    distribution: DiskImage | None = None
+    newest_processor: bool = False  # its programs do not run on the old one that emulation has otherwise
     lacking: str | None = None  # why there is no such machine
 
 

@@ -19,6 +19,12 @@ from lab.guest.machine import ABOUT_OPTIONS
 from lab.host import images, kernels
 from lab.host.images.layers import added_packages, with_packages
 from lab.host.machines.machine import Preparation
+from lab.host.machines.qemu.distribution import (
+    PreparedDistribution,
+    is_distribution,
+    planned_distribution,
+    prepare_distribution,
+)
 from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.targets import TargetSpec
 from lab.host.threads import in_thread
@@ -120,6 +126,9 @@ class PreparedImage:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+PreparedTarget = PreparedImage | PreparedDistribution
+
+
 def package_versions(text: str, kernel_release: str | None) -> Mapping[str, str]:
     """The versions of the packages that matter, of lines "name version architecture"; the kernel's comes first."""
     packages = {fields[0]: fields[1] for line in text.splitlines() if len(fields := line.split()) >= 2}
@@ -138,13 +147,13 @@ def _told(image: images.Image) -> dict[str, Any]:
 
 async def prepare_targets(
     preparation: Preparation, shapes: Sequence[ScenarioMachine] = ()
-) -> Mapping[str, PreparedImage]:
+) -> Mapping[str, PreparedTarget]:
     """Every target by name, its images built if they are missing; those with a `Pinned` are had as that says. `shapes`
     are machines beside those of the plans.
 
     Raises PrerequisiteError and ScenarioError.
     """
-    prepared = {}
+    prepared: dict[str, PreparedTarget] = {}
     for spec in preparation.specs:
         asked = (*shapes, *(plan.machine for plan in preparation.plans if plan.target == spec.name))
         packages = tuple(dict.fromkeys(shape.packages for shape in asked if shape.packages))
@@ -154,6 +163,8 @@ async def prepare_targets(
 
 def planned_machine(spec: TargetSpec, shape: ScenarioMachine) -> ImageMachine:
     """The machine of a target that need not be built yet, to show its command line."""
+    if is_distribution(spec):
+        return planned_distribution(spec, shape)
     folder = images.final_folder(with_packages(spec.target, shape.packages))
     return ImageMachine(
         root_disk=folder / images.FILES["root_disk"],
@@ -166,11 +177,14 @@ def planned_machine(spec: TargetSpec, shape: ScenarioMachine) -> ImageMachine:
     )
 
 
-def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedImage]) -> None:
-    """Raises ScenarioError for a step that names a program which the target's image lacks."""
+def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedTarget]) -> None:
+    """Raises ScenarioError for a step that names a program which the target's image lacks; a distribution is asked when
+    it runs.
+    """
     known = {
         (name, packages): image.programs()
         for name, target in targets.items()
+        if isinstance(target, PreparedImage)
         for packages, image in {(): target.image, **target.layers}.items()
         if isinstance(image, images.Image)
     }
@@ -187,10 +201,12 @@ def check_programs(plans: Sequence[CellPlan], targets: Mapping[str, PreparedImag
 
 def _prepare(
     spec: TargetSpec, preparation: Preparation, asked: Sequence[Packages], cancelled: threading.Event
-) -> PreparedImage:
+) -> PreparedTarget:
     options, seconds = preparation.options, preparation.deadlines.build
     pinned = preparation.pinned.get(spec.name) or Pinned()
     build = images.BuildOptions(preparation.say, options.mirror, preparation.detail, seconds, cancelled)
+    if is_distribution(spec):
+        return prepare_distribution(spec, build, options)
     image = pinned.image or images.load(spec.target) or images.build(spec.target, build)
     images.verify(image)
     layers = {packages: _layer(spec, packages, pinned, build) for packages in asked}

@@ -34,9 +34,10 @@ from lab.host.machines.agent_package import agent_sha256, agent_zipapp
 from lab.host.machines.machine import ConsoleLog, Unsuitable
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.clock import WrongClock, check_clock, read_clock
-from lab.host.machines.qemu.command import KVM, Accelerator, Files, Sockets, command_line
+from lab.host.machines.qemu.command import KVM, TCG, TCG_NEWEST, Accelerator, Files, Sockets, command_line
 from lab.host.machines.qemu.files import Descriptors, memory_of_guest
 from lab.host.machines.qemu.machine import SAVE_SECONDS, ImageMachine, QemuMachine, migrate
+from lab.host.machines.qemu.opening import named, opened, placeless
 from lab.host.machines.qemu.process import QemuProcess, running
 from lab.host.machines.qemu.saved_state import (
     KEPT_STATES,
@@ -128,9 +129,9 @@ class QemuProvisioner:
     async def kept(self, spec: ImageMachine, file: Path) -> AsyncIterator[QemuMachine]:
         """A machine that `QemuMachine.keep` wrote, as it was; the file can be used again and again."""
         with Descriptors() as files:
-            opened = self._open(files, spec, files.empty_file("initrd", _initrd_bytes(spec)), None, True)
+            opens = opened(files, spec, files.empty_file("initrd", _initrd_bytes(spec)), None, True)
             async with running(
-                lambda sockets: self._argv(spec, opened, sockets), files.numbers, ConsoleLog()
+                lambda sockets: self._argv(spec, opens, sockets), files.numbers, ConsoleLog()
             ) as process:
                 with file.open("rb") as saved:
                     await migrate(process, saved.fileno(), "migrate-incoming", self._deadlines.boot)
@@ -152,9 +153,16 @@ class QemuProvisioner:
                 async with self._booted(spec, memory, ConsoleLog(), seconds):
                     pass
 
+    @contextlib.asynccontextmanager
+    async def once(self, spec: ImageMachine) -> AsyncIterator[QemuProcess]:
+        """The machine booted now, for one use, with no state saved. Raises GuestLost."""
+        async with self._booted(spec, None, ConsoleLog(), self._deadlines.boot) as process:
+            yield process
+
     def describe(self, spec: ImageMachine) -> tuple[str, ...]:
         """The command lines of the boot (once) and of the restore (each cell), with file names for descriptors."""
-        boot, restore = (self._argv(spec, self._named_files(spec, restore), _NO_SOCKETS) for restore in (False, True))
+        state = state_folder(self.key(spec))
+        boot, restore = (self._argv(spec, named(spec, state, restores), _NO_SOCKETS) for restores in (False, True))
         return (" ".join(boot), " ".join(restore))
 
     def manifest(self) -> dict[str, Any]:
@@ -171,7 +179,7 @@ class QemuProvisioner:
         """A digest of everything that shapes the saved state."""
         shape = {
             "version": STATE_VERSION,
-            "argv": self._argv(spec, self._named_files(spec, False, with_paths=False), _NO_SOCKETS),
+            "argv": self._argv(spec, placeless(spec), _NO_SOCKETS),
             "image": spec.digest,
             "agent": agent_sha256(),
             "qemu": self._qemu.version,
@@ -198,12 +206,12 @@ class QemuProvisioner:
 
     @contextlib.asynccontextmanager
     async def _booted(
-        self, spec: ImageMachine, memory: Path, console: ConsoleLog, seconds: float
+        self, spec: ImageMachine, memory: Path | None, console: ConsoleLog, seconds: float
     ) -> AsyncIterator[QemuProcess]:
         with Descriptors() as files:
             initrd = files.memory_file("initrd", spec.initrd.read_bytes() + agent_part(agent_zipapp()))
-            opened = self._open(files, spec, initrd, files.path(memory, os.O_RDWR), False)
-            async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
+            opens = opened(files, spec, initrd, files.path(memory, os.O_RDWR) if memory else None, False)
+            async with running(lambda sockets: self._argv(spec, opens, sockets), files.numbers, console) as process:
                 try:
                     await process.call("hello", deadline_seconds=seconds)
                 except GuestLost as lost:
@@ -224,38 +232,16 @@ class QemuProvisioner:
             except (OSError, PrerequisiteError) as error:
                 raise GuestLost(f"the machine's saved state has gone: {error}") from error
             # the initrd lies in the saved memory; QEMU only wants to see a file of the same size
-            opened = self._open(files, spec, files.empty_file("initrd", _initrd_bytes(spec)), memory, True)
-            async with running(lambda sockets: self._argv(spec, opened, sockets), files.numbers, console) as process:
+            opens = opened(files, spec, files.empty_file("initrd", _initrd_bytes(spec)), memory, True)
+            async with running(lambda sockets: self._argv(spec, opens, sockets), files.numbers, console) as process:
                 await migrate(process, devices, "migrate-incoming", self._deadlines.restore)
                 await process.call("hello", deadline_seconds=self._deadlines.restore)
                 yield process
 
-    def _open(self, files: Descriptors, spec: ImageMachine, initrd: str, memory: str | None, restores: bool) -> Files:
-        return Files(
-            kernel=files.path(spec.kernel),
-            initrd=initrd,
-            root_disk=files.path(spec.root_disk),
-            memory=memory,
-            modules_disk=files.path(spec.modules_disk) if spec.modules_disk is not None else None,
-            restores=restores,
-        )
-
-    def _named_files(self, spec: ImageMachine, restore: bool, with_paths: bool = True) -> Files:
-        """Files by name: for people with their paths, for the digest (whose contents `spec.digest` covers) without."""
-        folder = state_folder(self.key(spec)) if with_paths else Path("STATE")
-        return Files(
-            kernel=str(spec.kernel) if with_paths else "KERNEL",
-            initrd=f"{spec.initrd}+agent" if with_paths else "INITRD",
-            root_disk=str(spec.root_disk) if with_paths else "ROOT",
-            memory=str(folder / "memory"),
-            modules_disk=None if spec.modules_disk is None else str(spec.modules_disk) if with_paths else "MODULES",
-            restores=restore,
-        )
-
     def _argv(self, spec: ImageMachine, files: Files, sockets: Sockets) -> list[str]:
         return command_line(
             self._qemu.path,
-            self._accelerator,
+            TCG_NEWEST if spec.newest_processor and self._accelerator == TCG else self._accelerator,
             files,
             sockets,
             memory_mb=spec.memory_mb,

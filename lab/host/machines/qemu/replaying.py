@@ -8,8 +8,10 @@ from typing import Any
 from lab.core.errors import LabError
 from lab.core.plan.repeating import Change
 from lab.host import images, kernels
+from lab.host.cache import sha256_of
 from lab.host.machines import accelerator
 from lab.host.machines.qemu.binary import find_qemu
+from lab.host.machines.qemu.distribution import USERSPACE, is_distribution, source_of
 from lab.host.machines.qemu.preparing import Pinned
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import RunOptions
@@ -38,6 +40,8 @@ def target_changes(spec: TargetSpec, recorded: Json, options: RunOptions, say: S
     """See MachineKind.target_changes: the image with the digests that were recorded, of whatever recipe; and the kernel
     of the user's own, where it is.
     """
+    if is_distribution(spec):
+        return list(_image_changes(spec, recorded)), Pinned()
     found: list[Change] = []
     sha256s = recorded.get("image_sha256s")
     image = images.with_files(sha256s) if isinstance(sha256s, dict) else None
@@ -59,6 +63,29 @@ def target_changes(spec: TargetSpec, recorded: Json, options: RunOptions, say: S
         kernel_changes, kernel = _kernel(spec, recorded, image or todays, options, say)
         found += kernel_changes
     return found, Pinned(image, kernel, layers)
+
+
+def _image_changes(spec: TargetSpec, recorded: Json) -> Iterator[Change]:
+    """Whether a distribution's image, and the lab's own beside it, are those that were used."""
+    try:
+        source = source_of(spec)
+    except LabError as error:
+        yield Change(str(error), True, frozenset({spec.name}))
+        return
+    sha256, userspace = recorded.get("distribution_sha256"), _todays_userspace()
+    if not source.is_url and not source.path.is_file():
+        yield Change(f"{source.path}: the image is gone", True, frozenset({spec.name}))
+    elif not source.is_url and (actual := sha256_of(source.path)) != sha256:
+        yield Change(f"{source.path}: the image is another one, {actual[:12]}; the run had {str(sha256)[:12]}", True)
+    if userspace is None or dict(userspace.sha256s) != recorded.get("userspace_sha256s"):
+        yield Change(f"{spec.name}: the lab's programs beside it are of another build of {USERSPACE.name}", True)
+
+
+def _todays_userspace() -> images.Image | None:
+    try:
+        return images.load(USERSPACE)
+    except LabError:
+        return None
 
 
 def _recorded_layers(recorded: Json) -> Iterator[Json]:

@@ -1,4 +1,4 @@
-"""Targets of QEMU: a Debian release, or a glob of them, perhaps with another kernel."""
+"""Targets of QEMU: a Debian release, or a glob of them, perhaps with another kernel; a whole distribution's image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.core.errors import LabError, ScenarioError
+from lab.host.distributions import table
+from lab.host.distributions.source import MARK, parse_source
 from lab.host.machines.targets import TargetSpec
 from lab.host.releases import TARGETS
 
@@ -34,6 +36,8 @@ def parse(text: str, kernel: str | None = None) -> TargetSpec:
     Raises ScenarioError that names the nearest known target. Whether PATH, which may be any kernel source, holds a
     kernel is not looked at.
     """
+    if (found := _distribution(text)) is not None:
+        return found
     name, mark, source = text.partition(_KERNEL_MARK)
     if mark and not source:
         raise ScenarioError(f"target {text!r}: no path after {_KERNEL_MARK!r}", hint=f"{name}{_KERNEL_MARK}PATH")
@@ -51,10 +55,23 @@ def parse(text: str, kernel: str | None = None) -> TargetSpec:
     return debian(name, kernel if kernel and (mark or label) else None, label)
 
 
+def _distribution(text: str) -> TargetSpec | None:
+    """The target that is a whole distribution, by its image or its row; None where the text names none."""
+    if text.startswith(MARK):
+        parse_source(text.removeprefix(MARK))
+    elif text in TARGETS or text not in table.rows():
+        return None
+    return TargetSpec(KIND, text, text)
+
+
 def expand(pattern: str) -> tuple[TargetSpec, ...]:
     """The targets that a glob means (`debian1?`, `*`, `debian*+kernel:PATH`). Raises ScenarioError for none."""
+    if (found := _distribution(pattern)) is not None:
+        return (found,)
     name, mark, kernel = pattern.partition(_KERNEL_MARK)
     names = fnmatch.filter(TARGETS, name)
+    if not names:
+        names = [] if mark else fnmatch.filter(table.rows(), name)
     if not names:
         raise _unknown(pattern, name)
     return tuple(parse(f"{found}{mark}{kernel}") for found in names)
@@ -64,6 +81,10 @@ def with_kernel(spec: TargetSpec, kernel: str) -> TargetSpec:
     """A target with the kernel of --kernel, unless it names one itself."""
     if spec.kernel is not None:
         return spec
+    if spec.of not in TARGETS:
+        raise ScenarioError(
+            f"--kernel: {spec.name} boots its own kernel", hint="use a target such as debian12 for another kernel"
+        )
     label, source = split_kernel(kernel)
     return debian(spec.of, source, label)
 
@@ -114,7 +135,7 @@ def _release_inside(path: Path) -> str:
 
 
 def _unknown(text: str, name: str) -> ScenarioError:
-    near = difflib.get_close_matches(name, TARGETS, n=1)
-    other = "vagrant:NAME or vagrant:PATH is any Vagrant box, --kernel PATH another distribution's kernel"
+    near = difflib.get_close_matches(name, [*TARGETS, *table.rows()], n=1)
+    other = "image:PATH is a cloud image, vagrant:BOX a Vagrant box, --kernel PATH another distribution's kernel"
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TARGETS)}; {other}"
     return ScenarioError(f"unknown target {text!r}", hint=hint)

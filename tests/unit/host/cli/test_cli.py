@@ -19,6 +19,7 @@ from lab.host import images
 from lab.host.cli import ending
 from lab.host.cli import main as cli
 from lab.host.cli.main import command_line
+from lab.host.distributions import table
 from lab.host.images import Image
 from lab.host.machines.machine import Ready
 from lab.host.machines.qemu import kind as qemu_kind
@@ -206,7 +207,8 @@ def test_lists(lab: Lab) -> None:
     assert rows["scenario"].split() == ["scenario", "variants", "kind", "expects", "summary"]
     assert rows["nat-flushed"].split()[1:6] == ["2", "hold", "table-full", "untracked", "A"]
     rows = {line.split()[0]: line for line in targets.splitlines()}
-    assert {*TARGETS, "target", "host", "vagrant:BOX"} == set(rows)
+    assert {*TARGETS, *table.rows(), "target", "host", "image:PATH", "vagrant:BOX"} == set(rows)
+    assert "lab image pin" in rows["ubuntu24.04"]
     assert all(rows[name].split()[1:3] == ["?", "no"] for name in TARGETS)
     assert lab("list", "targets")[1].strip() == targets.strip()
     assert lab("list", "scenarios")[1].strip() == scenarios
@@ -258,7 +260,7 @@ def test_the_manifest_says_what_was_asked_for(lab: Lab) -> None:
     for more, mitigate in (((), False), (("--mitigate",), True)):
         options = read_options(command_line().parse_args(["run", "pristine", "--max", "5", *more]))
         ready = Ready(QemuProvisioner(QEMU, TCG, Deadlines()), {})
-        manifest = document(manifest_of(plan_run(options), options, ready))
+        manifest = document(manifest_of(plan_run(options), options, ready.provisioner.manifest(), ready.targets))
         assert manifest["overrides"] == {"connections": None, "max": 5, "set": [], "mitigate": mitigate}
         recorded = json.loads((GOLDEN / "results" / "manifest.json").read_text())
         assert errors({**manifest, "targets": recorded["targets"]}, "manifest") == []

@@ -99,7 +99,9 @@ def ask(monkeypatch: pytest.MonkeyPatch, place: Path) -> Ask:
         ("lab run ./", {"./results/", "./scenarios/"}),
         ("lab run ./.", {"./.hidden.toml"}),
         ("lab run scenarios/m", {"scenarios/mine.toml"}),
-        ("lab run mine --target debian13-", {"debian13-backports"}),
+        ("lab run mine --target debian13-", {"debian13-backports", "debian13-cloud"}),
+        ("lab run mine --target image:./m", {"image:./mine.box"}),
+        ("lab image pin ubuntu24", {"ubuntu24.04"}),
         ("lab run mine --target h", {"host"}),
         ("lab run mine --target debian12+kernel:m", {"debian12+kernel:mine.box"}),
         ("lab run mine --target vagrant:./m", {"vagrant:./mine.box"}),
@@ -141,7 +143,7 @@ def test_a_damaged_cache_stops_nothing(ask: Ask, monkeypatch: pytest.MonkeyPatch
         raise PrerequisiteError("it is damaged", hint="hint it")
 
     monkeypatch.setattr(boxes, "list_boxes", damaged)
-    assert ask("lab run mine --target f") == ["forky"]
+    assert ask("lab run mine --target fo") == ["forky"]
     assert ask("lab image remove ") == []
 
 
@@ -159,7 +161,7 @@ def test_the_description_of_a_strangers_file_is_plain(place: Path) -> None:
 
 def test_every_option_with_a_value_is_either_known_or_a_file(place: Path) -> None:
     """A new option is completed by files, unless the table says better: it is looked at here."""
-    files = {"kernel", "modules", "output", "junit", "ktap", "source", "recorder", "save", "git"}
+    files = {"file", "kernel", "modules", "output", "junit", "ktap", "source", "recorder", "save", "git"}
     told = set(completion.COMPLETERS)
     assert free_values(command_line()) <= files | told
 

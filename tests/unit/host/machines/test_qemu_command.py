@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 
 import pytest
 
-from lab.guest.agent import PORT_NAME
-from lab.guest.shell import PORT_NAME as SHELL_PORT_NAME
-from lab.host.machines.qemu.command import KVM, TCG, Accelerator, Files, Sockets, command_line
+from lab.guest.channel import AGENT_PORT, SHELL_PORT
+from lab.host.machines.qemu.command import KVM, TCG, Accelerator, DiskImage, Files, Sockets, command_line
 
 SOCKETS = Sockets(agent=11, shell=12, console=13, qmp=14)
 
 
 def argv_of(*, restores: bool, modules: str | None = None, accelerator: Accelerator = TCG) -> list[str]:
-    files = Files("/dev/fd/3", "/dev/fd/4", "/dev/fd/5", "/dev/fd/6", modules, restores)
+    files = Files("/dev/fd/3", "/dev/fd/4", "/dev/fd/5", "/dev/fd/6", modules, restores=restores)
     return command_line(
         "/usr/bin/qemu", accelerator, files, SOCKETS, memory_mb=1536, vcpus=2, boot_args=("enable_hooks=1", "quiet")
     )
@@ -105,7 +106,7 @@ def test_every_channel_is_an_inherited_socket() -> None:
     chardevs = dict(value.split(",", 1)[1].split(",") for value in values(argv, "-chardev"))
     assert chardevs == {"id=agent": "fd=11", "id=shell": "fd=12", "id=console": "fd=13", "id=qmp": "fd=14"}
     ports = [device.split("name=")[1] for device in values(argv, "-device") if device.startswith("virtserialport")]
-    assert ports == [PORT_NAME, SHELL_PORT_NAME]
+    assert ports == [AGENT_PORT, SHELL_PORT]
     assert not any("path=" in word.replace("mem-path=", "") for word in argv)
 
 
@@ -113,3 +114,20 @@ def test_size_and_accelerator() -> None:
     argv = argv_of(restores=False, accelerator=KVM)
     assert (values(argv, "-m"), values(argv, "-smp"), values(argv, "-accel")) == (["1536"], ["2"], ["kvm"])
     assert values(argv_of(restores=False), "-accel")[0].startswith("tcg")
+
+
+def test_a_distribution_is_a_read_only_disk_with_nothing_behind_it() -> None:
+    files = Files("k", "i", "r", "m", distribution=DiskImage("/dev/fd/9", "qcow2"))
+    argv = command_line("qemu", TCG, files, SOCKETS, memory_mb=512, vcpus=1, boot_args=())
+    (disk,) = [json.loads(value) for value in values(argv, "-blockdev") if value.startswith("{")]
+    assert disk == {
+        "driver": "qcow2",
+        "node-name": "distribution",
+        "read-only": True,
+        "file": {"driver": "file", "filename": "/dev/fd/9", "locking": "off"},
+        "backing": None,
+    }
+    assert values(argv, "-device")[:2] == ["virtio-blk-pci,drive=root", "virtio-blk-pci,drive=distribution"]
+    raw = replace(files, distribution=DiskImage("/dev/fd/9", "raw"))
+    argv = command_line("qemu", TCG, raw, SOCKETS, memory_mb=512, vcpus=1, boot_args=())
+    assert values(argv, "-blockdev")[1].startswith("driver=raw,node-name=distribution,read-only=on,")

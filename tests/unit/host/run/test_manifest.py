@@ -90,5 +90,5 @@ def test_the_command_does_not_tell_where_the_program_is(
     options = read_options(command_line().parse_args(sys.argv[1:]), sys.argv)
     qemu = QemuBinary("/usr/bin/qemu-system-x86_64", "QEMU emulator version 10.0.2", (10, 0, 2), "cpu")
     ready = Ready(QemuProvisioner(qemu, TCG, Deadlines()), {})
-    manifest = manifest_of(plan_run(options), options, ready)
+    manifest = manifest_of(plan_run(options), options, ready.provisioner.manifest(), ready.targets)
     assert list(manifest.command or ()) == ["lab", "run", "pristine", "--kernel", "/srv/own/vmlinuz"]

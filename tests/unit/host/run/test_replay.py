@@ -620,5 +620,7 @@ async def test_the_pinned_image_is_what_is_prepared(host: Path, monkeypatch: pyt
     targets = await machines.prepare_targets(
         Preparation([spec], (), RunOptions(), Deadlines(), lambda text: None, pinned={"debian12": Pinned(image)})
     )
-    assert targets["debian12"].image.directory == folder
+    target = targets["debian12"]
+    assert isinstance(target, PreparedImage)
+    assert target.image.directory == folder
     assert verified == [folder]

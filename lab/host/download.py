@@ -1,0 +1,38 @@
+"""Files of the web, bounded in size and time. What they are is for the caller to check, by their digest."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from lab.core.errors import PrerequisiteError
+from lab.host.cache import Deadline
+
+_CHUNK_BYTES = 1 << 20
+_WAIT_SECONDS = 30.0  # for a server that says nothing
+
+
+def download(url: str, file: Path, most_bytes: int, deadline: Deadline, hint: str) -> None:
+    """Write what is at a URL of http or https to `file`. Raises PrerequisiteError, with the hint, and LabError past the
+    deadline.
+    """
+    try:
+        # the protocol is one of the web's: no caller lets another through
+        with urllib.request.urlopen(url, timeout=_WAIT_SECONDS) as answer, file.open("wb") as target:
+            _copy(answer, target, url, most_bytes, deadline)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the server's answer, too
+        raise PrerequisiteError(f"cannot fetch {url}: {getattr(error, 'reason', None) or error}", hint=hint) from error
+
+
+def _copy(answer: IO[bytes], target: IO[bytes], url: str, most_bytes: int, deadline: Deadline) -> None:
+    size = 0
+    while chunk := answer.read(_CHUNK_BYTES):
+        deadline.check()
+        size += len(chunk)
+        if size > most_bytes:
+            raise PrerequisiteError(f"{url}: is larger than {most_bytes // 10**6} MB", hint="is it the right file?")
+        target.write(chunk)

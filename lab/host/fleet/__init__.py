@@ -1,0 +1,7 @@
+"""A run on many machines, by Dask distributed (https://distributed.dask.org): its scheduler and workers do the work of
+queues, connections and lost hosts; what is here says what a task is, and trusts no result.
+
+On the client: `running` (a whole run), `dispatching` (which cells go out, what comes back), `intake` (an archive into
+the run's folder), `sending` (images and kernels to who lacks them), `connection`. On a worker: `worker`, `chunk` (a
+task), `receiving`. Both know `address`, `keys`, `settings`, `package`, `artifacts` and `archive`.
+"""

@@ -1,0 +1,207 @@
+"""Both ways to begin connections, against the same listeners: the same outcomes, from the same addresses.
+
+Each test runs in a network namespace of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import repeat
+from typing import Any
+
+import pytest
+
+from lab.guest import engines
+from lab.guest.connects import Connects, PolledConnects
+from lab.guest.sources import sources
+from lab.guest.uring import ring as io_uring
+from lab.guest.uring.connects import RingConnects
+from tests.unit.namespaces import counters, in_namespace
+
+PORT = 7777
+FIRST = 32768  # of the ports that the kernel chooses from, in a new namespace
+Make = Callable[[], Connects]
+
+
+def polled() -> Connects:
+    return PolledConnects(socket.AF_INET, sources(0))
+
+
+def by_ring() -> Connects:
+    return RingConnects(sources(0))
+
+
+def by_older_ring() -> Connects:
+    """As on a kernel that has no bind in a ring."""
+    connects = RingConnects(sources(0))
+    connects._binds = False
+    return connects
+
+
+@pytest.fixture(params=[polled, by_ring, by_older_ring])
+def make(request: pytest.FixtureRequest) -> Make:
+    refusal = engines.ring_refusal()
+    if request.param is not polled and refusal is not None:
+        pytest.skip(refusal)
+    if request.param is by_ring and io_uring.BIND not in io_uring.supported():
+        pytest.skip("this kernel's io_uring has no bind")
+    found: Make = request.param
+    return found
+
+
+def listener(stack: ExitStack, backlog: int = 512) -> socket.socket:
+    sock = stack.enter_context(socket.socket())
+    sock.bind(("127.0.0.1", PORT))
+    sock.listen(backlog)
+    return sock
+
+
+def to_listener() -> Iterator[tuple[str, int]]:
+    return repeat(("127.0.0.1", PORT))
+
+
+def awaited(connects: Connects, count: int) -> dict[int, int]:
+    """So many outcomes that come later, each of which has to make `fileno` readable."""
+    outcomes: dict[int, int] = {}
+    while len(outcomes) < count:
+        assert select.select([connects], [], [], 20)[0], "nothing comes"
+        outcomes.update(connects.later())
+    return outcomes
+
+
+def names(fds: Any) -> list[list[Any]]:
+    """The own addresses of sockets."""
+    return [list(socket.socket(fileno=os.dup(fd)).getsockname()) for fd in fds]
+
+
+def test_all_are_established(make: Make) -> None:
+    def body() -> list[Any]:
+        with ExitStack() as stack:
+            listener(stack)
+            connects = make()
+            fds, outcomes = connects.begin(to_listener(), 300)
+            assert connects.begin(to_listener(), 0) == ([], None)
+            return [outcomes, names(fds)]
+
+    assert in_namespace(body) == [None, [["127.77.1.1", FIRST + number] for number in range(300)]]
+
+
+def test_refused_ones_have_their_errno(make: Make) -> None:
+    def body() -> list[int]:
+        connects = make()
+        fds, outcomes = connects.begin(to_listener(), 20)
+        outcomes = {**(outcomes or {}), **{-number: -fd for number, fd in enumerate(fds, 1) if fd < 0}}
+        return list((outcomes | awaited(connects, 20 - len(outcomes))).values())
+
+    assert in_namespace(body) == [errno.ECONNREFUSED] * 20
+
+
+def test_what_stalls_is_answered_later(make: Make) -> None:
+    """The kernel sends a SYN again after a second; then there is room for it."""
+
+    def body() -> list[Any]:
+        with ExitStack() as stack:
+            sock = listener(stack, backlog=0)
+            connects = make()
+            fds, outcomes = connects.begin(to_listener(), 5)
+            assert outcomes is not None
+            for _ in range(len(outcomes)):
+                stack.enter_context(sock.accept()[0])
+            sock.listen(10)
+            late = awaited(connects, 5 - len(outcomes))
+            return [len(outcomes), sorted({**outcomes, **late}) == sorted(fds), set(late.values()) == {0}]
+
+    assert in_namespace(body) == [1, True, True]
+
+
+def test_a_source_that_somebody_has_is_left_out(make: Make) -> None:
+    def body() -> list[Any]:
+        with ExitStack() as stack:
+            listener(stack)
+            for port in (FIRST, FIRST + 2):
+                stack.enter_context(socket.socket()).bind(("127.77.1.1", port))
+            connects = make()
+            fds, outcomes = connects.begin(to_listener(), 10)
+            assert outcomes is None or set(outcomes.values()) == {0}
+            return names(fds)
+
+    found = in_namespace(body)
+    assert sorted({address for address, _ in found}) == ["127.77.1.1"]
+    ports = {port for _, port in found}
+    assert len(ports) == 10
+    assert not ports & {FIRST, FIRST + 2}
+
+
+def test_sources_go_on_at_the_next_address(make: Make) -> None:
+    def body() -> list[Any]:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+            file.write("40000 40005")
+        with ExitStack() as stack:
+            listener(stack)
+            return names(make().begin(to_listener(), 10)[0])
+
+    assert in_namespace(body) == [[f"127.77.1.{1 + n // 6}", 40000 + n % 6] for n in range(10)]
+
+
+def test_out_of_descriptors(make: Make) -> None:
+    def body() -> list[int]:
+        with ExitStack() as stack:
+            listener(stack)
+            connects = make()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            fds, outcomes = connects.begin(to_listener(), 100)
+            held = [fd for fd in fds if fd >= 0]
+            assert outcomes is not None
+            assert {fd: outcomes[fd] for fd in held} == dict.fromkeys(held, 0)
+            return [len(held) > 30, *{fd for fd in fds if fd < 0}]
+
+    assert in_namespace(body) == [True, -errno.EMFILE]
+
+
+def test_what_is_abandoned_sends_no_more(make: Make) -> None:
+    def body() -> list[int]:
+        with ExitStack() as stack:
+            listener(stack, backlog=0)
+            connects = make()
+            fds, outcomes = connects.begin(to_listener(), 40)
+            connects.abandon([fd for fd in fds if fd not in (outcomes or ())])
+            sent = counters("Tcp")["OutSegs"]
+            time.sleep(1.3)
+            return [counters("Tcp")["OutSegs"] - sent, len(connects.later())]
+
+    assert in_namespace(body) == [0, 0]
+
+
+def test_a_killed_process_leaves_nothing(make: Make) -> None:
+    """No thread of the kernel waits for a connect, and none outlives the process."""
+
+    def body() -> list[Any]:
+        with ExitStack() as stack:
+            listener(stack, backlog=0)
+            read_fd, write_fd = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                connects = make()
+                connects.begin(to_listener(), 40)
+                os.write(write_fd, b".")
+                signal.pause()
+            os.read(read_fd, 1)
+            threads = len(os.listdir(f"/proc/{pid}/task"))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            for _ in range(100):
+                waiting = open("/proc/net/tcp").read().count(" 02 ")  # SYN_SENT, include/net/tcp_states.h
+                if not waiting:
+                    break
+                time.sleep(0.05)
+            return [threads, waiting]
+
+    assert in_namespace(body) == [1, 0]

@@ -1,0 +1,79 @@
+"""Runs on a fleet, without guests: workers and schedulers are killed, clients interrupted, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from lab.host.publish.schemas import schema_text
+from lab.host.results.verify import verify_run
+from tests.unit.host.fleet.fleets import SECONDS, Fleet
+
+FINDINGS = {"pristine": "untracked", "nat-present": "table-full", "modules-blocked": "state-refused"}
+INTERRUPTED = 130
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(tmp_path, load_seconds=1.0)
+    made.start_scheduler()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def check_whole(fleet: Fleet, repeat: int) -> None:
+    """All cells are there, as they would be from this host."""
+    found = Counter((cell["scenario"], cell["finding"]) for cell in fleet.document("results.json")["cells"])
+    assert found == dict.fromkeys(FINDINGS.items(), repeat)
+    manifest = fleet.document("manifest.json")
+    assert manifest["complete"] is True
+    assert Counter(cell for worker in manifest["workers"] for cell in worker["cells"]) == Counter(manifest["cells"])
+    validator = jsonschema.Draft202012Validator(json.loads(schema_text("manifest")))
+    assert [error.message for error in validator.iter_errors(manifest)] == []
+    assert {seen.state for seen in verify_run(fleet.results.resolve(), cache=False)} == {"ok"}
+
+
+def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fleet: Fleet) -> None:
+    for name in "ab":
+        fleet.start_worker(name)
+    client = fleet.run(repeat=3)
+    fleet.wait_for(lambda: fleet.cells() and fleet.chunk_processes("a"))
+    fleet.programs["a"].kill()
+    fleet.wait_for(lambda: "lost the worker at" in fleet.said("client"))
+    fleet.start_worker("a")
+    before = len(fleet.cells())
+    fleet.wait_for(lambda: len(fleet.cells()) > before)
+    fleet.programs["scheduler"].kill()
+    assert client.wait(SECONDS) == 2
+    assert "lab: the scheduler is gone" in fleet.said("client")
+    assert f"lab run --resume {fleet.results.resolve()} --fleet {fleet.address}" in fleet.said("client")
+    kept = {cell: (fleet.results / "cells" / cell).stat().st_ino for cell in fleet.cells()}
+    fleet.start_scheduler()
+    assert fleet.start_client("--resume", str(fleet.results), name="again").wait(SECONDS) == 0, fleet.said("again")
+    check_whole(fleet, repeat=3)
+    assert {cell: (fleet.results / "cells" / cell).stat().st_ino for cell in kept} == kept  # none of them ran again
+    said = fleet.said("client") + fleet.said("again")
+    assert {name: said.count(f"{name}: gets debian12") for name in "ab"} == {"a": 1, "b": 1}
+    fleet.wait_for(lambda: not fleet.chunk_processes())
+
+
+def test_when_a_client_ends_the_workers_stop_and_wait_for_the_next(fleet: Fleet) -> None:
+    fleet.load_seconds = 300.0
+    worker = fleet.start_worker("a")
+    for number, status in ((signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)):
+        client = fleet.run(repeat=1)
+        fleet.wait_for(fleet.chunk_processes)
+        client.send_signal(number)
+        assert client.wait(SECONDS) == status
+        fleet.wait_for(lambda: not fleet.chunk_processes())
+        assert fleet.cells() == []
+    fleet.wait_for(lambda: not any((fleet.folder / "a" / "conntrack-lab" / "chunks").iterdir()))
+    assert worker.poll() is None
