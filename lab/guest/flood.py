@@ -10,30 +10,18 @@ has bound would answer with a reset or an ICMP error instead.
 import asyncio
 import errno
 import socket
-import struct
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
 from lab.guest.filters import attach_empty_filter
 from lab.guest.pace import Pace
 from lab.guest.packets import HALF_OPEN, SOURCE_PORTS, UDP, PortSender, Route
-from lab.guest.sources import FLOOD
+from lab.guest.senders import ADDRESSES, DatagramSender, SynSender
 
-# The last octet leaves out 0 and 255, the second one 0: there is 127.0.0.1, and what else a machine uses of 127.0.0.x
-_LAST_OCTETS, _THIRD_OCTETS, _SECOND_OCTETS = 254, 256, 254
-ADDRESSES = _LAST_OCTETS * _THIRD_OCTETS * _SECOND_OCTETS
 _LAST_PORT = 65535
 _BATCH = 512  # packets between two looks at the loop
 _NO_ROOM_SECONDS = 0.002  # before a packet that found no room is sent again
 _NO_ROOM = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
 _SOCKET_TYPES = {HALF_OPEN: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
-
-# RFC 791: version and length of the header, TOS, total length, id, flags, TTL, protocol, checksum (the kernel's part),
-# source, destination; RFC 9293: ports, sequence, acknowledgment, length of the header, flags, window, checksum, urgent
-_SYN = struct.Struct("!BBHHHBBH4s4sHHIIBBHHH")
-_IP_BYTES, _TCP_BYTES = 20, 20
-_DESTINATION, _CHECKSUM = slice(16, 20), slice(36, 38)
-_DONT_FRAGMENT, _TTL, _WINDOW, _SYN_FLAG = 0x4000, 64, 64240, 0x02
-_TWO_WORDS = struct.Struct("!HH")
 
 
 class Share(NamedTuple):
@@ -72,15 +60,6 @@ def shares(
         plan.append(Share(index, count, first_port + number, _part(rate_per_second, senders, number), route))
         index += count
     return plan
-
-
-def address_of(index: int) -> str:
-    """The address of an entry: 127.1.0.1, 127.1.0.2 and so on; raises ValueError past the last one."""
-    if not 0 <= index < ADDRESSES:
-        raise ValueError("there is no address number {}: 127.0.0.0/8 gives {}".format(index, ADDRESSES))
-    rest, last = divmod(index, _LAST_OCTETS)
-    second, third = divmod(rest, _THIRD_OCTETS)
-    return "127.{}.{}.{}".format(second + 1, third, last + 1)
 
 
 class Flood:
@@ -157,20 +136,21 @@ class Flood:
 
     def _send(self, count: int) -> int:
         """Send so many packets; returns how many were sent or refused before the kernel had no room for one."""
-        send = self._sender.send
-        first = self._share.first_address_index + self.attempted
-        for done in range(count):
-            code = send(first + done)
+        done = 0
+        while done < count:
+            sent, code = self._sender.send(self._share.first_address_index + self.attempted, count - done)
+            self.attempted += sent
+            self.held += sent
+            done += sent
             if code in _NO_ROOM:
-                return done
-            self._note(code)
-        return count
+                break
+            if code:
+                self._refuse(code)
+                done += 1
+        return done
 
-    def _note(self, code: int) -> None:
+    def _refuse(self, code: int) -> None:
         self.attempted += 1
-        if code == 0:
-            self.held += 1
-            return
         self.failed += 1
         name = errno.errorcode.get(code, "errno {}".format(code))
         self.errors[name] = self.errors.get(name, 0) + 1
@@ -191,83 +171,12 @@ class Receiver:
         self._socket.close()
 
 
-class _DatagramSender:
-    """Empty datagrams, from one socket that is not connected."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind((FLOOD, 0))
-
-    def send(self, index: int) -> int:
-        """Send the packet of one entry; returns the errno, 0 when it was sent."""
-        return _send_to(self._socket, b"", address_of(index), self._port)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class _SynSender:
-    """SYNs, from one raw socket: one packet, in which only the destination and the checksum change."""
-
-    def __init__(self, port: int) -> None:
-        try:
-            # IPPROTO_RAW implies IP_HDRINCL, and receives nothing (raw(7))
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        except OSError as error:
-            raise OSError(error.errno, "no raw socket to send SYNs from: {}".format(error.strerror))
-        self._socket.setblocking(False)
-        # bound and never used: the kernel gives its port to no other socket, so these are nobody's connections
-        self._reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._reserved.bind((FLOOD, 0))
-        self._packet = bytearray(_SYN.size)
-        self._sum = _put_syn(self._packet, self._reserved.getsockname()[1], port)
-
-    def send(self, index: int) -> int:
-        """Send the packet of one entry; returns the errno, 0 when it was sent."""
-        address = address_of(index)
-        destination = socket.inet_aton(address)
-        self._packet[_DESTINATION] = destination
-        self._packet[_CHECKSUM] = _complement(self._sum + sum(_TWO_WORDS.unpack(destination)))
-        return _send_to(self._socket, self._packet, address, 0)
-
-    def close(self) -> None:
-        self._socket.close()
-        self._reserved.close()
-
-
-Sender = Union[_SynSender, _DatagramSender, PortSender]
-_SENDERS: Dict[str, Callable[[int], Union[_SynSender, _DatagramSender]]] = {HALF_OPEN: _SynSender, UDP: _DatagramSender}
+Sender = Union[SynSender, DatagramSender, PortSender]
+_SENDERS: Dict[str, Callable[[int], Union[SynSender, DatagramSender]]] = {HALF_OPEN: SynSender, UDP: DatagramSender}
 
 
 def _sender(kind: str, share: Share) -> Sender:
     return _SENDERS[kind](share.port) if share.route is None else PortSender(kind, share.port, share.route)
-
-
-def _put_syn(packet: bytearray, source_port: int, port: int) -> int:
-    """Write a SYN without destination and checksum; returns the sum that the checksum is made of, so far."""
-    source = socket.inet_aton(FLOOD)
-    ip = (_IP_BYTES // 4 + 0x40, 0, _SYN.size, 1, _DONT_FRAGMENT, _TTL, socket.IPPROTO_TCP, 0, source, bytes(4))
-    tcp = (source_port, port, 1, 0, _TCP_BYTES // 4 << 4, _SYN_FLAG, _WINDOW, 0, 0)
-    _SYN.pack_into(packet, 0, *(ip + tcp))
-    pseudo_header = struct.pack("!4sHH", source, socket.IPPROTO_TCP, _TCP_BYTES)
-    return sum(word for (word,) in struct.iter_unpack("!H", pseudo_header + packet[_IP_BYTES:]))
-
-
-def _complement(total: int) -> bytes:
-    """The Internet checksum (RFC 1071) of 16-bit words whose sum is given."""
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!H", total ^ 0xFFFF)
-
-
-def _send_to(sock: socket.socket, packet: Union[bytes, bytearray], address: str, port: int) -> int:
-    try:
-        sock.sendto(packet, (address, port))
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
 
 
 def _deaf_socket(kind: str, port: int) -> socket.socket:

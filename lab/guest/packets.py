@@ -59,13 +59,15 @@ class PortSender:
             self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
         self._socket.bind((route.source, 0))
 
-    def send(self, index: int) -> int:
-        """Send the packet of one entry; returns the errno, 0 when it was sent."""
-        try:
-            self._socket.sendto(self._packet(FIRST_SOURCE_PORT + index % SOURCE_PORTS), (self._route.destination, 0))
-        except OSError as error:
-            return error.errno or errno.EIO
-        return 0
+    def send(self, first: int, count: int) -> Tuple[int, int]:
+        """Send the packets of entries from `first`: how many were sent, and the errno of the next one, else 0."""
+        destination = (self._route.destination, 0)
+        for done in range(count):
+            try:
+                self._socket.sendto(self._packet(FIRST_SOURCE_PORT + (first + done) % SOURCE_PORTS), destination)
+            except OSError as error:
+                return done, error.errno or errno.EIO
+        return count, 0
 
     def close(self) -> None:
         """Close the socket."""

@@ -7,6 +7,7 @@ The descriptors are ordinary ones, so everything else can be asked of them as of
 without an answer then waits in the ring, and its completion is its outcome.
 """
 
+import ctypes
 import errno
 import socket
 import struct
@@ -40,6 +41,8 @@ class RingConnects(Connects):
         self._binds = sources is not None and io_uring.BIND in io_uring.supported()
         self._targets = _Pointers()
         self._from = array("H", [socket.AF_INET] + [0] * (_SHORTS - 1)) * _MOST  # a struct sockaddr_in for each
+        first = self._from.buffer_info()[0]
+        self._places = array("Q", range(first, first + _ADDRESS_BYTES * _MOST, _ADDRESS_BYTES))
         self._waiting = 0  # connects without an outcome
         self._early: List[Outcome] = []  # which came with something else
         self._write_entries()
@@ -93,16 +96,12 @@ class RingConnects(Connects):
         ring.write(_SOCKETS, entry(io_uring.SOCKET, fd=socket.AF_INET, address2=kind, tag=_SOCKET << 32) * _MOST)
         ring.write(_BINDS, entry(io_uring.BIND, QUIET, address2=size, tag=_BIND << 32) * _MOST)
         ring.write(_CONNECTS, entry(io_uring.CONNECT, address2=size, tag=_CONNECT << 32) * _MOST)
-        first = self._from.buffer_info()[0]
-        own = array("Q", range(first, first + size * _MOST, size))
-        ring.longs[_BINDS * LONGS + ADDRESS : _CONNECTS * LONGS : LONGS] = own
+        ring.longs[_BINDS * LONGS + ADDRESS : _CONNECTS * LONGS : LONGS] = self._places
 
     def _bound_sockets(self, count: int) -> "array[int]":
         """The descriptors of new sockets that have the next sources, or -errno."""
         if self._sources is None:
             return self._sockets(count)
-        if not self._binds:
-            return array("i", [_bound_socket(self._sources) for _ in range(count)])
         fds = self._sockets(count)
         if min(fds) >= 0:
             refused = self._bind(fds)
@@ -126,10 +125,13 @@ class RingConnects(Connects):
         return made
 
     def _bind(self, fds: "array[int]") -> Dict[int, int]:
-        """Bind to the next sources; those that could not be, and the errno of each. Nothing is heard of the others."""
+        """Bind to the next sources; those that could not be, and the errno of each."""
         self._write_sources(len(fds))
+        if not self._binds:
+            codes = [_bind_to(fd, place) for fd, place in zip(fds, self._places)]
+            return {fd: code for fd, code in zip(fds, codes) if code} if any(codes) else {}
         self._write(_BINDS, fds)
-        self._ring.submit(_BINDS, len(fds), 0)
+        self._ring.submit(_BINDS, len(fds), 0)  # nothing is heard of those that are bound
         completed = self._ring.completed()
         self._early += self._sorted(completed)
         return {fd: -result for fd, kind, result in zip(*completed) if kind == _BIND}
@@ -179,14 +181,9 @@ class _Pointers(Dict[Address, int]):
         return pointer
 
 
-def _bound_socket(sources: Iterator[Source]) -> int:
-    """The descriptor of a socket that has the next source, or -errno."""
-    try:
-        sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        bind_next(sock, sources)
-    except OSError as error:
-        return -(error.errno or errno.EIO)
-    return sock.detach()
+def _bind_to(fd: int, place: int) -> int:
+    """Bind to the struct sockaddr_in at a place in memory; 0 or an errno."""
+    return ctypes.get_errno() if _bind(fd, place, _ADDRESS_BYTES) else 0
 
 
 def _bound_elsewhere(fd: int, code: int, sources: Iterator[Source]) -> int:
@@ -200,3 +197,7 @@ def _bound_elsewhere(fd: int, code: int, sources: Iterator[Source]) -> int:
         sock.close()
         return -(error.errno or errno.EIO)
     return sock.detach()
+
+
+_bind = ctypes.CDLL(None, use_errno=True).bind
+_bind.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint]

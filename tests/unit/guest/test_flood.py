@@ -8,8 +8,6 @@ import heapq
 import ipaddress
 import os
 import signal
-import socket
-import struct
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
 from typing import Any
@@ -17,9 +15,10 @@ from typing import Any
 import pytest
 
 from lab.guest import flood as flood_module
-from lab.guest.flood import ADDRESSES, Flood, Receiver, Share, address_of, shares
+from lab.guest import senders
+from lab.guest.flood import Flood, Receiver, Share, shares
 from lab.guest.packets import HALF_OPEN, UDP
-from lab.guest.sources import FLOOD
+from lab.guest.senders import ADDRESSES
 from tests.unit.free_ports import free_row
 from tests.unit.namespaces import counters, entries, first_that_works, in_namespace, track
 
@@ -75,28 +74,8 @@ def all_sent(connections: int) -> dict[str, Any]:
 # -- what is sent where -----------------------------------------------------------------------------------------------
 
 
-def test_each_index_has_an_address_of_its_own() -> None:
-    """Around every place where an octet carries over."""
-    near = {
-        index + offset
-        for index in (0, 254, 254 * 256, 254 * 256 * 2, ADDRESSES - 2)
-        for offset in range(-2, 3)
-        if 0 <= index + offset < ADDRESSES
-    }
-    addresses = {index: address_of(index) for index in near}
-    assert len(set(addresses.values())) == len(near)
-    for address in addresses.values():
-        octets = ipaddress.IPv4Address(address).packed
-        assert octets[0] == 127
-        assert 1 <= octets[1] <= 254
-        assert 1 <= octets[3] <= 254
-    assert (address_of(0), address_of(254), address_of(ADDRESSES - 1)) == ("127.1.0.1", "127.1.1.1", "127.254.255.254")
-
-
-@pytest.mark.parametrize("index", [-1, ADDRESSES])
-def test_there_are_no_more_addresses(index: int) -> None:
-    with pytest.raises(ValueError, match=f"no address number {index}"):
-        address_of(index)
+def address_of(index: int) -> str:
+    return str(ipaddress.IPv4Address(senders.addresses(index, 1)))
 
 
 @pytest.mark.parametrize(
@@ -179,12 +158,14 @@ class ScriptedSender:
         self.tries = 0
         self._code_of_try = code_of_try
 
-    def send(self, index: int) -> int:
-        self.tries += 1
-        code = self._code_of_try(self.tries)
-        if code == 0:
-            self.sent.append(index)
-        return code
+    def send(self, first: int, count: int) -> tuple[int, int]:
+        for done in range(count):
+            self.tries += 1
+            code = self._code_of_try(self.tries)
+            if code:
+                return done, code
+            self.sent.append(first + done)
+        return count, 0
 
     def close(self) -> None:
         pass
@@ -297,21 +278,6 @@ def test_nothing_is_sent_after_the_end(scripted: Callable[..., tuple[Any, Script
 
 
 # -- packets ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("destination", ["127.1.0.1", "127.254.255.254", "127.128.128.128", "127.1.255.200"])
-@pytest.mark.parametrize("source_port", [1, 40000, 65535])
-def test_the_checksum_of_a_syn(destination: str, source_port: int) -> None:
-    packet = bytearray(40)
-    total = flood_module._put_syn(packet, source_port, PORT)
-    packed = socket.inet_aton(destination)
-    packet[36:38] = flood_module._complement(total + sum(struct.unpack("!HH", packed)))
-    segment = bytes(packet[20:])
-    pseudo_header = socket.inet_aton(FLOOD) + packed + struct.pack("!HH", 6, len(segment))
-    words = struct.unpack("!16H", pseudo_header + segment)
-    assert sum(words) % 0xFFFF == 0  # RFC 1071: right when the sum of all words is zero in ones' complement
-    assert struct.unpack("!HH", segment[:4]) == (source_port, PORT)
-    assert segment[13] == 0x02
 
 
 def test_datagrams_over_real_loopback() -> None:
