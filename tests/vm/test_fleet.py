@@ -14,6 +14,7 @@ import pytest
 
 from lab.host import images
 from lab.host.fleet.keys import make_keys
+from lab.host.process import dying_with_parent
 from lab.host.releases import TARGETS
 from tests import ROOT
 from tests.unit.free_ports import free_row
@@ -42,7 +43,7 @@ def fleet(tmp_path: Path) -> Iterator[list[str]]:
 
 
 def _start(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "lab", "fleet", *words], cwd=ROOT)
+    return subprocess.Popen(dying_with_parent([sys.executable, "-m", "lab", "fleet", *words]), cwd=ROOT)
 
 
 def _guests_of(folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.host.fleet.keys import make_keys
+from lab.host.process import dying_with_parent
 from tests import ROOT
 from tests.unit.free_ports import free_row
 from tests.unit.host.fleet.playback import WORDS, put_image
@@ -121,7 +122,12 @@ class Fleet:
             starts.write("started\n")
         with (self.folder / f"{name}.log").open("a") as log:
             started = subprocess.Popen(
-                [sys.executable, *words], cwd=ROOT, env=environment, stdout=log, stderr=log, text=True
+                dying_with_parent([sys.executable, *words]),
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                text=True,
             )
         self.programs[name] = started
         self._all.append(started)
