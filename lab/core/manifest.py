@@ -171,6 +171,8 @@ class Target:
     image_sha256s: Mapping[str, str] | None = field(default=None, hash=False)
     packages: Mapping[str, str] | None = field(default=None, hash=False)
     layers: tuple[Layer, ...] = ()
+    distribution: str | None = None  # as a whole distribution calls itself
+    distribution_sha256: str | None = None  # of its image
     box: str | None = None
     box_sha256: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)  # all of it, as it is stored

@@ -74,7 +74,12 @@ file = { path = "/root/rules.nft", text = '''
 table inet kept {
     chain before { type filter hook prerouting priority -300; notrack; }
     chain sent { type filter hook output priority raw + 5; counter notrack; }
-    chain later { type filter hook input priority filter; ct state established accept; }
+    ct helper file { type "ftp" protocol tcp; }
+    chain later {
+        type filter hook input priority filter
+        ct state established accept
+        tcp dport 21 ct helper set "file"
+    }
 }
 ''' }
 [[state]]
@@ -112,9 +117,10 @@ def recorded(ran: Ran, folder: Path) -> tuple[Inspection, Path]:
     """What the recorder saw, and that it changed nothing."""
     steps = json.loads((ran.cell / "evidence" / "steps.json").read_text())
     last = (steps if isinstance(steps, list) else steps["steps"])[-1]
-    if not last["stdout"].startswith("H4sI"):
+    if last.get("argv") != ["sh", "/root/record"]:
         pytest.skip(f"the state was not reached: {ran.result['reason'][:200]}")
-    assert last["stderr"] == "", "it changed modules or settings"
+    assert last["stderr"] == "", "it failed, or changed modules or settings"
+    assert last["stdout"].startswith("H4sI"), "it wrote no archive"
     record = folder / "record.tar.gz"
     record.write_bytes(base64.b64decode(last["stdout"]))
     return inspect(read_record(str(record))), record
@@ -180,3 +186,5 @@ def test_chains_of_nft_before_conntrack_keep_all_out(guests: Guests, tmp_path: P
     inspection, _ = recorded(ran, tmp_path)
     assert ran.result["finding"] == "untracked"
     assert inspection.looks[0].attached.answer is False
+    # four: both of notrack, the match, and the object, not the rule that names it
+    assert [(one.uses, one.seen) for one in inspection.uses or () if one.modules == ("nft_ct",)] == [(4, 4)]

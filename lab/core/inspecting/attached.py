@@ -66,7 +66,7 @@ def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] |
     out = kept_out(seen.tables)
     protocols = out.protocols(families) if families else ()
     if answer and families and families <= out.whole | out.doubtful:
-        answer = False if families <= out.whole else None
+        answer = _kept_out(families <= out.whole, proofs, gaps)
         proofs.append(Proof("notrack", answer, "it is attached, and a rule without conditions keeps every packet out"))
     elif has_notrack(namespace.snapshot):
         what = f"every packet of {' and '.join(protocols)}" if protocols else "some packets"
@@ -80,6 +80,13 @@ def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] |
         disagreement=disagreement,
         kept_out=protocols,
     )
+
+
+def _kept_out(whole: bool, proofs: Sequence[Proof], gaps: Sequence[Gap]) -> bool | None:
+    """The answer where rules keep every packet of the families out that are known to be attached: no, unless others may
+    be attached too, or entries come all the same."""
+    more = any(proof.attached for proof in proofs if proof.source in ("uses", "behaviour"))
+    return False if whole and not more and not gaps else None
 
 
 def _together(proofs: Sequence[Proof], found: Sequence[Holder]) -> tuple[bool | None, str]:

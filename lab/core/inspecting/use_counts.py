@@ -7,12 +7,13 @@ elsewhere, and counts of 0 say that there are none, also where no program could 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lab.core.holders import Table
+from lab.core.holders import NFT, Table
 from lab.core.kernel.conntrack import Module, conntrack_module
 
 # the words of rules (Dependency.what), and the modules of which each takes one reference, whichever this kernel has
@@ -42,6 +43,9 @@ USES: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
 )
 # those that are no `ct` of nft_ct although they begin so
 _OWN_MODULE: Final = frozenset({"ct count"})
+# nft_notrack_type is nft_ct's, and holds nothing; a rule that names an object has nft_objref, and the object nft_ct
+_NFT_OBJECT: Final = re.compile(r'\bct (?:helper|timeout|expectation) set |\{"ct (?:helper|timeout|expectation)":"')
+_NFT_NOTRACK: Final = re.compile(r'\bnotrack(?: comment "[^"]*")?$|\{"notrack":null\}')  # as text, and as JSON
 _NOTRACK: Final = frozenset({"CT", "NOTRACK"})
 _CORE: Final = ("nf_conntrack", "nf_nat")  # whose users from outside the tree are not known
 
@@ -117,6 +121,8 @@ def _seen(tables: Iterable[Table]) -> Counter[str]:
             seen.update(_key(dependency.what) for dependency in rule.depends_on)
             if not rule.depends_on and not _NOTRACK.isdisjoint(rule.leads_to):
                 seen["-j CT"] += 1  # --notrack: it holds nothing, and uses the module
+            if table.backend == NFT:
+                seen["ct"] += len(_NFT_NOTRACK.findall(rule.text)) - len(_NFT_OBJECT.findall(rule.text))
         for item in table.objects:
             seen.update(_key(dependency.what) for dependency in item.depends_on)
     return seen

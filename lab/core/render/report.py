@@ -89,7 +89,9 @@ def _versions(targets: Sequence[Target]) -> tuple[tuple[str, tuple[str, ...]], .
     packages = [by_role(target.packages or {}) for target in targets]
     roles = dict.fromkeys(role for versions in packages for role in versions)
     rows = [(role, [versions.get(role, "-") for versions in packages]) for role in roles]
-    digests = [(target.image_digest or "-")[:_SHORT_DIGEST] for target in targets]
+    names = [target.distribution or "-" for target in targets]
+    rows = [("distribution", names), *rows] if any(name != "-" for name in names) else rows
+    digests = [(target.image_digest or target.distribution_sha256 or "-")[:_SHORT_DIGEST] for target in targets]
     rows += [("image", digests)] if any(digest != "-" for digest in digests) else []
     return tuple((role, tuple(found)) for role, found in rows)
 

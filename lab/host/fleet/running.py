@@ -56,7 +56,8 @@ async def run_on_fleet(
             services.detail,
             planned.pinned,
         )
-        targets = await prepare_targets(preparation)
+        prepared = await prepare_targets(preparation)
+        targets = {name: target for name, target in prepared.items() if isinstance(target, PreparedImage)}
         check_programs(planned.plans, targets)
         provisioner = {**workers[0].provisioner, "accelerator": options.accelerator}
         with recorded(planned, options, provisioner, targets, begun) as run:
@@ -152,6 +153,10 @@ def _check(planned: PlannedRun, options: RunOptions) -> None:
     if not planned.kind.from_images:
         hint = "for example --target debian12"
         raise ScenarioError(f"--fleet: machines of {planned.kind.name} are made where they are", hint=hint)
+    distributions = [spec.name for spec in planned.targets if not spec.is_made]
+    if distributions:
+        hint = "run it here, without --fleet"
+        raise ScenarioError(f"--fleet: {distributions[0]}: images of distributions do not travel", hint=hint)
     if options.keep_failed:
         raise ScenarioError("--keep-failed: a machine stays on its worker", hint="run the cell here, without --fleet")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class PreparedDistribution:
 
     def manifest(self) -> dict[str, Any]:
         """What shaped this target's machines, for the manifest."""
-        root = self.bundle.root
+        root, own_boot = self.bundle.root, self.bundle.settings
         return {
             "kernel_release": self.bundle.release,
             "distribution": root.name,
@@ -76,7 +76,11 @@ class PreparedDistribution:
             "distribution_sha256": self.file.sha256,
             "root": f"{root.partition}, {root.filesystem}",
             "packages": dict(self.bundle.packages) or None,
-            "own_boot": asdict(self.bundle.settings),
+            "own_boot": {
+                "modules": list(own_boot.modules),
+                "sysctls": dict(own_boot.sysctls),
+                "services": list(own_boot.services),
+            },
             "userspace": self.userspace.name,
             "userspace_sha256s": dict(self.userspace.sha256s),
         }

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.unit.core.inspecting.hosts import MASQUERADE, look
+from tests.unit.core.inspecting.hosts import MASQUERADE, look, sysctl
 
 ALL = "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A PREROUTING {}\n-A OUTPUT {}\nCOMMIT\n"
 
@@ -107,3 +107,18 @@ def test_chains_of_two_tables_keep_all_out_together_and_dormant_ones_nothing() -
     assert look(own={"ruleset.nft": text}).attached.answer is False
     dormant = text.replace("table inet output {", "table inet output {\n\tflags dormant")
     assert look(own={"ruleset.nft": dormant}).attached.answer is True
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ({}, {"sysctl": sysctl(0), "later/sysctl": sysctl(5), "later/at": "12.0\n"}),  # entries come all the same
+        ({"modules": "xt_REDIRECT 1 3 - Live 0x0\n"}, {}),  # rules that were not seen, perhaps of IPv6
+        ({"modules.builtin": "xt_conntrack\n"}, {"ip6tables-legacy-save.error": "killed\n"}),
+    ],
+)
+def test_what_is_kept_out_of_one_family_says_nothing_of_what_was_not_seen(
+    host: dict[str, str], own: dict[str, str]
+) -> None:
+    rules = {"iptables-legacy-save": ALL.format("-j NOTRACK", "-j NOTRACK") + MASQUERADE}
+    assert look(host, {**rules, **own}).attached.answer is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from lab.core.holders import Recorded, Table, tables_and_holders
 from lab.core.inspecting.use_counts import nothing_uses, uses_of
 from lab.core.kernel.conntrack import modules
@@ -61,3 +63,22 @@ def test_a_rule_of_nft_is_none_of_the_legacy_backend() -> None:
     found = uses_of(modules("nft_ct 1 3 - Live 0x0\n"), ())
     assert nothing_uses(found, "legacy")
     assert not nothing_uses(found, "nft")
+
+
+def test_notrack_of_nft_uses_the_module_and_an_object_only_once() -> None:
+    rules = 'udp dport 5060 ct helper set "sip"\nnotrack\nudp dport 53 notrack comment "a"\nct state new accept\n'
+    objects = 'ct helper sip {\ntype "sip" protocol udp\nl3proto ip\n}\n'
+    text = f"table inet t {{\n{objects}chain c {{\n{rules}}}\n}}\n"
+    seen = tables_and_holders(Recorded((6, 1), nft_text=text))[0]
+    (found,) = uses_of(modules("nft_ct 1 4 - Live 0x0\n"), seen)
+    assert (found.uses, found.seen, found.hidden) == (4, 4, 0)
+
+
+def test_notrack_of_nft_as_json() -> None:
+    items = [
+        {"table": {"family": "ip", "name": "t", "handle": 1}},
+        {"chain": {"family": "ip", "table": "t", "name": "c", "handle": 1}},
+        {"rule": {"family": "ip", "table": "t", "chain": "c", "handle": 2, "expr": [{"notrack": None}]}},
+    ]
+    seen = tables_and_holders(Recorded((6, 1), nft_json=json.dumps({"nftables": items})))[0]
+    assert not any(one.hidden for one in uses_of(modules("nft_ct 1 1 - Live 0x0\n"), seen))

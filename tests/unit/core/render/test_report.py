@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -284,3 +285,16 @@ def test_markdown_takes_no_markup(evil: str) -> None:
     assert "<" not in outside
     assert not re.search(r"(?<!\\)[`\[]", outside)
     assert [line for line in outside.splitlines() if line.startswith("# ")] == ["# 1 cell, 3 kernels: not as expected"]
+
+
+def test_distributions_stand_beside_each_other_with_their_own_names() -> None:
+    told = {"kernel_release": "6.8.0", "packages": {"kernel": "6.8.0-45", "nftables": "1.0.9"}}
+    targets = {
+        "ubuntu24.04": {**told, "distribution": "Ubuntu 24.04.1 LTS", "distribution_sha256": "ab" * 32},
+        "debian12": MANIFEST["targets"]["debian12"],
+    }
+    cells = [replace(result(), target=name) for name in targets]
+    versions = dict(made(*cells, manifest={**MANIFEST, "targets": targets}).versions)
+    assert versions["distribution"] == ("Ubuntu 24.04.1 LTS", "-")
+    assert versions["nftables"][0] == "1.0.9"
+    assert versions["image"][0] == "ab" * 6

@@ -11,8 +11,13 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from lab.core.errors import ScenarioError
+from lab.host.fleet.running import run_on_fleet
+from lab.host.options import RunOptions
 from lab.host.publish.schemas import schema_text
 from lab.host.results.verify import verify_run
+from lab.host.run.commands import Services
+from lab.host.run.planned import plan_run
 from tests.unit.host.fleet.fleets import SECONDS, Fleet
 
 FINDINGS = {"pristine": "untracked", "nat-present": "table-full", "modules-blocked": "state-refused"}
@@ -77,3 +82,10 @@ def test_when_a_client_ends_the_workers_stop_and_wait_for_the_next(fleet: Fleet)
         assert fleet.cells() == []
     fleet.wait_for(lambda: not any((fleet.folder / "a" / "conntrack-lab" / "chunks").iterdir()))
     assert worker.poll() is None
+
+
+@pytest.mark.asyncio
+async def test_images_of_distributions_do_not_travel() -> None:
+    options = RunOptions(scenarios=("pristine",), targets=("image:/x.qcow2",), fleet="tls://nowhere:1")
+    with pytest.raises(ScenarioError, match=r"image:/x\.qcow2: images of distributions do not travel"):
+        await run_on_fleet(plan_run(options), options, Services(lambda text: None))

@@ -13,6 +13,8 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from lab.core.distribution.layout import Root
+from lab.core.distribution.settings import BootSettings
 from lab.core.errors import ScenarioError
 from lab.core.evidence import UNKNOWN_MACHINE, Evidence, Snapshot
 from lab.core.facts import Facts
@@ -23,10 +25,13 @@ from lab.core.plan import Cell, Variant, plan_cell
 from lab.core.result import CellResult, Try
 from lab.core.scenario import parse_scenario
 from lab.core.scenario.expectation import FINDING_EVIDENCE, FINDINGS, Expectation
+from lab.host.distributions.bundle import DistributionBundle
+from lab.host.distributions.image_file import ImageFile
 from lab.host.images import Image
 from lab.host.machines.kinds import parse_target
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import KVM, TCG
+from lab.host.machines.qemu.distribution import PreparedDistribution
 from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.machines.qemu.provisioner import QemuProvisioner
 from lab.host.options import Deadlines
@@ -160,6 +165,12 @@ def test_what_a_provisioner_says_of_itself_is_valid(accelerator: Any) -> None:
 def test_what_a_target_says_of_itself_is_valid() -> None:
     image = Image("debian12", "0" * 64, Path("image"), "6.1.0", {"root.ext4": "1" * 64}, "2026-01-01T00:00:00+00:00")
     assert errors(PreparedImage(parse_target("debian12"), image, None).manifest(), "manifest", "target") == []
+    root = Root("vdb1", "xfs", "ro", {"ID": "test", "PRETTY_NAME": "Test 1"})
+    boot = BootSettings(("nf_conntrack",), {"net.ipv4.ip_forward": "1"}, ("nftables.service",))
+    bundle = DistributionBundle(root, "6.1.0", "2" * 64, False, {"kernel": "6.1"}, boot, Path("bundle"), {}, "")
+    file = ImageFile(Path("x.qcow2"), "qcow2", "2" * 64)
+    distribution = PreparedDistribution(parse_target("image:x.qcow2"), file, bundle, image)
+    assert errors(distribution.manifest(), "manifest", "target") == []
 
 
 def test_the_deadlines_of_the_code_are_those_of_the_schema() -> None:
