@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lab.core.errors import PrerequisiteError
 from lab.host.cli.console import say, wait_for
 from lab.host.cli.parsing import command
+from lab.host.fleet import not_installed
 from lab.host.fleet.address import DEFAULT_PORT, LOOPBACK, parse_address
 from lab.host.options import positive
 
@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("fleet", help="run cells on many machines: keys, scheduler, workers")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     keys = command(actions, "keys", _keys, "make a CA, and certificates for a fleet", "lab fleet keys ~/fleet")
-    keys.add_argument("directory", metavar="DIR", type=Path, help="where they are made")
+    keys.add_argument("keys", metavar="DIR", type=Path, help="where they are made")
     keys.add_argument("--days", type=positive, default=_DAYS, metavar="N", help=f"how long they are good ({_DAYS})")
     example = "lab fleet scheduler --keys ~/fleet --listen tls://192.0.2.1:8786"
     scheduler = command(actions, "scheduler", _scheduler, "run the scheduler of a fleet", example)
@@ -47,8 +47,8 @@ def _keys(options: argparse.Namespace) -> int:
     try:
         from lab.host.fleet.keys import make_keys
     except ImportError as error:
-        raise _no_dask(error) from error
-    for path in make_keys(options.directory, options.days):
+        raise not_installed(error) from error
+    for path in make_keys(options.keys, options.days):
         print(path)
     return 0
 
@@ -58,7 +58,7 @@ def _scheduler(options: argparse.Namespace) -> int:
     try:
         from lab.host.fleet.scheduler import serve
     except ImportError as error:
-        raise _no_dask(error) from error
+        raise not_installed(error) from error
     wait_for(serve(address, options.keys, options.dashboard, say))
     return 0
 
@@ -70,13 +70,9 @@ def _worker(options: argparse.Namespace) -> int:
     try:
         from lab.host.fleet.worker import WorkerSettings, serve, slots_here
     except ImportError as error:
-        raise _no_dask(error) from error
+        raise not_installed(error) from error
     cache = options.cache or cache_root() / "fleet" / options.name
     slots = options.slots or slots_here()
     settings = WorkerSettings(address, options.keys, slots, options.name, cache, options.listen)
     wait_for(serve(settings, say))
     return 0
-
-
-def _no_dask(error: ImportError) -> PrerequisiteError:
-    return PrerequisiteError(f"{error.name} is not installed", hint="pip install 'conntrack-lab[fleet]'")

@@ -1,5 +1,5 @@
-"""What a worker of a fleet runs for each chunk, `python -m lab.host.cli.fleet_cells FOLDER ACCELERATOR`: the cells that
-a run's folder lacks. What happens is said on stdout, a JSON object a line.
+"""What a worker of a fleet runs, `python -m lab.host.cli.fleet_cells`: for each line on stdin, `{"folder": ...,
+"accelerator": ...}`, the cells that a run's folder lacks. What happens is said on stdout, a JSON object a line.
 """
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lab.core.plan import CellPlan
 from lab.host.cli.console import hush, wait_for
-from lab.host.cli.ending import status_of
+from lab.host.cli.ending import EXIT_INTERRUPTED, status_of
 from lab.host.options import RunOptions
 from lab.host.run import resuming
 from lab.host.run.commands import Services, run_cells
@@ -31,15 +31,19 @@ def tell(**content: Any) -> None:
     sys.stdout.flush()
 
 
-def main(words: Sequence[str]) -> int:
-    """Run the cells; the exit status, with its reason said."""
-    folder, accelerator = words
-    said: list[str] = []
-    status = status_of(lambda: _run(Path(folder), accelerator), said.append)
-    if said:
-        error, hint = (*said, "")[:2]
-        tell(error=error.removeprefix("lab: "), hint=hint.removeprefix("  hint: "))
-    return status
+def main() -> int:
+    """Run a chunk for each line of standard input, until it ends; the exit status."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        said: list[str] = []
+        status = status_of(lambda: _run(Path(asked["folder"]), asked["accelerator"]), said.append)  # noqa: B023
+        if said:
+            error, hint = (*said, "")[:2]
+            tell(error=error.removeprefix("lab: "), hint=hint.removeprefix("  hint: "))
+        tell(done=status)
+        if status == EXIT_INTERRUPTED:
+            return status
+    return 0
 
 
 def _run(folder: Path, accelerator: str) -> int:
@@ -64,4 +68,4 @@ def in_moderation() -> Callable[[CellPlan, Progress], None]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

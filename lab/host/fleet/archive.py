@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 from lab.core.errors import LabError
+from lab.host.fleet import WORKER_HINT
 from lab.host.results.plain_files import read_bytes
 from lab.host.results.sums import files_below
 
@@ -26,7 +27,7 @@ def pack(folder: Path) -> bytes:
             content = read_bytes(folder / name)
             left -= len(content)
             if left < 0:
-                raise LabError(f"{folder.name}: its files have more than {MOST_BYTES // 2**20} MB")
+                raise LabError(f"{folder.name}: its files have more than {MOST_BYTES // 2**20} MB", WORKER_HINT)
             archive.writestr(name, content)
     return buffer.getvalue()
 
@@ -39,21 +40,21 @@ def unpack(data: bytes, folder: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             if len(members) > MOST_FILES or sum(member.file_size for member in members) > MOST_BYTES:
-                raise LabError(f"an archive of more than {MOST_FILES} files or {MOST_BYTES // 2**20} MB")
+                raise LabError(f"an archive of more than {MOST_FILES} files or {MOST_BYTES // 2**20} MB", WORKER_HINT)
             for member in members:
                 _write(archive, member, folder)
     except (*_DAMAGE, FileExistsError) as error:
-        raise LabError(f"a damaged archive: {error}"[:300]) from error
+        raise LabError(f"a damaged archive: {error}"[:300], WORKER_HINT) from error
 
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
     parts = member.filename.split("/")
     if member.filename.startswith("/") or "\0" in member.filename or {"", ".", ".."} & set(parts):
-        raise LabError(f"an archive with the name {member.filename!r:.100}")
+        raise LabError(f"an archive with the name {member.filename!r:.100}", WORKER_HINT)
     with archive.open(member) as file:
         content = file.read(member.file_size + 1)  # what the list says may be a lie
     if len(content) != member.file_size:
-        raise LabError(f"an archive whose {member.filename!r:.100} is larger than it says")
+        raise LabError(f"an archive whose {member.filename!r:.100} is larger than it says", WORKER_HINT)
     path = folder.joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file_there:

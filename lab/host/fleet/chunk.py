@@ -1,6 +1,6 @@
 """A task of the fleet: a chunk of cells, run by the lab itself in a process of its own on the worker.
 
-The process dies with the worker, and its guests with it. Whatever happens is told by events, which Dask brings to the
+Whatever happens is told by events, which Dask brings to the
 client in their order: a line of progress, an artifact that is lacking, the archive of a cell that has ended.
 """
 
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +19,15 @@ from distributed import Worker, get_worker
 
 from lab.core.errors import LabError
 from lab.host.cache import cache_root, make_folder
-from lab.host.fleet import archive
+from lab.host.fleet import WORKER_HINT, archive
 from lab.host.fleet.artifacts import Artifact
 from lab.host.fleet.package import package_digest
-from lab.host.process import dying_with_parent
+from lab.host.fleet.processes import PROCESSES, LabProcess, Processes
 from lab.host.results.layout import CELLS, MANIFEST
 
-PROGRAM = "fleet-program"  # the name of a worker's plugin, which knows what runs a chunk
 _ARRIVAL_SECONDS = 900.0
 _ASK_AGAIN_SECONDS = 15.0
 _LOOK_SECONDS = 0.2
-_KILL_SECONDS = 3.0  # after a polite end was asked for
-_MOST_LINE_BYTES = 2**20
 _MOST_WORDS = 2000
 
 
@@ -103,7 +98,7 @@ async def _arrival(task: _Task) -> None:
                         asked_at = now
                     await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
-        raise LabError(f"{artifact.name} did not arrive within {_ARRIVAL_SECONDS:g} s") from None
+        raise LabError(f"{artifact.name} did not arrive within {_ARRIVAL_SECONDS:g} s", WORKER_HINT) from None
 
 
 @contextlib.contextmanager
@@ -124,61 +119,26 @@ def work_folder() -> Path:
 
 
 async def _run(task: _Task, folder: Path) -> None:
-    program: Sequence[str] = getattr(task.worker.plugins[PROGRAM], "program")  # noqa: B009
-    argv = dying_with_parent([*program, str(folder), task.chunk.accelerator])
-    async with _started(argv) as process:
-        reading = asyncio.ensure_future(_read(process, task, folder))
+    processes: Processes = task.worker.plugins[PROCESSES]  # type: ignore[assignment]
+    async with processes.process() as lab:
+        await lab.say(folder=str(folder), accelerator=task.chunk.accelerator)
+        reading = asyncio.ensure_future(_read(lab, task, folder))
         try:
             while not reading.done() and not task.is_cancelled():
                 await asyncio.wait([reading], timeout=_LOOK_SECONDS)
             if reading.done():
                 await reading
-                status = await process.wait()
-                if status != 0 and task.outcome.error is None:
-                    task.outcome.error = f"the lab ended with status {status}"
         finally:
             reading.cancel()
 
 
-@contextlib.asynccontextmanager
-async def _started(argv: list[str]) -> AsyncIterator[Process]:
-    """A process, which is gone when the block ends: politely, so that it puts away its guests, or else not."""
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True, limit=_MOST_LINE_BYTES
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_KILL_SECONDS):
-                    await process.wait()
-        if process.returncode is None:  # its guests get the same signal from the kernel
-            process.kill()
-
-
-async def _read(process: Process, task: _Task, folder: Path) -> None:
-    """Tell the client what the process says, line by line, until it says no more."""
-    assert process.stdout is not None
-    while True:
-        try:
-            async with asyncio.timeout(task.chunk.most_silent_seconds):
-                line = await process.stdout.readline()
-        except TimeoutError:
-            raise LabError(f"the lab said nothing for {task.chunk.most_silent_seconds:g} s") from None
-        except ValueError:
-            raise LabError("the lab said a line that is too long") from None
-        if not line:
-            return
-        await _tell(json.loads(line), task, folder)
-
-
-async def _tell(said: Mapping[str, Any], task: _Task, folder: Path) -> None:
-    if "ended" in said:
-        cell = Path(said["ended"]).name
-        task.tell(cell=cell, archive=await asyncio.to_thread(archive.pack, folder / CELLS / cell))
-    elif "error" in said:
-        task.outcome.error, task.outcome.hint = (str(said[key])[:_MOST_WORDS] for key in ("error", "hint"))
-    else:
-        task.tell(**said)
+async def _read(lab: LabProcess, task: _Task, folder: Path) -> None:
+    """Tell the client what the lab says, line by line, until the chunk is done."""
+    while (said := await lab.hear(task.chunk.most_silent_seconds)) is not None:
+        if "ended" in said:
+            cell = Path(said["ended"]).name
+            task.tell(cell=cell, archive=await asyncio.to_thread(archive.pack, folder / CELLS / cell))
+        elif "error" in said:
+            task.outcome.error, task.outcome.hint = (str(said[key])[:_MOST_WORDS] for key in ("error", "hint"))
+        else:
+            task.tell(**said)

@@ -20,6 +20,7 @@ from lab.core.plan.chunks import next_chunk
 from lab.core.result import CellResult
 from lab.core.text import plural, printable
 from lab.host.failures import host_failed
+from lab.host.fleet import WORKER_HINT
 from lab.host.fleet.chunk import Chunk, Outcome, run_chunk
 from lab.host.fleet.connection import WorkerSeen, refusal, workers_of
 from lab.host.fleet.intake import Intake
@@ -29,6 +30,7 @@ from lab.host.results.records import Wrong, whole
 from lab.host.run.recording import Progress
 
 _LOOK_SECONDS = 1.0
+_RESUME = "lab run --resume runs what is missing"
 NO_WORKER_SECONDS = 300.0
 MOST_DEATHS = 5  # of workers that were running a cell, before it is given up
 
@@ -48,6 +50,7 @@ class _Flight:
     first: CellPlan
     future: Future[Any]
     watch: asyncio.Task[None]
+    worker: str | None = None  # that has it, once that has said a word
 
 
 @dataclass
@@ -89,6 +92,7 @@ class Dispatcher:
         """
         self._waiting = list(plans)
         self._plans = {plan.cell: plan for plan in plans}
+        self.sender.on_failure = self._leave_out
         self.client.subscribe_topic(  # type: ignore[no-untyped-call]
             self.client.id, lambda event: self._events.put_nowait(("event", event[1]))
         )
@@ -118,7 +122,7 @@ class Dispatcher:
         try:
             found = await workers_of(self.client)
         except OSError as error:
-            raise SchedulerGone(f"the scheduler is gone: {error}"[:300]) from error
+            raise SchedulerGone(f"the scheduler is gone: {error}"[:300], _RESUME) from error
         self._seen.update({worker.name: worker.stored for worker in found})
         for worker in found:
             if not worker.has_this_lab and worker.name not in self._refused:
@@ -179,7 +183,7 @@ class Dispatcher:
 
     async def _deal_with(self, kind: str, content: Any) -> None:
         if kind == "gone":
-            raise SchedulerGone("the scheduler is gone")
+            raise SchedulerGone("the scheduler is gone", _RESUME)
         if kind == "ended":
             self._died(*content)
         elif isinstance(content, dict) and content.get("key") in self._flights:
@@ -188,6 +192,7 @@ class Dispatcher:
     async def _told(self, said: Mapping[str, Any]) -> None:
         """What a worker said; any text may be in it."""
         worker = printable(str(said.get("name")))[:100]
+        self._flights[said["key"]].worker = worker
         if "lacks" in said:
             self.sender.asked(str(said["lacks"]), str(said.get("address")), worker)
         elif "archive" in said:
@@ -242,7 +247,7 @@ class Dispatcher:
             return  # all of it had been told
         plans = self._take_back(key)
         if not isinstance(error, KilledWorker):
-            raise LabError(f"the fleet could not run {plural(len(plans), 'cell')}: {error!r}"[:1000])
+            raise LabError(f"the fleet could not run {plural(len(plans), 'cell')}: {error!r}"[:1000], WORKER_HINT)
         if not plans:
             return
         cell = plans[0].cell  # they run one after the other, so this is what it was at
@@ -257,13 +262,15 @@ class Dispatcher:
             self._failed[worker] = LabError(f"{worker}: {why}", hint=hint)
             self._workers = [seen for seen in self._workers if seen.name != worker]
             self.watchers.say(f"{worker} gets no more cells of this run: {why}{f' ({hint})' if hint else ''}")
+            for key in [key for key, flight in self._flights.items() if flight.worker == worker]:
+                self._take_back(key)
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
     def _check_scheduler(self) -> None:
         comm = self.client.scheduler_comm
         if self.client.status != "running" or comm is None or comm.comm.closed():
-            raise SchedulerGone("the scheduler is gone")
+            raise SchedulerGone("the scheduler is gone", _RESUME)
 
     async def _end(self) -> None:
         """Stop everything that is under way, here and on the workers."""

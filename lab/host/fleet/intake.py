@@ -12,7 +12,7 @@ from lab.core.errors import LabError
 from lab.core.plan import CellPlan
 from lab.core.result import CellResult
 from lab.core.sums import SUMS
-from lab.host.fleet import archive
+from lab.host.fleet import WORKER_HINT, archive
 from lab.host.results import layout, store
 from lab.host.results.checked import DIFFERS, UNKNOWN
 from lab.host.results.judging import judge_folder
@@ -51,12 +51,12 @@ class Intake:
         archive.unpack(data, place)
         wrong = next((seen for seen in cell_files(place) if seen.state in (DIFFERS, UNKNOWN)), None)
         if wrong is not None:
-            raise LabError(f"{plan.cell}: {Path(wrong.where).name}: {wrong.what}")
+            raise LabError(f"{plan.cell}: {Path(wrong.where).name}: {wrong.what}", WORKER_HINT)
         (place / SUMS).unlink()  # made anew of what is there in the end
         try:
             self._check_asked_for(plan, place)
         except FileNotFoundError as error:
-            raise LabError(f"{plan.cell}: has no {Path(error.filename).name}") from error
+            raise LabError(f"{plan.cell}: has no {Path(error.filename).name}", WORKER_HINT) from error
         return judge_folder(place, StoredCell(place).tries(), self.mitigate)
 
     def _check_asked_for(self, plan: CellPlan, place: Path) -> None:
@@ -66,4 +66,4 @@ class Intake:
             (layout.SCENARIO, read_text(place / layout.SCENARIO) == self.texts[plan.scenario]),
         ):
             if not is_it:
-                raise LabError(f"{plan.cell}: its {what} is not what the worker was sent")
+                raise LabError(f"{plan.cell}: its {what} is not what the worker was sent", WORKER_HINT)

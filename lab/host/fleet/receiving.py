@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab.core.errors import LabError
 from lab.host.cache import Deadline, cache_root, exclusive, make_folder, require_space, sha256_of, staging
+from lab.host.fleet import WORKER_HINT
 from lab.host.fleet.artifacts import Artifact
 
 _LOCK = "fleet"
@@ -30,7 +31,7 @@ async def write(artifact: Artifact, name: str, offset: int, part: bytes) -> None
     """Write a part of a file. Raises LabError for a file or place that the artifact does not have, and OSError."""
     file = next((file for file in artifact.files if file.name == name), None)
     if file is None or os.path.basename(name) != name or offset + len(part) > file.size_bytes:
-        raise LabError(f"{name!r:.100}: is no part of {artifact.name}")
+        raise LabError(f"{name!r:.100}: is no part of {artifact.name}", WORKER_HINT)
     await asyncio.to_thread(_write_at, _arriving(artifact) / name, offset, part)
 
 
@@ -49,7 +50,7 @@ def _take(artifact: Artifact) -> None:
     for file in artifact.files:
         digest = sha256_of(folder / file.name)
         if digest != file.sha256:
-            raise LabError(f"{artifact.name}/{file.name}: sha256 is {digest}, expected {file.sha256}")
+            raise LabError(f"{artifact.name}/{file.name}: sha256 is {digest}, expected {file.sha256}", WORKER_HINT)
     with exclusive(_LOCK, Deadline.after(_SECONDS, f"taking {artifact.name}")), staging(artifact.place, _LOCK) as place:
         for file in artifact.files:
             os.replace(folder / file.name, place / file.name)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distributed import Client
+from distributed.comm.core import CommClosedError
 
+from lab.core.errors import LabError
 from lab.host.fleet import receiving
 from lab.host.fleet.artifacts import Source
 from lab.host.results.plain_files import open_plain
@@ -18,11 +20,14 @@ PART_BYTES = 4 * 2**20
 
 @dataclass
 class Sender:
-    """Sends what workers ask for. What they ask for while it is on its way to them is not sent again."""
+    """Sends what workers ask for. What they ask for while it is on its way to them is not sent again. Where a worker
+    cannot take it, `on_failure` gets its name, why, and a hint.
+    """
 
     client: Client
     sources: dict[str, Source]  # by digest
     say: Callable[[str], None]
+    on_failure: Callable[[str, str, str], None] = lambda worker, why, hint: None
     _under_way: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
 
     def asked(self, digest: str, address: str, worker: str) -> None:
@@ -49,8 +54,10 @@ class Sender:
                 for offset, part in _parts(source.folder / file.name):
                     await self._run(receiving.write, address, artifact, file.name, offset, part)
             await self._run(receiving.end, address, artifact)
-        except Exception as error:  # of any kind: the worker raised it, or is gone; it asks again as long as it lives
-            self.say(f"{worker}: could not get {artifact.name}: {error}"[:500])
+        except (CommClosedError, KeyError):
+            return  # the worker is gone, which its chunk's end will tell
+        except (LabError, OSError) as error:
+            self.on_failure(worker, f"could not get {artifact.name}: {error}"[:500], getattr(error, "hint", ""))
 
     async def _run(self, function: Callable[..., object], address: str, *arguments: object) -> object:
         answers = await self.client.run(function, *arguments, workers=[address])

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Worker
-from distributed.diagnostics.plugin import WorkerPlugin
 
 import lab
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.scenario import MachineSpec
 from lab.host.cache import cache_root, make_folder
 from lab.host.fleet.address import LOOPBACK, Address, is_loopback
-from lab.host.fleet.chunk import PROGRAM, work_folder
+from lab.host.fleet.chunk import work_folder
 from lab.host.fleet.keys import WORKER
 from lab.host.fleet.package import package_digest, resource_name
+from lab.host.fleet.processes import Processes
 from lab.host.fleet.receiving import remove_arriving
 from lab.host.fleet.settings import CONNECT_SECONDS, security, set_up
 from lab.host.machines.qemu.binary import find_qemu
@@ -49,15 +49,6 @@ class WorkerSettings:
     listen: str = LOOPBACK
     program: tuple[str, ...] = _LAB  # what runs a chunk
     machines: Mapping[str, Any] = field(default_factory=lambda: machines_here())
-
-
-class _Program(WorkerPlugin):
-    """What a chunk asks the worker that it is on."""
-
-    name = PROGRAM
-
-    def __init__(self, program: tuple[str, ...]) -> None:
-        self.program = program
 
 
 def slots_here() -> int:
@@ -124,7 +115,7 @@ def _worker(settings: WorkerSettings, keys: Any) -> Worker:
         security=keys,
         resources={resource_name(package_digest()): settings.slots},
         startup_information={ABOUT: lambda worker: about},
-        plugins=(_Program(settings.program),),
+        plugins=(Processes(settings.program),),
         local_directory=str(cache_root()),
         memory_limit=0,  # no bound of Dask's: it would count and kill what it did not start
         dashboard=False,

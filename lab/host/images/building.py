@@ -70,12 +70,15 @@ class BuildOptions:
     rebuild: bool = False
 
 
+HAS_NO_PACKAGE, AND_NO = " has no package ", " and no "  # a stored run tells it in these words
+
+
 class PackagesLacking(PrerequisiteError):
     """The suite has no such packages, so no image with them can be made of it."""
 
     def __init__(self, suite: str, packages: Sequence[str]) -> None:
         super().__init__(
-            f"{suite} has no package {' and no '.join(packages)}",
+            f"{suite}{HAS_NO_PACKAGE}{AND_NO.join(packages)}",
             hint="packages are Debian's of the target's release: look for the name there, or choose another target",
         )
 

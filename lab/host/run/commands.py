@@ -45,8 +45,12 @@ async def run_cells(
     Raises LabError before anything is started.
     """
     if options.fleet is not None:
-        from lab.host.fleet.running import run_on_fleet  # only here: Dask takes a second to import
+        from lab.host.fleet import not_installed
 
+        try:
+            from lab.host.fleet.running import run_on_fleet  # only here: Dask takes a second to import
+        except ImportError as error:
+            raise not_installed(error) from error
         return await run_on_fleet(planned, options, services, begun)
     parallel = options.parallel or planned.kind.parallel(planned.plans)
     options = replace(options, parallel=parallel)

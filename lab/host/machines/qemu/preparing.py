@@ -43,7 +43,7 @@ class Pinned:
 
     image: images.Image | None = None
     kernel: kernels.KernelBundle | None = None
-    layers: Mapping[Packages, images.Image] = field(default_factory=dict)
+    layers: Mapping[Packages, Layer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,11 @@ def _prepare(
 def _layer(spec: TargetSpec, packages: Packages, pinned: Pinned, build: images.BuildOptions) -> Layer:
     """The target's image with these packages, verified; or that its suite lacks some, which is said."""
     target = with_packages(spec.target, packages)
+    kept = pinned.layers.get(packages)
     try:
-        layer = pinned.layers.get(packages) or images.load(target) or images.build(target, build)
+        if isinstance(kept, images.PackagesLacking):
+            raise kept
+        layer = kept or images.load(target) or images.build(target, build)
     except images.PackagesLacking as lacking:
         build.progress(f"{spec.name}: {lacking}: what needs {' and '.join(packages)} is skipped")
         return lacking

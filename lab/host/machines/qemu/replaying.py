@@ -12,7 +12,7 @@ from lab.host.cache import sha256_of
 from lab.host.machines import accelerator
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.distribution import USERSPACE, is_distribution, source_of
-from lab.host.machines.qemu.preparing import Pinned
+from lab.host.machines.qemu.preparing import Layer, Packages, Pinned
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import RunOptions
 
@@ -50,7 +50,7 @@ def target_changes(spec: TargetSpec, recorded: Json, options: RunOptions, say: S
         is_there = "another build of it is in the cache" if todays else "none is in the cache; one of today is built"
         gone = f"the image that was used, built {recorded.get('image_built')}, is gone; {is_there}"
         found.append(Change(f"{spec.name}: {gone}", True))
-    layers = {}
+    layers: dict[Packages, Layer] = dict(_recorded_lacking(recorded))
     for layer in _recorded_layers(recorded):
         had = images.with_files(layer["image_sha256s"])
         if had is not None:
@@ -94,6 +94,16 @@ def _recorded_layers(recorded: Json) -> Iterator[Json]:
     for layer in layers if isinstance(layers, list) else ():
         if isinstance(layer, dict) and isinstance(layer.get("image_sha256s"), dict) and layer.get("asked"):
             yield layer
+
+
+def _recorded_lacking(recorded: Json) -> Iterator[tuple[Packages, images.PackagesLacking]]:
+    """The packages that the target's suite did not have, so that what needs them is skipped again."""
+    layers = recorded.get("layers")
+    for layer in layers if isinstance(layers, list) else ():
+        if isinstance(layer, dict) and isinstance(layer.get("asked"), list):
+            suite, mark, packages = str(layer.get("lacking")).partition(images.HAS_NO_PACKAGE)
+            if mark:
+                yield tuple(map(str, layer["asked"])), images.PackagesLacking(suite, packages.split(images.AND_NO))
 
 
 def _todays_image(spec: TargetSpec) -> images.Image | None:

@@ -162,6 +162,7 @@ def test_the_description_of_a_strangers_file_is_plain(place: Path) -> None:
 def test_every_option_with_a_value_is_either_known_or_a_file(place: Path) -> None:
     """A new option is completed by files, unless the table says better: it is looked at here."""
     files = {"file", "kernel", "modules", "output", "junit", "ktap", "source", "recorder", "save", "git"}
+    files |= {"keys", "cache"}  # of a fleet
     told = set(completion.COMPLETERS)
     assert free_values(command_line()) <= files | told
 

@@ -78,16 +78,21 @@ class Fleet:
         content: dict[str, Any] = json.loads((self.results / name).read_text())
         return content
 
-    def chunk_processes(self, worker: str = "") -> list[int]:
-        """The processes in which cells run now, all or those of a worker."""
+    def running(self, worker: str) -> bool:
+        """Whether a worker has a chunk; its folder goes when the process is gone that ran it."""
+        chunks = self.folder / worker / "conntrack-lab" / "chunks"
+        return chunks.is_dir() and any(chunks.iterdir())
+
+    def processes(self, worker: str) -> list[int]:
+        """The processes in which a worker runs chunks, or waits for them."""
         found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for path in Path("/proc").glob("[0-9]*"):
             try:
-                words = path.read_bytes().split(b"\0")
+                is_ours = os.fsencode(f"XDG_CACHE_HOME={self.folder / worker}") in (path / "environ").read_bytes()
+                if is_ours and b"\0chunks\0" in (path / "cmdline").read_bytes():
+                    found.append(int(path.name))
             except OSError:
                 continue
-            if b"chunk" in words and any(word.startswith(os.fsencode(self.folder / worker)) for word in words):
-                found.append(int(path.parent.name))
         return found
 
     def wait_for(self, seen: Callable[[], object]) -> None:

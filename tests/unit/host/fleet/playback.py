@@ -1,7 +1,7 @@
 """A fleet without guests: the real scheduler, client and worker, whose cells are played back from a recorded run.
 
 As a program it is a worker (`worker SCHEDULER KEYS NAME CACHE SECONDS`, where a load takes so many seconds), or what
-such a worker runs for a chunk (`chunk SECONDS FOLDER ACCELERATOR`).
+such a worker starts to run chunks (`chunks SECONDS`).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def play_back(seconds: float) -> None:
 
 def worker(scheduler: str, keys: str, name: str, cache: str, seconds: str) -> int:
     """Be a worker of one slot."""
-    program = (sys.executable, "-m", "tests.unit.host.fleet.playback", "chunk", seconds)
+    program = (sys.executable, "-m", "tests.unit.host.fleet.playback", "chunks", seconds)
     made = {"name": "qemu", "qemu_version": QEMU.version, "host_cpu": QEMU.host_cpu, "state_version": STATE_VERSION}
     machines = {"provisioner": made, "kvm": False}
     settings = WorkerSettings(
@@ -123,11 +123,11 @@ def worker(scheduler: str, keys: str, name: str, cache: str, seconds: str) -> in
     return 0
 
 
-def chunk(seconds: str, folder: str, accelerator: str) -> int:
-    """Run a chunk's cells."""
+def chunks(seconds: str) -> int:
+    """Run the cells of chunks."""
     play_back(float(seconds))
-    return fleet_cells.main([folder, accelerator])
+    return fleet_cells.main()
 
 
 if __name__ == "__main__":
-    sys.exit(worker(*sys.argv[2:]) if sys.argv[1] == "worker" else chunk(*sys.argv[2:]))
+    sys.exit(worker(*sys.argv[2:]) if sys.argv[1] == "worker" else chunks(*sys.argv[2:]))

@@ -50,8 +50,9 @@ def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fl
     for name in "ab":
         fleet.start_worker(name)
     client = fleet.run(repeat=3)
-    fleet.wait_for(lambda: fleet.cells() and fleet.chunk_processes("a"))
+    fleet.wait_for(lambda: fleet.cells() and fleet.running("a"))
     fleet.programs["a"].kill()
+    fleet.wait_for(lambda: not fleet.processes("a"))
     fleet.wait_for(lambda: "lost the worker at" in fleet.said("client"))
     fleet.start_worker("a")
     before = len(fleet.cells())
@@ -67,7 +68,22 @@ def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fl
     assert {cell: (fleet.results / "cells" / cell).stat().st_ino for cell in kept} == kept  # none of them ran again
     said = fleet.said("client") + fleet.said("again")
     assert {name: said.count(f"{name}: gets debian12") for name in "ab"} == {"a": 1, "b": 1}
-    fleet.wait_for(lambda: not fleet.chunk_processes())
+
+
+def test_a_worker_that_cannot_write_gets_no_more_cells(fleet: Fleet) -> None:
+    fleet.load_seconds = 0.0
+    (fleet.folder / "a" / "conntrack-lab").mkdir(parents=True)
+    (fleet.folder / "a" / "conntrack-lab" / "arriving").write_text("where a folder should be")
+    fleet.start_worker("a")
+    fleet.wait_for(lambda: "worker a: 1 cells" in fleet.said("a"))
+    client = fleet.run(repeat=1)
+    fleet.wait_for(lambda: "a gets no more cells of this run" in fleet.said("client"))
+    assert client.wait(SECONDS) == 2  # there is no other
+    assert fleet.cells() == []
+    fleet.start_worker("b")
+    assert fleet.start_client("--resume", str(fleet.results), name="again").wait(SECONDS) == 0, fleet.said("again")
+    check_whole(fleet, repeat=1)
+    assert [worker["name"] for worker in fleet.document("manifest.json")["workers"]] == ["b"]
 
 
 def test_when_a_client_ends_the_workers_stop_and_wait_for_the_next(fleet: Fleet) -> None:
@@ -75,12 +91,11 @@ def test_when_a_client_ends_the_workers_stop_and_wait_for_the_next(fleet: Fleet)
     worker = fleet.start_worker("a")
     for number, status in ((signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)):
         client = fleet.run(repeat=1)
-        fleet.wait_for(fleet.chunk_processes)
+        fleet.wait_for(lambda: fleet.running("a") and fleet.processes("a"))
         client.send_signal(number)
         assert client.wait(SECONDS) == status
-        fleet.wait_for(lambda: not fleet.chunk_processes())
+        fleet.wait_for(lambda: not fleet.running("a") and not fleet.processes("a"))
         assert fleet.cells() == []
-    fleet.wait_for(lambda: not any((fleet.folder / "a" / "conntrack-lab" / "chunks").iterdir()))
     assert worker.poll() is None
 
 

@@ -624,3 +624,13 @@ async def test_the_pinned_image_is_what_is_prepared(host: Path, monkeypatch: pyt
     assert isinstance(target, PreparedImage)
     assert target.image.directory == folder
     assert verified == [folder]
+
+
+def test_packages_that_a_suite_did_not_have_are_lacking_again(run: Path) -> None:
+    lacking = images.PackagesLacking("bookworm", ["nothing-here", "nor-this"])
+    layer = {"asked": ["nor-this", "nothing-here"], "lacking": str(lacking)}
+    edit(run / "manifest.json", lambda manifest: manifest["targets"]["debian12"].update(layers=[layer]))
+    again = prepared(run)
+    assert again.changes == ()
+    (found,) = again.planned.pinned["debian12"].layers.items()
+    assert (found[0], type(found[1]), str(found[1])) == (tuple(layer["asked"]), type(lacking), str(lacking))
