@@ -25,6 +25,7 @@ from lab.host.fleet.intake import Intake
 from lab.host.fleet.package import package_digest
 from lab.host.fleet.sending import Sender
 from lab.host.machines.machine import Preparation
+from lab.host.machines.qemu.distribution import is_distribution
 from lab.host.machines.qemu.preparing import PreparedImage, check_programs, prepare_targets
 from lab.host.options import Deadlines, RunOptions
 from lab.host.results.records import to_json
@@ -153,18 +154,11 @@ def _check(planned: PlannedRun, options: RunOptions) -> None:
     if not planned.kind.from_images:
         hint = "for example --target debian12"
         raise ScenarioError(f"--fleet: machines of {planned.kind.name} are made where they are", hint=hint)
-<<<<<<< HEAD
-    distributions = [spec.name for spec in planned.targets if not spec.is_made]
-    if distributions:
-        hint = "run it here, without --fleet"
-        raise ScenarioError(f"--fleet: {distributions[0]}: images of distributions do not travel", hint=hint)
-=======
     if (distribution := next(filter(is_distribution, planned.targets), None)) is not None:
         raise ScenarioError(
             f"--fleet: {distribution.name} is an image of a distribution, which does not travel",
             hint="run it here, without --fleet; --kernel takes its kernel under Debian's userspace",
         )
->>>>>>> main
     if options.keep_failed:
         raise ScenarioError("--keep-failed: a machine stays on its worker", hint="run the cell here, without --fleet")
 
