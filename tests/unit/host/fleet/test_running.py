@@ -102,5 +102,5 @@ def test_when_a_client_ends_the_workers_stop_and_wait_for_the_next(fleet: Fleet)
 @pytest.mark.asyncio
 async def test_images_of_distributions_do_not_travel() -> None:
     options = RunOptions(scenarios=("pristine",), targets=("image:/x.qcow2",), fleet="tls://nowhere:1")
-    with pytest.raises(ScenarioError, match=r"image:/x\.qcow2: images of distributions do not travel"):
+    with pytest.raises(ScenarioError, match=r"image:/x\.qcow2 is an image of a distribution, which does not travel"):
         await run_on_fleet(plan_run(options), options, Services(lambda text: None))
