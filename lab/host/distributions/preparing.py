@@ -31,8 +31,8 @@ from lab.host.distributions.examining import Examined
 from lab.host.distributions.image_file import ImageFile
 from lab.host.images import Image
 
-# 1 - first version
-LAYOUT_VERSION = 1
+# 1 - first version; 2 - tells whether its programs need a newer processor
+LAYOUT_VERSION = 2
 
 _LOCK = "distributions"
 _BYTES = 200 * 10**6  # a kernel, the modules on the way to the root, and both again in the initial RAM disk

@@ -120,8 +120,8 @@ class TestTargets:
         assert [spec.kernel for spec in expand_targets(["debian1[12]+kernel:x"])] == ["x", "x"]
 
     def test_a_glob_that_means_nothing_is_an_error(self) -> None:
-        with pytest.raises(ScenarioError, match="fedora"):
-            expand_targets(["fedora*"])
+        with pytest.raises(ScenarioError, match="gentoo"):
+            expand_targets(["gentoo*"])
 
 
 class TestRecipe:
