@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -149,6 +150,8 @@ class _Examiner:
     def look(self, image: ImageFile, work: Path) -> Examined:
         """What is in the image. For a thread of its own: it has a loop of its own. Raises ScenarioError."""
         try:
+            with contextlib.suppress(GuestLost):  # once more then in a fresh machine, as a cell
+                return asyncio.run(self._look_until(image, work))
             return asyncio.run(self._look_until(image, work))
         except GuestLost as lost:
             hint = "is the image damaged? qemu-img check finds out; on a very busy host try again"
