@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
+import resource
 import subprocess
 import traceback
 from collections.abc import Callable
@@ -44,6 +46,14 @@ def in_namespace(body: Callable[[], Any]) -> Any:
         pytest.skip(answer["skip"])
     assert "failed" not in answer, answer["failed"]
     return answer["result"]
+
+
+def leave_descriptors(count: int) -> None:
+    """Let this process open so many descriptors more, whatever it has open already."""
+    taken = {int(name) for name in os.listdir("/proc/self/fd")}
+    free = (number for number in itertools.count() if number not in taken)
+    limit = next(itertools.islice(free, count, None))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
 def track() -> None:

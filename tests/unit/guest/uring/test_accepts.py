@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ import pytest
 from lab.guest import engines
 from lab.guest.accepts import Accepts
 from lab.guest.uring.accepts import RingAccepts
-from tests.unit.namespaces import in_namespace
+from tests.unit.namespaces import in_namespace, leave_descriptors
 
 Make = Callable[[tuple[str, ...]], Accepts]
 
@@ -62,7 +61,7 @@ def test_out_of_descriptors(make: Make) -> None:
         with ExitStack() as stack:
             sock, accepts = listener(stack), make(("",))
             connect(stack, *["127.77.1.1"] * 60)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+            leave_descriptors(10)
             taken = accepts.take(sock)
             return [0 < len(taken.fds) < 60, taken.strangers, taken.error]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import select
 import signal
 import socket
@@ -24,7 +23,7 @@ from lab.guest.connects import Connects, PolledConnects
 from lab.guest.sources import sources
 from lab.guest.uring import ring as io_uring
 from lab.guest.uring.connects import RingConnects
-from tests.unit.namespaces import counters, in_namespace
+from tests.unit.namespaces import counters, in_namespace, leave_descriptors
 
 PORT = 7777
 FIRST = 32768  # of the ports that the kernel chooses from, in a new namespace
@@ -156,7 +155,7 @@ def test_out_of_descriptors(make: Make) -> None:
         with ExitStack() as stack:
             listener(stack)
             connects = make()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            leave_descriptors(40)
             fds, outcomes = connects.begin(to_listener(), 100)
             held = [fd for fd in fds if fd >= 0]
             assert outcomes is not None

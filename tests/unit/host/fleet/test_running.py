@@ -81,6 +81,7 @@ def test_a_worker_that_cannot_write_gets_no_more_cells(fleet: Fleet) -> None:
     assert client.wait(SECONDS) == 2  # there is no other
     assert fleet.cells() == []
     fleet.start_worker("b")
+    fleet.wait_for(lambda: "worker b: 1 cells" in fleet.said("b"))
     assert fleet.start_client("--resume", str(fleet.results), name="again").wait(SECONDS) == 0, fleet.said("again")
     check_whole(fleet, repeat=1)
     assert [worker["name"] for worker in fleet.document("manifest.json")["workers"]] == ["b"]
