@@ -7,7 +7,6 @@ The descriptors are ordinary ones, so everything else can be asked of them as of
 without an answer then waits in the ring, and its completion is its outcome.
 """
 
-import ctypes
 import errno
 import socket
 import struct
@@ -38,7 +37,6 @@ class RingConnects(Connects):
         """Without `sources` the kernel chooses where a connection comes from. Raises OSError for what Ring does."""
         self._sources = sources
         self._ring = Ring(3 * _MOST, _COMPLETIONS)
-        self._binds = sources is not None and io_uring.BIND in io_uring.supported()
         self._targets = _Pointers()
         self._from = array("H", [socket.AF_INET] + [0] * (_SHORTS - 1)) * _MOST  # a struct sockaddr_in for each
         first = self._from.buffer_info()[0]
@@ -127,9 +125,6 @@ class RingConnects(Connects):
     def _bind(self, fds: "array[int]") -> Dict[int, int]:
         """Bind to the next sources; those that could not be, and the errno of each."""
         self._write_sources(len(fds))
-        if not self._binds:
-            codes = [_bind_to(fd, place) for fd, place in zip(fds, self._places)]
-            return {fd: code for fd, code in zip(fds, codes) if code} if any(codes) else {}
         self._write(_BINDS, fds)
         self._ring.submit(_BINDS, len(fds), 0)  # nothing is heard of those that are bound
         completed = self._ring.completed()
@@ -181,11 +176,6 @@ class _Pointers(Dict[Address, int]):
         return pointer
 
 
-def _bind_to(fd: int, place: int) -> int:
-    """Bind to the struct sockaddr_in at a place in memory; 0 or an errno."""
-    return ctypes.get_errno() if _bind(fd, place, _ADDRESS_BYTES) else 0
-
-
 def _bound_elsewhere(fd: int, code: int, sources: Iterator[Source]) -> int:
     """A socket that could not have its source, with the next one that is free; or closed, and -errno."""
     sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
@@ -197,7 +187,3 @@ def _bound_elsewhere(fd: int, code: int, sources: Iterator[Source]) -> int:
         sock.close()
         return -(error.errno or errno.EIO)
     return sock.detach()
-
-
-_bind = ctypes.CDLL(None, use_errno=True).bind
-_bind.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint]

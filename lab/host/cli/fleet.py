@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.host.cli.console import say, wait_for
 from lab.host.cli.parsing import command
-from lab.host.fleet import not_installed
+from lab.host.fleet import with_dask
 from lab.host.fleet.address import DEFAULT_PORT, LOOPBACK, parse_address
 from lab.host.options import positive
 
@@ -44,10 +44,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _keys(options: argparse.Namespace) -> int:
-    try:
+    with with_dask():
         from lab.host.fleet.keys import make_keys
-    except ImportError as error:
-        raise not_installed(error) from error
     for path in make_keys(options.keys, options.days):
         print(path)
     return 0
@@ -55,10 +53,8 @@ def _keys(options: argparse.Namespace) -> int:
 
 def _scheduler(options: argparse.Namespace) -> int:
     address = parse_address(options.listen)
-    try:
+    with with_dask():
         from lab.host.fleet.scheduler import serve
-    except ImportError as error:
-        raise not_installed(error) from error
     wait_for(serve(address, options.keys, options.dashboard, say))
     return 0
 
@@ -67,10 +63,8 @@ def _worker(options: argparse.Namespace) -> int:
     from lab.host.cache import cache_root
 
     address = parse_address(options.scheduler)
-    try:
+    with with_dask():
         from lab.host.fleet.worker import WorkerSettings, serve, slots_here
-    except ImportError as error:
-        raise not_installed(error) from error
     cache = options.cache or cache_root() / "fleet" / options.name
     slots = options.slots or slots_here()
     settings = WorkerSettings(address, options.keys, slots, options.name, cache, options.listen)

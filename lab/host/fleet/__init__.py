@@ -6,12 +6,19 @@ the run's folder), `sending` (images and kernels to who lacks them), `connection
 task), `receiving`. Both know `address`, `keys`, `settings`, `package`, `artifacts` and `archive`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from lab.core.errors import PrerequisiteError
 
 # what to do where a worker, or what came from it, is not as it must be; the run goes on with the others
 WORKER_HINT = "look at that worker: its disk, its memory, and what it printed"
 
 
-def not_installed(error: ImportError) -> PrerequisiteError:
-    """What to tell of a host without Dask: it comes with an extra."""
-    return PrerequisiteError(f"{error.name} is not installed", hint="pip install 'conntrack-lab[fleet]'")
+@contextmanager
+def with_dask() -> Iterator[None]:
+    """For imports of what needs Dask, which comes with an extra. Raises PrerequisiteError on a host without it."""
+    try:
+        yield
+    except ImportError as error:
+        raise PrerequisiteError(f"{error.name} is not installed", hint="pip install 'conntrack-lab[fleet]'") from error

@@ -45,12 +45,10 @@ async def run_cells(
     Raises LabError before anything is started.
     """
     if options.fleet is not None:
-        from lab.host.fleet import not_installed
+        from lab.host.fleet import with_dask
 
-        try:
+        with with_dask():
             from lab.host.fleet.running import run_on_fleet  # only here: Dask takes a second to import
-        except ImportError as error:
-            raise not_installed(error) from error
         return await run_on_fleet(planned, options, services, begun)
     parallel = options.parallel or planned.kind.parallel(planned.plans)
     options = replace(options, parallel=parallel)

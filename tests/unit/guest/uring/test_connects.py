@@ -21,7 +21,6 @@ import pytest
 from lab.guest import engines
 from lab.guest.connects import Connects, PolledConnects
 from lab.guest.sources import sources
-from lab.guest.uring import ring as io_uring
 from lab.guest.uring.connects import RingConnects
 from tests.unit.namespaces import counters, in_namespace, leave_descriptors
 
@@ -38,20 +37,11 @@ def by_ring() -> Connects:
     return RingConnects(sources(0))
 
 
-def by_older_ring() -> Connects:
-    """As on a kernel that has no bind in a ring."""
-    connects = RingConnects(sources(0))
-    connects._binds = False
-    return connects
-
-
-@pytest.fixture(params=[polled, by_ring, by_older_ring])
+@pytest.fixture(params=[polled, by_ring])
 def make(request: pytest.FixtureRequest) -> Make:
     refusal = engines.ring_refusal()
     if request.param is not polled and refusal is not None:
         pytest.skip(refusal)
-    if request.param is by_ring and io_uring.BIND not in io_uring.supported():
-        pytest.skip("this kernel's io_uring has no bind")
     found: Make = request.param
     return found
 
