@@ -9,6 +9,7 @@ from typing import Final
 
 from lab.core.evidence import Snapshot
 from lab.core.holders import Holder, held_families
+from lab.core.inspecting.contents import NEW_SECONDS, Contents
 from lab.core.inspecting.model import Namespace
 from lab.core.inspecting.notrack import kept_out
 from lab.core.inspecting.rulesets import Gap, Rulesets
@@ -49,15 +50,21 @@ class Attached:
         return {True: "yes", False: "no", None: "unknown"}[self.answer]
 
 
-def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None, alone: bool) -> Attached:
+def judge_namespace(
+    namespace: Namespace,
+    seen: Rulesets,
+    uses: Sequence[Uses] | None,
+    alone: bool,
+    contents: Contents | None = None,
+) -> Attached:
     """Put the proofs of a namespace together. `uses` are the host's, None where they are not known; `alone`: no other
-    namespace can explain them."""
+    namespace can explain them; `contents` are the rows of its table, where they were recorded."""
     gaps = _gaps(namespace, seen, uses)
     proofs = [
         _by_hooks(namespace.snapshot),
-        _by_holders(seen.holders, gaps, namespace.snapshot),
+        _by_holders(seen, gaps, namespace.snapshot),
         _by_uses(uses, alone),
-        _by_behaviour(namespace),
+        _by_behaviour(namespace, contents if gaps else None),
     ]
     answer, disagreement = _together(proofs, seen.holders)
     families = {*(hooked_families(namespace.snapshot) or ()), *held_families(seen.holders)}
@@ -116,7 +123,12 @@ def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None) -> 
 
 
 def _counts_are_whole(snapshot: Snapshot) -> bool:
-    """Whether what rules need would show in /proc/modules: it is not built into the kernel."""
+    """Whether what rules need would show in /proc/modules: it is not built into the kernel.
+
+    Nothing that needs conntrack is where conntrack itself is a module (`depends on`, net/netfilter/Kconfig).
+    """
+    if re.search("^nf_conntrack ", snapshot.texts.get("modules") or "", re.MULTILINE):
+        return True
     built_in = snapshot.texts.get("modules.builtin")
     return built_in is not None and not any(
         name.startswith(("xt_", "nft_ct", "nft_nat", "nft_masq", "nft_redir")) for name in built_in.split()
@@ -139,7 +151,8 @@ def _by_hooks(snapshot: Snapshot) -> Proof:
     return Proof("hooks", False, "`nft list hooks` shows others' hooks, and none of conntrack")
 
 
-def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap], snapshot: Snapshot) -> Proof:
+def _by_holders(seen: Rulesets, gaps: Sequence[Gap], snapshot: Snapshot) -> Proof:
+    found = seen.holders
     certain = [one for one in found if one.certain and one.hooks and one.families]
     if certain:
         rest = f" and {len(certain) - 1:,} more" if len(certain) > 1 else ""
@@ -156,7 +169,8 @@ def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap], snapshot: Snapshot
         return Proof("holders", None, f"nothing that was read holds it; not read: {'; '.join(map(str, gaps))}")
     by_hand = "; an option that was given to modprobe by hand cannot be read back"
     loaded = "nf_conntrack" in (snapshot.texts.get("sys_module") or "").split()
-    return Proof("holders", False, f"every ruleset was read, and nothing holds it{by_hand if loaded else ''}")
+    read = "every ruleset was read" if not seen.gaps else f"no module is in use for {seen.gaps[0].what}"
+    return Proof("holders", False, f"{read}, and nothing holds it{by_hand if loaded else ''}")
 
 
 def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
@@ -170,8 +184,15 @@ def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
     return Proof("uses", None, "no module is used more often than the rules that were read say")
 
 
-def _by_behaviour(namespace: Namespace) -> Proof:
+def _by_behaviour(namespace: Namespace, contents: Contents | None) -> Proof:
+    """By entries that came between two looks, or, given `contents`, just before the one look.
+
+    They say nothing where every ruleset was read: they may be from before a removal.
+    """
     first, later = (entry_count(one) for one in (namespace.snapshot, namespace.later))
+    if contents is not None and contents.recent:
+        what = f"{contents.recent:,} of {contents.rows:,} entries"
+        return Proof("behaviour", True, f"packets made or renewed {what} within {NEW_SECONDS} s before they were read")
     if first is None or later is None:
         return Proof("behaviour", None, "the number of entries was not read twice")
     if later > first:

@@ -148,6 +148,8 @@ def _expect(look: Look, scale: Scale) -> Iterator[str]:
     if answer and _protocol(look) in look.attached.kept_out:
         answer = False
     # how much of another load a full table evicts or drops depends on when it comes
+    if answer and not any(one.hooks for one in look.attached.holders):
+        return  # what tracks was not read, so that it is not carried
     if answer is None or (answer and scale.finding != "tracked" and _load_kind(look) != _HOLD):
         return
     yield "\n[[expect]]"

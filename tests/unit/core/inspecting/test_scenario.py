@@ -158,6 +158,13 @@ def test_what_tracks_without_hooks_is_said_not_to_be_carried() -> None:
     assert "[[expect]]" not in made.toml
 
 
+def test_what_was_not_read_is_said_and_nothing_is_expected_of_it() -> None:
+    modules = "xt_MASQUERADE 16384 1 - Live 0x0\nnf_conntrack 188416 1 xt_MASQUERADE, Live 0x0\n"
+    made = carried({"modules": modules}, {"iptables-legacy-save.error": "timed out\n", "sysctl": sysctl(1, 5000)})
+    assert "what was not read: legacy rules of IPv4: timed out" in made.missing
+    assert "[[expect]]" not in made.toml
+
+
 def test_a_specification_becomes_what_restores(tmp_path: Path) -> None:
     text = "-P INPUT DROP\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n-N mine\n-A INPUT -m state --state NEW -j mine\n"
     made = carried(own={"iptables-legacy-save": text})
