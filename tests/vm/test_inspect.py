@@ -159,6 +159,47 @@ def test_chains_of_nft_before_conntrack_keep_all_out(guests: Guests, tmp_path: P
     assert [(one.uses, one.seen) for one in inspection.uses or () if one.modules == ("nft_ct",)] == [(4, 4)]
 
 
+IPSET = """
+version = 1
+name = "ipset"
+summary = "Rules of both backends look into sets and at the state. Is everything tracked?"
+[[state]]
+run = ["ipset", "create", "banned", "hash:ip", "maxelem", "5000", "timeout", "600"]
+[[state]]
+run = ["ipset", "add", "banned", "192.0.2.7"]
+[[state]]
+run = ["ipset", "create", "ports", "bitmap:port", "range", "0-1000"]
+[[state]]
+run = [
+    "iptables-legacy", "-A", "INPUT", "-m", "set", "--match-set", "banned", "src", "-m", "conntrack",
+    "--ctstate", "NEW", "-j", "DROP",
+]
+[[state]]
+run = [
+    "iptables-nft", "-A", "INPUT", "-m", "set", "--match-set", "ports", "dst", "-m", "state",
+    "--state", "NEW", "-j", "DROP",
+]
+[conntrack]
+max = 100
+[load]
+connections = 300
+"""
+
+
+def test_sets_of_a_host_are_made_again(guests: Guests, tmp_path: Path) -> None:
+    job = guests.jobs(IPSET)[0]
+    ran = guests.run(recording(IPSET, "zipapp", job.plan.settings))
+    inspection, _ = recorded(ran, tmp_path)
+    again = made_again(guests, inspection, tmp_path)
+    text = (tmp_path / "again.toml").read_text()
+    assert '"ipset", "create", "-exist", "banned", "hash:ip"' in text
+    assert '"bitmap:port", "range", "0-1000"' in text
+    assert "#   what is in set banned" in text
+    assert (ran.result["finding"], again.result["finding"]) == ("table-full", "table-full"), again.result["reason"]
+    assert len(again.result["holders"]) == 2
+    assert places(again.result["holders"]) == places(ran.result["holders"])
+
+
 FULL = """
 version = 1
 name = "full"

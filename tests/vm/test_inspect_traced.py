@@ -1,5 +1,5 @@
 """What `lab inspect` and its recorders ask of the kernel, as strace sees it in a guest with conntrack and in one
-without: no file under /proc and /sys is opened for writing, no program that would is called, and no module is loaded."""
+without: no file under /proc and /sys is opened for writing, no program that would is called, no module is loaded."""
 
 from __future__ import annotations
 
