@@ -19,6 +19,7 @@ from lab.core.judging.attachment import FRAMES_PASS, has_notrack, hooked_familie
 FAMILIES = ("ip", "ip6", "bridge")
 _PORT: Final = re.compile(r"^/sys/class/net/(?P<name>[^/]+)/brport/port_no: ", re.MULTILINE)
 _SWITCHED: Final = re.compile(r"^ {1,8}port \d{1,10}: (?P<name>\S+)(?: \((?!internal).*)?$", re.MULTILINE)
+_CONNTRACK: Final = re.compile(r"^(?:nf|ip)_conntrack\b", re.MULTILINE)
 _SHOWN_PORTS: Final = 3
 _MAX_RULE = 120
 
@@ -111,8 +112,11 @@ def _together(proofs: Sequence[Proof], found: Sequence[Holder]) -> tuple[bool | 
 def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None) -> tuple[Gap, ...]:
     """What is missing and matters: rules that use counts prove absent do not."""
     counted = uses if _counts_are_whole(namespace.snapshot) else None
+    absent = _is_absent(namespace.snapshot)
     gaps = [
-        gap for gap in seen.gaps if not (gap.backend and counted is not None and nothing_uses(counted, gap.backend))
+        gap
+        for gap in seen.gaps
+        if not (gap.backend and (absent or (counted is not None and nothing_uses(counted, gap.backend))))
     ]
     gaps += [Gap(name, "its module is in use, and it was not recorded") for name in sorted(_unseen(namespace))]
     if "modules" not in namespace.snapshot.texts and namespace.snapshot.errors.get("modules") != "ENOENT":
@@ -122,12 +126,22 @@ def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None) -> 
     return tuple(gaps)
 
 
+def _is_absent(snapshot: Snapshot) -> bool:
+    """Whether conntrack is neither loaded nor built in, so that no rule that needs it is there: that would load it.
+
+    Built in, it is in /sys/module all the same, for it has parameters.
+    """
+    known = snapshot.texts.get("sys_module")
+    loaded = snapshot.texts.get("modules")
+    return bool(known and loaded and not _CONNTRACK.search(known) and not _CONNTRACK.search(loaded))
+
+
 def _counts_are_whole(snapshot: Snapshot) -> bool:
     """Whether what rules need would show in /proc/modules: it is not built into the kernel.
 
     Nothing that needs conntrack is where conntrack itself is a module (`depends on`, net/netfilter/Kconfig).
     """
-    if re.search("^nf_conntrack ", snapshot.texts.get("modules") or "", re.MULTILINE):
+    if _CONNTRACK.search(snapshot.texts.get("modules") or ""):
         return True
     built_in = snapshot.texts.get("modules.builtin")
     return built_in is not None and not any(
@@ -170,6 +184,7 @@ def _by_holders(seen: Rulesets, gaps: Sequence[Gap], snapshot: Snapshot) -> Proo
     by_hand = "; an option that was given to modprobe by hand cannot be read back"
     loaded = "nf_conntrack" in (snapshot.texts.get("sys_module") or "").split()
     read = "every ruleset was read" if not seen.gaps else f"no module is in use for {seen.gaps[0].what}"
+    read = "conntrack is neither loaded nor built in" if seen.gaps and _is_absent(snapshot) else read
     return Proof("holders", False, f"{read}, and nothing holds it{by_hand if loaded else ''}")
 
 

@@ -112,6 +112,17 @@ def test_modules_that_no_rule_uses_say_that_there_is_none() -> None:
     assert with_legacy(0, 7).attached.answer is False
 
 
+def test_where_conntrack_is_not_there_no_rule_needs_it() -> None:
+    modules = {"proc/modules": "ip_tables 36864 1 iptable_filter, Live 0x0\niptable_filter 16384 1 - Live 0x0\n"}
+    names = {"proc/9/net/ip_tables_names": "filter\n"}
+    assert look(**modules, **names).attached.answer is None, "it may be built in"
+    known = {"sys/module/ip_tables/refcnt": "1\n"}
+    found = look(**modules, **names, **known).attached
+    assert (found.answer, found.proofs[1].evidence[:16]) == (False, "conntrack is nei")
+    built_in = {"sys/module/nf_conntrack/parameters/hashsize": "65536\n"}
+    assert look(**modules, **names, **known, **built_in).attached.answer is None
+
+
 def test_a_module_in_use_says_that_there_is_a_rule_where_there_is_one_namespace_only() -> None:
     found = with_legacy(1, 0).attached
     assert found.answer is True
