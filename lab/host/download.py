@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +16,9 @@ def download(url: str, file: Path, most_bytes: int, deadline: Deadline, hint: st
     """Write what is at a URL of http or https to `file`. Raises PrerequisiteError, with the hint, and LabError past the
     deadline.
     """
+    import urllib.error  # only here: it takes time to import
+    import urllib.request
+
     try:
         # the protocol is one of the web's: no caller lets another through
         with urllib.request.urlopen(url, timeout=_WAIT_SECONDS) as answer, file.open("wb") as target:
