@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,11 +74,12 @@ async def _dispatch(
     run: Recorded,
     targets: Mapping[str, PreparedImage],
 ) -> None:
-    chunks = Chunks(client.id, run.manifest, targets, planned.kind.deadlines_with(options), options.accelerator)
+    sources = sources_by_kind(planned.plans, targets)
+    chunks = Chunks(client.id, run.manifest, sources, planned.kind.deadlines_with(options), options.accelerator)
     dispatcher = Dispatcher(
         client,
         chunks.of,
-        Sender(client, chunks.sources(planned.plans), services.say),
+        Sender(client, {each.artifact.digest: each for kind in sources.values() for each in kind}, services.say),
         Intake(run.folder, planned.texts, options.mitigate),
         Watchers(services.say, services.on_progress, services.on_result),
         run.results,
@@ -103,15 +104,9 @@ class Chunks:
 
     topic: str
     manifest: Manifest
-    targets: Mapping[str, PreparedImage]
+    sources: Mapping[object, tuple[Source, ...]]  # by machine kind
     deadlines: Deadlines
     accelerator: str
-
-    def sources(self, plans: Sequence[CellPlan]) -> dict[str, Source]:
-        """What the machines of all cells are made of, by digest."""
-        kinds = {machine_kind(plan): plan for plan in plans}
-        found = [source for plan in kinds.values() for source in self._sources(plan)]
-        return {source.artifact.digest: source for source in found}
 
     def of(self, plans: Sequence[CellPlan]) -> Chunk:
         """A chunk of cells of one machine kind."""
@@ -122,13 +117,18 @@ class Chunks:
             self.topic,
             package_digest(),
             json.dumps(to_json(chunk_manifest(self.manifest, plans))),
-            tuple(source.artifact for source in self._sources(first)),
+            tuple(source.artifact for source in self.sources[machine_kind(first)]),
             self.accelerator,
             _SILENCE * silence,
         )
 
-    def _sources(self, plan: CellPlan) -> Iterator[Source]:
-        return sources_of(self.targets[plan.target], plan.machine)
+
+def sources_by_kind(
+    plans: Sequence[CellPlan], targets: Mapping[str, PreparedImage]
+) -> dict[object, tuple[Source, ...]]:
+    """What the machines of all cells are made of, by machine kind. Reads and hashes descriptions: once for a run."""
+    kinds = {machine_kind(plan): plan for plan in plans}
+    return {kind: tuple(sources_of(targets[plan.target], plan.machine)) for kind, plan in kinds.items()}
 
 
 def chunk_manifest(manifest: Manifest, plans: Sequence[CellPlan]) -> Manifest:

@@ -12,13 +12,19 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from lab.core.errors import ScenarioError
-from lab.host.fleet.running import run_on_fleet
+from lab.host import images
+from lab.host.fleet import artifacts
+from lab.host.fleet.running import run_on_fleet, sources_by_kind
+from lab.host.machines.kinds import parse_target
+from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.options import RunOptions
 from lab.host.publish.schemas import schema_text
+from lab.host.releases import TARGETS
 from lab.host.results.verify import verify_run
 from lab.host.run.commands import Services
 from lab.host.run.planned import plan_run
 from tests.unit.host.fleet.fleets import SECONDS, Fleet
+from tests.unit.host.fleet.playback import put_image
 
 FINDINGS = {"pristine": "untracked", "nat-present": "table-full", "modules-blocked": "state-refused"}
 INTERRUPTED = 130
@@ -105,3 +111,23 @@ async def test_images_of_distributions_do_not_travel() -> None:
     options = RunOptions(scenarios=("pristine",), targets=("image:/x.qcow2",), fleet="tls://nowhere:1")
     with pytest.raises(ScenarioError, match=r"image:/x\.qcow2 is an image of a distribution, which does not travel"):
         await run_on_fleet(plan_run(options), options, Services(lambda text: None))
+
+
+def test_an_image_is_described_once_for_all_cells_of_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    put_image(tmp_path)
+    image = images.load(TARGETS["debian12"])
+    assert image is not None
+    planned = plan_run(RunOptions(scenarios=("pristine", "nat-present"), repeat=3))
+    hashed: list[Path] = []
+
+    def sha256_of(path: Path) -> str:
+        hashed.append(path)
+        return "0" * 64
+
+    monkeypatch.setattr(artifacts, "sha256_of", sha256_of)
+    (sources,) = sources_by_kind(
+        planned.plans, {"debian12": PreparedImage(parse_target("debian12"), image, None)}
+    ).values()
+    assert [source.folder for source in sources] == [image.directory]
+    assert hashed == [image.directory / "image.json"]
