@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
 
@@ -22,15 +23,15 @@ def download(url: str, file: Path, most_bytes: int, deadline: Deadline, hint: st
         # the protocol is one of the web's: no caller lets another through
         with urllib.request.urlopen(url, timeout=_WAIT_SECONDS) as answer, file.open("wb") as target:
             _copy(answer, target, url, most_bytes, deadline)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the server's answer, too
         raise PrerequisiteError(f"cannot fetch {url}: {getattr(error, 'reason', None) or error}", hint=hint) from error
 
 
-def _copy(answer: IO[bytes], target: IO[bytes], url: str, most_bytes: int, deadline: Deadline) -> None:
+def _copy(answer: HTTPResponse, target: IO[bytes], url: str, most_bytes: int, deadline: Deadline) -> None:
     size = 0
-    while chunk := answer.read(_CHUNK_BYTES):
+    while chunk := answer.read1(_CHUNK_BYTES):  # what there is: the deadline holds also where it comes byte by byte
         deadline.check()
         size += len(chunk)
         if size > most_bytes:

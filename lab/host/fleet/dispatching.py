@@ -195,6 +195,8 @@ class Dispatcher:
         self._flights[said["key"]].worker = worker
         if "lacks" in said:
             self.sender.asked(str(said["lacks"]), str(said.get("address")), worker)
+        elif "note" in said:
+            self.watchers.say(f"{worker}: {printable(str(said['note']))[:500]}")
         elif "archive" in said:
             await self._came(worker, self._plans.get(str(said.get("cell"))), said["archive"])
         elif "outcome" in said:

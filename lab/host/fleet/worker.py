@@ -22,6 +22,7 @@ from lab.core.scenario import MachineSpec
 from lab.host.cache import cache_root, make_folder
 from lab.host.fleet.address import LOOPBACK, Address, is_loopback
 from lab.host.fleet.chunk import work_folder
+from lab.host.fleet.fetching import Fetcher
 from lab.host.fleet.keys import WORKER
 from lab.host.fleet.package import package_digest, resource_name
 from lab.host.fleet.processes import Processes
@@ -47,6 +48,7 @@ class WorkerSettings:
     name: str
     cache: Path
     listen: str = LOOPBACK
+    artifacts: str | None = None  # the URL of a server that has images and kernels, too
     program: tuple[str, ...] = _LAB  # what runs a chunk
     machines: Mapping[str, Any] = field(default_factory=lambda: machines_here())
 
@@ -115,7 +117,7 @@ def _worker(settings: WorkerSettings, keys: Any) -> Worker:
         security=keys,
         resources={resource_name(package_digest()): settings.slots},
         startup_information={ABOUT: lambda worker: about},
-        plugins=(Processes(settings.program),),
+        plugins=(Processes(settings.program), *((Fetcher(settings.artifacts),) if settings.artifacts else ())),
         local_directory=str(cache_root()),
         memory_limit=0,  # no bound of Dask's: it would count and kill what it did not start
         dashboard=False,
