@@ -16,6 +16,7 @@ from lab.core.manifest import Manifest
 from lab.core.plan import CellPlan
 from lab.core.plan.shard import machine_kind
 from lab.core.result import CellResult
+from lab.host.fleet import patience
 from lab.host.fleet.address import parse_address
 from lab.host.fleet.artifacts import Source, sources_of
 from lab.host.fleet.chunk import Chunk
@@ -34,7 +35,6 @@ from lab.host.run.begun import BegunRun, Recorded, recorded
 from lab.host.run.commands import Services
 from lab.host.run.planned import PlannedRun
 
-_FIRST_WORKER_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
 _SILENCE = 2.0  # of the longest stage, for a boot is tried twice
 
@@ -166,14 +166,15 @@ def _check(planned: PlannedRun, options: RunOptions) -> None:
 async def _first_workers(client: Client, services: Services) -> list[WorkerSeen]:
     """The workers that have this lab, one at least. Raises LabError where none comes."""
     loop = asyncio.get_running_loop()
-    until, is_said = loop.time() + _FIRST_WORKER_SECONDS, False
+    seconds = patience.FIRST_WORKER_SECONDS
+    until, is_said = loop.time() + seconds, False
     while True:
         workers = await workers_of(client)
         check_labs(workers)
         if workers:
             return [worker for worker in workers if worker.has_this_lab]
         if loop.time() > until:
-            raise LabError(f"no worker came within {_FIRST_WORKER_SECONDS:g} s", hint="start some: lab fleet worker")
+            raise LabError(f"no worker came within {seconds:g} s", hint="start some: lab fleet worker")
         if not is_said:
             services.say("waiting for a worker")
             is_said = True

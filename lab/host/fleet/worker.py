@@ -20,6 +20,7 @@ import lab
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.scenario import MachineSpec
 from lab.host.cache import cache_root, make_folder
+from lab.host.fleet import patience
 from lab.host.fleet.address import LOOPBACK, Address, is_loopback
 from lab.host.fleet.chunk import work_folder
 from lab.host.fleet.fetching import Fetcher
@@ -76,15 +77,15 @@ def machines_here() -> dict[str, Any]:
     }
 
 
-async def serve(settings: WorkerSettings, say: Callable[[str], None], patience_seconds: float = 600.0) -> None:
-    """Run a worker until this is cancelled. Where the scheduler is gone it tries again, for `patience_seconds`.
+async def serve(settings: WorkerSettings, say: Callable[[str], None]) -> None:
+    """Run a worker until this is cancelled. Where the scheduler is gone it tries again for some time.
 
     Raises LabError where it cannot be a worker, and when no scheduler came.
     """
     set_up(logging.CRITICAL)
     _check_reachable(settings)
     keys = security(settings.scheduler, WORKER, settings.keys)
-    loop = asyncio.get_running_loop()
+    loop, most_seconds = asyncio.get_running_loop(), patience.SCHEDULER_SECONDS
     with _own_cache(settings):
         gone_at = loop.time()
         while True:
@@ -93,9 +94,9 @@ async def serve(settings: WorkerSettings, say: Callable[[str], None], patience_s
                     say(f"worker {settings.name}: {settings.slots} cells at once, for {settings.scheduler}")
                     await worker.finished()
                 gone_at = loop.time()
-                say(f"worker {settings.name}: the scheduler is gone; trying again for {patience_seconds:g} s")
+                say(f"worker {settings.name}: the scheduler is gone; trying again for {most_seconds:g} s")
             except (OSError, TimeoutError, RuntimeError) as error:
-                if loop.time() - gone_at > patience_seconds:
+                if loop.time() - gone_at > most_seconds:
                     hint = "start lab fleet scheduler there; its keys and these must be of one CA"
                     raise LabError(f"{settings.scheduler}: no scheduler: {error}"[:500], hint=hint) from error
             await asyncio.sleep(_AGAIN_SECONDS)

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import http.server
-import re
-import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,49 +15,8 @@ from lab.host.fleet.fetching import Fetcher, parse_base
 from lab.host.machines.kinds import parse_target
 from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.releases import TARGETS
-from tests import ROOT
 from tests.unit.host.fleet.playback import put_image
-
-
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path.lstrip("/"))
-        super().do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
-
-
-class Server:
-    """A web server on loopback: its URL, its folder, and what it was asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.asked = folder, list[str]()
-        handler = type("Handler", (_Handler,), {"asked": self.asked})
-        served = functools.partial(handler, directory=str(folder))
-        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
-        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
-
-
-def fill(folder: Path, home: Path) -> None:
-    """Put the images of a user into a server's folder, by the very line of the documentation."""
-    (line,) = re.findall(r"^for file in .*$", (ROOT / "docs" / "fleet.md").read_text(), re.MULTILINE)
-    subprocess.run(["bash", "-uc", line], cwd=folder, env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, check=True)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("no_proxy", "*")
-    (tmp_path / "served").mkdir()
-    server = Server(tmp_path / "served")
-    thread = threading.Thread(target=server.httpd.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.httpd.shutdown()
-    thread.join()
-    server.httpd.server_close()
+from tests.unit.host.fleet.serving import Server, fill
 
 
 @pytest.fixture

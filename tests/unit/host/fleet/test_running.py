@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from lab.core.errors import ScenarioError
@@ -18,38 +15,24 @@ from lab.host.fleet.running import run_on_fleet, sources_by_kind
 from lab.host.machines.kinds import parse_target
 from lab.host.machines.qemu.preparing import PreparedImage
 from lab.host.options import RunOptions
-from lab.host.publish.schemas import schema_text
 from lab.host.releases import TARGETS
-from lab.host.results.verify import verify_run
 from lab.host.run.commands import Services
 from lab.host.run.planned import plan_run
 from tests.unit.host.fleet.fleets import SECONDS, Fleet
-from tests.unit.host.fleet.playback import put_image
+from tests.unit.host.fleet.playback import Play, put_image
+from tests.unit.host.fleet.serving import Server, fill
 
-FINDINGS = {"pristine": "untracked", "nat-present": "table-full", "modules-blocked": "state-refused"}
 INTERRUPTED = 130
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path, load_seconds=1.0)
+    made = Fleet(tmp_path, Play(load_seconds=1.0))
     made.start_scheduler()
     try:
         yield made
     finally:
         made.close()
-
-
-def check_whole(fleet: Fleet, repeat: int) -> None:
-    """All cells are there, as they would be from this host."""
-    found = Counter((cell["scenario"], cell["finding"]) for cell in fleet.document("results.json")["cells"])
-    assert found == dict.fromkeys(FINDINGS.items(), repeat)
-    manifest = fleet.document("manifest.json")
-    assert manifest["complete"] is True
-    assert Counter(cell for worker in manifest["workers"] for cell in worker["cells"]) == Counter(manifest["cells"])
-    validator = jsonschema.Draft202012Validator(json.loads(schema_text("manifest")))
-    assert [error.message for error in validator.iter_errors(manifest)] == []
-    assert {seen.state for seen in verify_run(fleet.results.resolve(), cache=False)} == {"ok"}
 
 
 def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fleet: Fleet) -> None:
@@ -70,31 +53,29 @@ def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fl
     kept = {cell: (fleet.results / "cells" / cell).stat().st_ino for cell in fleet.cells()}
     fleet.start_scheduler()
     assert fleet.start_client("--resume", str(fleet.results), name="again").wait(SECONDS) == 0, fleet.said("again")
-    check_whole(fleet, repeat=3)
+    fleet.check_whole(repeat=3)
     assert {cell: (fleet.results / "cells" / cell).stat().st_ino for cell in kept} == kept  # none of them ran again
     said = fleet.said("client") + fleet.said("again")
     assert {name: said.count(f"{name}: gets debian12") for name in "ab"} == {"a": 1, "b": 1}
 
 
 def test_a_worker_that_cannot_write_gets_no_more_cells(fleet: Fleet) -> None:
-    fleet.load_seconds = 0.0
+    fleet.play = Play()
     (fleet.folder / "a" / "conntrack-lab").mkdir(parents=True)
     (fleet.folder / "a" / "conntrack-lab" / "arriving").write_text("where a folder should be")
     fleet.start_worker("a")
-    fleet.wait_for(lambda: "worker a: 1 cells" in fleet.said("a"))
     client = fleet.run(repeat=1)
     fleet.wait_for(lambda: "a gets no more cells of this run" in fleet.said("client"))
     assert client.wait(SECONDS) == 2  # there is no other
     assert fleet.cells() == []
     fleet.start_worker("b")
-    fleet.wait_for(lambda: "worker b: 1 cells" in fleet.said("b"))
     assert fleet.start_client("--resume", str(fleet.results), name="again").wait(SECONDS) == 0, fleet.said("again")
-    check_whole(fleet, repeat=1)
+    fleet.check_whole(repeat=1)
     assert [worker["name"] for worker in fleet.document("manifest.json")["workers"]] == ["b"]
 
 
 def test_when_a_client_ends_the_workers_stop_and_wait_for_the_next(fleet: Fleet) -> None:
-    fleet.load_seconds = 300.0
+    fleet.play = Play(load_seconds=300.0)
     worker = fleet.start_worker("a")
     for number, status in ((signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)):
         client = fleet.run(repeat=1)
@@ -104,6 +85,19 @@ def test_when_a_client_ends_the_workers_stop_and_wait_for_the_next(fleet: Fleet)
         fleet.wait_for(lambda: not fleet.running("a") and not fleet.processes("a"))
         assert fleet.cells() == []
     assert worker.poll() is None
+
+
+def test_an_image_comes_from_a_web_server_where_the_worker_has_one(fleet: Fleet, server: Server) -> None:
+    fleet.play = Play()
+    home = fleet.folder / "home"
+    home.mkdir()
+    (home / ".cache").symlink_to(fleet.folder / "client")
+    fill(server.folder, home)
+    fleet.start_worker("a", "--artifacts", server.url)
+    assert fleet.run(repeat=1).wait(SECONDS) == 0, fleet.said("client")
+    fleet.check_whole(repeat=1)
+    assert fleet.said("client").count(f"a: has debian12 (9 MB) from {server.url}") == 1
+    assert "gets debian12" not in fleet.said("client")
 
 
 @pytest.mark.asyncio
