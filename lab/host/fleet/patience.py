@@ -11,3 +11,5 @@ CUT_SECONDS = 30.0
 FIRST_WORKER_SECONDS, NO_WORKER_SECONDS = 60.0, 300.0
 # the scheduler, for whose return a worker waits
 SCHEDULER_SECONDS = 600.0
+# an answer where a connection is made
+CONNECT_SECONDS = 20.0

@@ -16,8 +16,6 @@ from lab.host.fleet import patience
 from lab.host.fleet.address import TLS, Address
 from lab.host.fleet.keys import CA, certificate_file, check_keys, key_file
 
-CONNECT_SECONDS = 20.0
-
 _SETTINGS: Mapping[str, Any] = {
     # a task whose worker died comes back to the client, which knows what of it is left to do
     "distributed.scheduler.allowed-failures": 0,
@@ -33,7 +31,6 @@ _SETTINGS: Mapping[str, Any] = {
         "distributed.http.statics",
     ],
     "distributed.worker.http.routes": ["distributed.http.health"],
-    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:g}s",
     # a worker has no data worth moving: a finished task is a line of text
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -45,8 +42,12 @@ _SETTINGS: Mapping[str, Any] = {
 def set_up(loudest: int = logging.ERROR) -> None:
     """Set Dask up for this process; of its log comes what is at least as important as `loudest`."""
     dask.config.set(_SETTINGS)
-    dask.config.set({"distributed.scheduler.worker-ttl": f"{patience.HANG_SECONDS:g}s"})
-    dask.config.set({"distributed.comm.timeouts.tcp": f"{patience.CUT_SECONDS:g}s"})
+    for name, seconds in (
+        ("distributed.scheduler.worker-ttl", patience.HANG_SECONDS),
+        ("distributed.comm.timeouts.connect", patience.CONNECT_SECONDS),
+        ("distributed.comm.timeouts.tcp", patience.CUT_SECONDS),
+    ):
+        dask.config.set({name: f"{seconds:g}s"})
     logging.getLogger("distributed").setLevel(loudest)
 
 

@@ -28,7 +28,7 @@ from lab.host.fleet.keys import WORKER
 from lab.host.fleet.package import package_digest, resource_name
 from lab.host.fleet.processes import Processes
 from lab.host.fleet.receiving import remove_arriving
-from lab.host.fleet.settings import CONNECT_SECONDS, security, set_up
+from lab.host.fleet.settings import security, set_up
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.saved_state import STATE_VERSION
 from lab.host.run.manifest import host
@@ -123,7 +123,7 @@ def _worker(settings: WorkerSettings, keys: Any) -> Worker:
         memory_limit=0,  # no bound of Dask's: it would count and kill what it did not start
         dashboard=False,
         dashboard_address=f"{LOOPBACK}:0",
-        death_timeout=CONNECT_SECONDS,
+        death_timeout=patience.CONNECT_SECONDS,
     )
 
 

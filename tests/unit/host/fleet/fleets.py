@@ -46,9 +46,27 @@ class Fleet:
         put_image(self.folder / "client", padding_bytes=9_000_000)
         self.address = f"tls://{self.host}:{free_row()}"
 
+    def start(self, name: str, words: Sequence[str], within: Sequence[str] = (), play: Play | None = None) -> Program:
+        """Start `lab` with these words, under a name."""
+        environment = {"XDG_CACHE_HOME": str(self.folder / "client"), "PYTHONUNBUFFERED": "1", "no_proxy": "*"}
+        with (self.folder / f"{name}.starts.log").open("a") as starts:
+            starts.write("started\n")
+        with (self.folder / f"{name}.log").open("a") as log:
+            started = subprocess.Popen(
+                dying_with_parent([*within, sys.executable, "-m", "tests.unit.host.fleet.playback", *words]),
+                cwd=ROOT,
+                env={**os.environ, **environment, **(play or self.play).environment()},
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+        self.programs[name] = started
+        self._all.append(started)
+        return started
+
     def start_scheduler(self) -> Program:
         """Start the scheduler, again at the same place; returns when it listens."""
-        started = self._start("scheduler", ("fleet", "scheduler", "--listen", self.address, *self._keys))
+        started = self.start("scheduler", ("fleet", "scheduler", "--listen", self.address, *self._keys))
         self.wait_for(lambda: self.said("scheduler").count("scheduler: ") == self._starts("scheduler"))
         return started
 
@@ -56,13 +74,15 @@ class Fleet:
         """Start a worker of one slot, or start it again with the cache that it had; returns when it is there."""
         options = ("--name", name, "--slots", "1", "--cache", str(self.folder / name), "--listen", self.host, *words)
         command = ("fleet", "worker", self.address, *self._keys, *options)
-        started = self._start(name, command, within, replace(self.play, **play))
+        started = self.start(name, command, within, replace(self.play, **play))
         self.wait_for(lambda: self.said(name).count(f"worker {name}: 1 cells at once") >= self._starts(name))
         return started
 
-    def start_client(self, *words: str, name: str = "client", within: Sequence[str] = ()) -> Program:
-        """Start `lab run` on the fleet."""
-        return self._start(name, ("run", *words, "--fleet", self.address, *self._keys), within)
+    def start_client(
+        self, *words: str, command: str = "run", name: str = "client", within: Sequence[str] = ()
+    ) -> Program:
+        """Start a command of `lab` on the fleet."""
+        return self.start(name, (command, *words, "--fleet", self.address, *self._keys), within)
 
     def run(self, repeat: int, words: Sequence[str] = WORDS, within: Sequence[str] = ()) -> Program:
         """Start a run of three cells, each so many times."""
@@ -139,20 +159,3 @@ class Fleet:
 
     def _starts(self, name: str) -> int:
         return self.said(f"{name}.starts").count("\n")
-
-    def _start(self, name: str, words: Sequence[str], within: Sequence[str] = (), play: Play | None = None) -> Program:
-        environment = {"XDG_CACHE_HOME": str(self.folder / "client"), "PYTHONUNBUFFERED": "1", "no_proxy": "*"}
-        with (self.folder / f"{name}.starts.log").open("a") as starts:
-            starts.write("started\n")
-        with (self.folder / f"{name}.log").open("a") as log:
-            started = subprocess.Popen(
-                dying_with_parent([*within, sys.executable, "-m", "tests.unit.host.fleet.playback", *words]),
-                cwd=ROOT,
-                env={**os.environ, **environment, **(play or self.play).environment()},
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-        self.programs[name] = started
-        self._all.append(started)
-        return started

@@ -119,6 +119,25 @@ def test_a_worker_behind_a_cut_line_stops_and_takes_part_again(tmp_path: Path) -
     cabled(tmp_path, Play(patience=CUT), body)
 
 
+def test_a_short_cut_does_no_harm(tmp_path: Path) -> None:
+    held = hold(tmp_path / "hold", "pristine@debian12")
+
+    def body(fleet: Fleet, cable: Cable) -> None:
+        fleet.start_worker("a", "--listen", THERE, within=cable.there, hold=held)
+        client = fleet.run(1)
+        fleet.wait_for(lambda: fleet.running("a") and fleet.processes("a"))
+        cable.cut()
+        (Path(held) / "pristine@debian12").unlink()
+        fleet.wait_for(lambda: not fleet.running("a"))
+        assert fleet.cells() == []
+        cable.join()
+        assert client.wait(SECONDS) == 0, fleet.said("client")
+        fleet.check_whole(repeat=1)
+        assert "lost the worker" not in fleet.said("client")
+
+    cabled(tmp_path, Play(), body)
+
+
 def test_when_a_client_vanishes_the_workers_stop(tmp_path: Path) -> None:
     def body(fleet: Fleet, cable: Cable) -> None:
         fleet.start_worker("a")

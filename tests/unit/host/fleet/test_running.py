@@ -21,8 +21,10 @@ from lab.host.run.planned import plan_run
 from tests.unit.host.fleet.fleets import SECONDS, Fleet
 from tests.unit.host.fleet.playback import Play, put_image
 from tests.unit.host.fleet.serving import Server, fill
+from tests.unit.host.kernels.test_kernels import place_kernel, place_modules
 
 INTERRUPTED = 130
+KERNELS = ("6.1.0-a", "6.2.0-b")
 
 
 @pytest.fixture
@@ -98,6 +100,30 @@ def test_an_image_comes_from_a_web_server_where_the_worker_has_one(fleet: Fleet,
     fleet.check_whole(repeat=1)
     assert fleet.said("client").count(f"a: has debian12 (9 MB) from {server.url}") == 1
     assert "gets debian12" not in fleet.said("client")
+
+
+def test_a_scan_and_a_bisection_run_on_a_fleet_and_the_kernels_travel(fleet: Fleet) -> None:
+    fleet.play = Play(shows="pristine@debian12")
+    for release in KERNELS:
+        place_kernel(fleet.folder / "kernels" / release, release)
+        place_modules(fleet.folder / "kernels" / release, release)
+    fleet.start_worker("a")
+    words = ("pristine", "--connections", "300", "--kernels", str(fleet.folder / "kernels"), "--output")
+    scan = fleet.start_client(*words, str(fleet.folder / "results"), command="scan", name="scan")
+    assert scan.wait(SECONDS) == 0, fleet.said("scan")
+    targets = fleet.document("manifest.json")["targets"]
+    cells = {cell["target"]: cell["finding"] for cell in fleet.document("results.json")["cells"]}
+    assert (
+        cells
+        == dict.fromkeys([f"debian12+{release}" for release in KERNELS], "untracked")
+        == dict.fromkeys(targets, "untracked")
+    )
+    for release in KERNELS:
+        assert fleet.said("scan").count(f"a: gets {release} (") == 1
+    bisect = fleet.start_client(*words, str(fleet.folder / "more"), command="bisect", name="bisect")
+    assert bisect.wait(SECONDS) == 2
+    assert "the same" in fleet.said("bisect")
+    assert ": gets " not in fleet.said("bisect")
 
 
 @pytest.mark.asyncio
