@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from bench.texts import both, named, repeated, rule, ruleset
 from lab.core import evidence, facts
 from lab.core.facts import Facts
-from lab.core.holders import Recorded, groups, holders
+from lab.core.holders.find import holders
+from lab.core.holders.groups import groups
+from lab.core.holders.model import Recorded
 from lab.core.judging import proofs
 from lab.core.judging.finding import Finding
 from lab.core.kernel import conntrack, hooks, kmsg

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from lab.core.errors import PrerequisiteError
 from lab.host.cache import Deadline
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 _CHUNK_BYTES = 1 << 20
 _WAIT_SECONDS = 30.0  # for a server that says nothing
@@ -19,6 +19,10 @@ def download(url: str, file: Path, most_bytes: int, deadline: Deadline, hint: st
     """Write what is at a URL of http or https to `file`. Raises PrerequisiteError, with the hint, and LabError past the
     deadline.
     """
+    import urllib.error  # only here: it takes time to import
+    import urllib.request
+    from http.client import HTTPException
+
     try:
         # the protocol is one of the web's: no caller lets another through
         with urllib.request.urlopen(url, timeout=_WAIT_SECONDS) as answer, file.open("wb") as target:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from lab.core import evidence, sums
 from lab.core.errors import ScenarioError
 from lab.core.facts import parse_config
-from lab.core.holders import Recorded, groups, holders
+from lab.core.holders.find import holders
+from lab.core.holders.groups import groups
+from lab.core.holders.model import Recorded
 from lab.core.kernel import conntrack, hooks, kmsg
 from lab.core.kernel.version import parse_release, parse_version_spec
 from lab.core.scenario import parse_scenario

@@ -15,7 +15,7 @@ import pytest
 from lab.core.errors import LabError
 from lab.core.kernel.facts import FACTS, KernelFact
 from lab.core.kernel.version import parse_release
-from lab.host import kernels
+from lab.host.kernels import preparing
 from lab.host.machines.qemu.preparing import PreparedImage
 from tests.facts import scenario_path
 from tests.vm.conftest import Guests
@@ -66,7 +66,7 @@ def guests_of(guests: Guests) -> Callable[[str], Guests]:
         if series not in made:
             source, busybox = KERNELS[series], guests.target.image.busybox
             try:
-                bundle = kernels.prepare(source, busybox=busybox, progress=lambda line: None)
+                bundle = preparing.prepare(source, busybox=busybox, progress=lambda line: None)
             except LabError as error:
                 pytest.skip(f"{source}: {error}")
             target = PreparedImage(replace(guests.target.spec, kernel=source), guests.target.image, bundle)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import kernels
 from lab.host.cache import Deadline
+from lab.host.kernels import preparing
 from lab.host.kernels.fetch import fetch_source
 from lab.host.machines.qemu.preparing import PreparedImage
 from tests.kernel_packages import MAKERS, NEEDED_PROGRAMS, compress_modules, split
@@ -115,7 +115,7 @@ def test_a_kernel_in_the_packages_of_another_distribution(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     packages = packed(tree, tmp_path, kind)
     source = ",".join(map(str, packages))
-    bundle = kernels.prepare(source, busybox=guests.target.image.busybox, progress=lambda line: None)
+    bundle = preparing.prepare(source, busybox=guests.target.image.busybox, progress=lambda line: None)
     spec = replace(guests.target.spec, kernel=source)
     booted = replace(guests, target=PreparedImage(spec, guests.target.image, bundle))
     for name, finding in (

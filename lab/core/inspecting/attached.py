@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.core.evidence import Snapshot
-from lab.core.holders import Holder, held_families
+from lab.core.holders.find import held_families
+from lab.core.holders.model import Holder
 from lab.core.inspecting.model import Namespace
 from lab.core.inspecting.notrack import kept_out
 from lab.core.inspecting.rulesets import Gap, Rulesets

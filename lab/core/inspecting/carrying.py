@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lab.core.evidence import Snapshot
-from lab.core.holders import IPTABLES_NFT, LEGACY, Table
 from lab.core.holders.iptables_listing import is_listing
+from lab.core.holders.model import IPTABLES_NFT, LEGACY, Table
 from lab.core.holders.nft_file import as_listed
 from lab.core.inspecting.inspection import Look
 from lab.core.inspecting.model import Record

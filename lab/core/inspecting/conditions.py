@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lab.core.holders import IPTABLES_NFT, KERNEL, LEGACY, NFT, Holder
+from lab.core.holders.model import IPTABLES_NFT, KERNEL, LEGACY, NFT, Holder
 from lab.core.inspecting.attached import Attached
 from lab.core.inspecting.contents import Contents
 from lab.core.inspecting.kernel_log import LogMessages

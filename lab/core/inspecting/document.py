@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from lab.core.holders import Holder, groups
+from lab.core.holders.groups import groups
+from lab.core.holders.model import Holder
 from lab.core.holders.programs import program_of
 from lab.core.inspecting.contents import Contents
 from lab.core.inspecting.inspection import Inspection, Look

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from lab.core.holders import HOOKED_FAMILIES, NFT, Table
+from lab.core.holders.dependents import HOOKED_FAMILIES
+from lab.core.holders.model import NFT, Table
 
 # the forms of a rule that matches a protocol at most, in the words of iptables, of nft, and of its JSON
 _XTABLES: Final = re.compile(r"(?:-p (?P<protocol>tcp|udp) )?(?:-m (?:tcp|udp) )?-j (?:CT --notrack|NOTRACK)")

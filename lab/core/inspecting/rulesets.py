@@ -7,7 +7,8 @@ from typing import Final
 
 from lab.core.evidence import Snapshot
 from lab.core.facts import Facts
-from lab.core.holders import Holder, Recorded, Table, holders, tables_and_holders
+from lab.core.holders.find import holders, tables_and_holders
+from lab.core.holders.model import Holder, Recorded, Table
 from lab.core.judging.attachment import recorded
 
 # A kernel whose release is not known: what rules need does not depend on it.

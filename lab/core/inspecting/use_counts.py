@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lab.core.holders import NFT, Table
+from lab.core.holders.model import NFT, Table
 from lab.core.kernel.conntrack import Module, conntrack_module
 
 # the words of rules (Dependency.what), and the modules of which each takes one reference, whichever this kernel has

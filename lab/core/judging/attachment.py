@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from lab.core.evidence import Evidence, Snapshot
 from lab.core.facts import Facts
-from lab.core.holders import Holder, Recorded, held_families, holders
+from lab.core.holders.find import held_families, holders
+from lab.core.holders.model import Holder, Recorded
 from lab.core.kernel.conntrack import modules
 from lab.core.kernel.hooks import hooks, tracked_families
 

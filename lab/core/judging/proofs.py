@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lab.core.evidence import Evidence
-from lab.core.holders import Holder
+from lab.core.holders.model import Holder
 from lab.core.judging.attachment import (
     WITHOUT_HOOKS,
     found_holders,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from lab.core.mitigation.removal import Removal, deleted_by_handle
 
@@ -14,17 +14,6 @@ _INSTEAD = (
     "or replace the whole ruleset, its policy and the rules that drop, by one that needs no connection tracking",
 )
 _MOST_PLACES = 10  # for which the report says how to find them
-_MOST_CHARACTERS = 600  # of a command, in what people read
-
-
-def command_words(argv: Sequence[str]) -> str:
-    """A command that was run, as what one types; the middle of one with hundreds of rules is left out."""
-    text = shlex.join(argv)
-    left_out = len(text) - _MOST_CHARACTERS
-    if left_out <= 0:
-        return text
-    half = _MOST_CHARACTERS // 2
-    return f"{text[:half]} [{left_out:,} characters, which mitigation/plan.json has] {text[-half:]}"
 
 
 def advice(removal: Removal) -> tuple[str, ...]:

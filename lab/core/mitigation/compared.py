@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lab.core.comparing.significance import LEVEL, shares_test
-from lab.core.holders import LEGACY, NFT, Holder
+from lab.core.holders.model import LEGACY, NFT, Holder
 from lab.core.mitigation.judged import Judged
 from lab.core.mitigation.peer import Reach
 from lab.core.mitigation.removal import Removal, deleted_by_handle

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.core.evidence import Evidence
-from lab.core.holders import Holder
+from lab.core.holders.model import Holder
 from lab.core.judging.attachment import found_holders
 from lab.core.judging.finding import Finding
 from lab.core.judging.proofs import Proofs, prove

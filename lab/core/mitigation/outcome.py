@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from lab.core.comparing.significance import LEVEL, shares_test
-from lab.core.holders import Holder
-from lab.core.holders.model import PART_OF_FIREWALL
+from lab.core.holders.model import PART_OF_FIREWALL, Holder
 from lab.core.mitigation.advice import advice
 from lab.core.mitigation.compared import Compared, more_holders
 from lab.core.mitigation.judged import Judged

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from lab.core.holders import Holder
+from lab.core.holders.model import Holder
 from lab.core.mitigation.judged import Judged
 from lab.core.mitigation.ruleset import ListedRule, stateless
 from lab.core.plan import CellPlan, ExpectedRule, PlannedStep, RemoveStep

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lab.core.evidence import Snapshot
-from lab.core.holders import LEGACY, NFT
+from lab.core.holders.model import LEGACY, NFT
 
 _SAVES = (("iptables-legacy-save", "ip"), ("ip6tables-legacy-save", "ip6"))
 _NFT_TEXT = "ruleset.nft"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from lab.core.holders import Holder, groups
-from lab.core.holders.groups import Group, notes
+from lab.core.holders.groups import Group, groups, notes
+from lab.core.holders.model import Holder
 from lab.core.holders.programs import program_of
 from lab.core.inspecting.cases import Case
 from lab.core.inspecting.contents import Contents

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.core.holders import Holder, groups
+from lab.core.holders.groups import groups
+from lab.core.holders.model import Holder
 from lab.core.kernel import kmsg
-from lab.core.mitigation import command_words
 from lab.core.plan import RemoveStep
 from lab.core.render import by_hand
+from lab.core.render.command_words import command_words
 from lab.core.render.timeline import Panel
 from lab.core.render.views import CellView, HolderView, MitigationView, Pairs, StepView
 from lab.core.result import FAMILY_NAMES, CellResult, FamilyResult, Mitigation, StoredProofs

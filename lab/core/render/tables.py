@@ -6,8 +6,9 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from lab.core.holders import Group, Holder, groups
-from lab.core.mitigation import command_words
+from lab.core.holders.groups import Group, groups
+from lab.core.holders.model import Holder
+from lab.core.render.command_words import command_words
 from lab.core.result import CellResult
 from lab.core.text import aligned, printable, shortened
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lab.host import images, kernels
+from lab.host import images
 from lab.host.cache import Progress
+from lab.host.kernels import preparing
 from lab.host.kernels.bundle import KernelBundle
 from lab.host.machines.kinds import kind_of
 from lab.host.machines.targets import TargetSpec
@@ -18,7 +19,7 @@ def image_of(target: TargetSpec, options: RunOptions, say: Progress) -> images.I
 
 def prepare(source: str, target: TargetSpec, options: RunOptions, say: Progress) -> KernelBundle:
     """The kernel of `source`, for a target's userspace. Raises LabError, Cancelled among them."""
-    return kernels.prepare(
+    return preparing.prepare(
         source,
         busybox=image_of(target, options, say).busybox,
         modules=options.modules,

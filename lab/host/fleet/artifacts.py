@@ -12,8 +12,8 @@ from lab.core.scenario import MachineSpec
 from lab.host.cache import cache_root, sha256_of
 from lab.host.images.image import DESCRIPTION as IMAGE_DESCRIPTION
 from lab.host.images.image import Image
-from lab.host.kernels import KernelBundle
 from lab.host.kernels.bundle import DESCRIPTION as KERNEL_DESCRIPTION
+from lab.host.kernels.bundle import KernelBundle
 from lab.host.machines.qemu.preparing import PreparedImage
 
 

@@ -26,8 +26,8 @@ from lab.host.fleet.intake import Intake
 from lab.host.fleet.package import package_digest
 from lab.host.fleet.sending import Sender
 from lab.host.machines.machine import Preparation
-from lab.host.machines.qemu.distribution import is_distribution
 from lab.host.machines.qemu.preparing import PreparedImage, check_programs, prepare_targets
+from lab.host.machines.qemu.targets import is_distribution
 from lab.host.options import Deadlines, RunOptions
 from lab.host.results.records import to_json
 from lab.host.results.store import unless_failed

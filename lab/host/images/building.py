@@ -225,13 +225,16 @@ def take_kernel(tree: Path, folder: Path) -> str:
     (folder / FILES["initrd"]).write_bytes(part)
     packages = parse_packages((tree / "var/lib/dpkg/status").read_text())
     (folder / FILES["packages"]).write_text("".join(f"{line}\n" for line in packages))
-    (folder / FILES["programs"]).write_text("".join(f"{name}\n" for name in _programs_in(tree)))
+    (folder / FILES["programs"]).write_text("".join(f"{name}\n" for name in programs_in(tree)))
     return release
 
 
-def _programs_in(tree: Path) -> list[str]:
-    """The names in the folders of the guest's PATH; alternatives are absolute links that lead nowhere from here."""
-    folders = (tree / "usr" / name for name in ("sbin", "bin", "local/sbin", "local/bin"))
+def programs_in(tree: Path) -> list[str]:
+    """The names in the folders of the guest's PATH; alternatives are absolute links that lead nowhere from here.
+
+    Before Debian 12 a tree of mmdebstrap has /bin and /sbin apart from /usr.
+    """
+    folders = (tree / name for name in ("usr/sbin", "usr/bin", "usr/local/sbin", "usr/local/bin", "sbin", "bin"))
     paths = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
     return sorted({path.name for path in paths if path.is_symlink() or os.access(path, os.X_OK)})
 

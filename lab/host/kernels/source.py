@@ -71,11 +71,6 @@ def is_fetched(part: str) -> bool:
     return part.startswith((_APT_MARK, "http://", "https://"))
 
 
-def is_local(text: str) -> bool:
-    """Whether all of a kernel lies in the user's own files."""
-    return all(isinstance(part, LocalPart) for part in parse_source(text))
-
-
 def local_path(text: str) -> Path | None:
     """The one file or folder that a kernel is, None where it is made of several, or has to be fetched."""
     parts = parse_source(text)

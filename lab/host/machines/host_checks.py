@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.core.errors import LabError
-from lab.host import images, kernels, programs
+from lab.host import images, programs
 from lab.host.cache import cache_root
 from lab.host.images import mirror
+from lab.host.kernels.preparing import PROGRAMS
 from lab.host.machines import accelerator
 from lab.host.machines.accelerator import KVM_DEVICE, KvmAnswer
 from lab.host.machines.qemu.binary import QemuBinary, find_qemu
@@ -58,7 +59,7 @@ def check_without_guest() -> tuple[list[Check], QemuBinary | None]:
     qemu, qemu_check = _qemu()
     needed = (
         _programs("building images", images.PROGRAMS),
-        _programs("other kernels", kernels.PROGRAMS, required=False),
+        _programs("other kernels", PROGRAMS, required=False),
     )
     checks = [qemu_check, *needed, _mirror(), _space(), _memory(), _processors()]
     return checks, qemu

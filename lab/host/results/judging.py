@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.core import mitigation
+from lab.core.mitigation.outcome import called_for
+from lab.core.mitigation.outcome import outcome
+from lab.core.mitigation.removal import planned_commands
 from lab.core.errors import LabError
 from lab.core.evidence import Evidence
 from lab.core.facts import Facts
 from lab.core.judging.cell_result import cell_result
 from lab.core.judging.finding import Finding, judge
-from lab.core.mitigation import Judged, Mitigation, judged
+from lab.core.mitigation.judged import Judged, judged
+from lab.core.result import Mitigation
 from lab.core.result import CellResult, Try
 from lab.core.scenario.expectation import Expectation, expected_for
 from lab.core.scenario.filling import NEEDS_FULL, cannot_fill
@@ -122,10 +125,10 @@ def _mitigation(folder: Path, first: Judged, asked_for: bool) -> Mitigation | No
     inner = StoredCell(folder / layout.MITIGATION)
     tried = is_folder(inner.folder)
     second = judge_mitigation(inner.folder, inner.tries()) if tried else None
-    if not mitigation.called_for(first) or not (asked_for or tried):
+    if not called_for(first) or not (asked_for or tried):
         return None
-    ran = mitigation.planned_commands(inner.plan()) if tried else ()
-    return mitigation.outcome(first, second, ran)
+    ran = planned_commands(inner.plan()) if tried else ()
+    return outcome(first, second, ran)
 
 
 def _expected(cell: StoredCell, facts: Facts) -> tuple[Expectation | None, str | None]:

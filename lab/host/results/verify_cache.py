@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lab.core.errors import LabError
 from lab.core.manifest import Layer, Target
-from lab.host import images, kernels
+from lab.host import images
+from lab.host.kernels.bundle import bundles_of
 from lab.host.images import boxes
 from lab.host.results.checked import DIFFERS, NOTE, OK, Checked, problem_of
 
@@ -41,7 +42,7 @@ def _cached_image(target: Target | Layer) -> Iterator[Checked]:
 
 
 def _cached_kernel(target: Target) -> Iterator[Checked]:
-    bundle = next(kernels.bundles_of(str(target.kernel_digest)), None)
+    bundle = next(bundles_of(str(target.kernel_digest)), None)
     if bundle is None:
         yield Checked(NOTE, f"kernel {target.kernel_path}", "is not in the cache")
     else:

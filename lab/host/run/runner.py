@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab.core import mitigation
 from lab.core.errors import GuestLost
 from lab.core.plan import CellPlan
 from lab.core.result import CellResult, Try
@@ -98,11 +97,14 @@ class Runner:
 
     async def _mitigate(self, job: Job, folder: Path) -> bool:
         """Try the removal in a second machine, if there is any; returns whether there was one."""
+        from lab.core.mitigation.outcome import called_for  # only here: they take time to import
+        from lab.core.mitigation.removal import mitigated, removal_of
+
         first = (await apart.in_thread(judged_apart, folder)).judged
-        removal = mitigation.removal_of(first)
-        if not (mitigation.called_for(first) and removal.steps):
+        removal = removal_of(first)
+        if not (called_for(first) and removal.steps):
             return False
-        second = replace(job, plan=mitigation.mitigated(job.plan, removal), is_mitigation=True)
+        second = replace(job, plan=mitigated(job.plan, removal), is_mitigation=True)
         (folder / MITIGATION).mkdir()
         tries = await self._tries(second, folder / MITIGATION)
         await apart.in_thread(judge_mitigation, folder / MITIGATION, tries)

@@ -99,11 +99,6 @@ class PreparedDistribution:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def is_distribution(spec: TargetSpec) -> bool:
-    """Whether a target is a whole distribution, and not made by the lab."""
-    return not spec.is_made
-
-
 def source_of(spec: TargetSpec) -> ImageSource:
     """The image that a target names. Raises ScenarioError."""
     if spec.of.startswith(MARK):

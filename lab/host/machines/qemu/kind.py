@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.host.machines import accelerator
@@ -15,11 +16,14 @@ from lab.host.machines.qemu.command import KVM, TCG
 from lab.host.machines.qemu.machine import ImageMachine
 from lab.host.machines.qemu.preparing import check_programs, planned_machine, prepare_targets
 from lab.host.machines.qemu.provisioner import QemuProvisioner, boot_with_kvm
-from lab.host.machines.qemu.replaying import changes, target_changes
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import Deadlines, RunOptions
 
-__all__ = ["changes", "describer", "kept", "prepared", "target_changes"]
+if TYPE_CHECKING:
+    from lab.core.plan.repeating import Change
+    from lab.host.machines.qemu.preparing import Pinned
+
+Json = Mapping[str, Any]
 
 
 def describer(options: RunOptions, verbose: bool) -> Callable[[TargetSpec, ScenarioMachine], list[str]]:
@@ -59,6 +63,22 @@ async def kept(
     provisioner = await _provisioner(preparation, machine)
     async with provisioner.kept(machine, file) as opened:
         yield opened
+
+
+def changes(recorded: Json, targets: Mapping[str, Json], options: RunOptions) -> Iterator[Change]:
+    """See MachineKind.changes."""
+    from lab.host.machines.qemu import replaying  # only for runs that are run again: it takes time to import
+
+    return replaying.changes(recorded, targets, options)
+
+
+def target_changes(
+    spec: TargetSpec, recorded: Json, options: RunOptions, say: Callable[[str], None]
+) -> tuple[list[Change], Pinned]:
+    """See MachineKind.target_changes."""
+    from lab.host.machines.qemu import replaying  # as above
+
+    return replaying.target_changes(spec, recorded, options, say)
 
 
 async def _provisioner(preparation: Preparation, machine: ImageMachine) -> QemuProvisioner:

@@ -9,25 +9,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lab.core.errors import ScenarioError
 from lab.core.facts import relevant_config
 from lab.core.plan import CellPlan
 from lab.core.scenario import MachineSpec as ScenarioMachine
 from lab.guest.machine import ABOUT_OPTIONS
-from lab.host import images, kernels
+from lab.host import images
 from lab.host.images.layers import added_packages, with_packages
+from lab.host.kernels.bundle import KernelBundle
+from lab.host.kernels.bundle import verify as verify_kernel
 from lab.host.machines.machine import Preparation
-from lab.host.machines.qemu.distribution import (
-    PreparedDistribution,
-    is_distribution,
-    planned_distribution,
-    prepare_distribution,
-)
 from lab.host.machines.qemu.machine import ImageMachine
+from lab.host.machines.qemu.targets import is_distribution
 from lab.host.machines.targets import TargetSpec
 from lab.host.threads import in_thread
+
+if TYPE_CHECKING:
+    from lab.host.machines.qemu.distribution import PreparedDistribution
 
 # packages that decide what rules a machine can have and what is read of it; a library's name ends with its ABI
 _NOTED_PACKAGE = re.compile(r"iptables|nftables|libnftnl\d+|libxtables\d+|conntrack|kmod|iproute2|python3|libc6")
@@ -42,7 +42,7 @@ class Pinned:
     """The very image and kernel that a target is to have; None is what the cache has of today's recipe."""
 
     image: images.Image | None = None
-    kernel: kernels.KernelBundle | None = None
+    kernel: KernelBundle | None = None
     layers: Mapping[Packages, Layer] = field(default_factory=dict)
 
 
@@ -55,7 +55,7 @@ class PreparedImage:
 
     spec: TargetSpec
     image: images.Image
-    kernel: kernels.KernelBundle | None
+    kernel: KernelBundle | None
     layers: Mapping[Packages, Layer] = field(default_factory=dict)
 
     def lacking(self, shape: ScenarioMachine) -> str | None:
@@ -126,7 +126,7 @@ class PreparedImage:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-PreparedTarget = PreparedImage | PreparedDistribution
+PreparedTarget: TypeAlias = "PreparedImage | PreparedDistribution"
 
 
 def package_versions(text: str, kernel_release: str | None) -> Mapping[str, str]:
@@ -164,6 +164,8 @@ async def prepare_targets(
 def planned_machine(spec: TargetSpec, shape: ScenarioMachine) -> ImageMachine:
     """The machine of a target that need not be built yet, to show its command line."""
     if is_distribution(spec):
+        from lab.host.machines.qemu.distribution import planned_distribution  # only here: it takes time to import
+
         return planned_distribution(spec, shape)
     folder = images.final_folder(with_packages(spec.target, shape.packages))
     return ImageMachine(
@@ -206,13 +208,17 @@ def _prepare(
     pinned = preparation.pinned.get(spec.name) or Pinned()
     build = images.BuildOptions(preparation.say, options.mirror, preparation.detail, seconds, cancelled)
     if is_distribution(spec):
+        from lab.host.machines.qemu.distribution import prepare_distribution  # only here: it takes time to import
+
         return prepare_distribution(spec, build, options)
     image = pinned.image or images.load(spec.target) or images.build(spec.target, build)
     images.verify(image)
     layers = {packages: _layer(spec, packages, pinned, build) for packages in asked}
     if spec.kernel is None:
         return PreparedImage(spec, image, None, layers)
-    bundle = pinned.kernel or kernels.prepare(
+    from lab.host.kernels import preparing  # only here: it takes time to import
+
+    bundle = pinned.kernel or preparing.prepare(
         spec.kernel,
         busybox=image.busybox,
         modules=options.modules,
@@ -220,7 +226,7 @@ def _prepare(
         deadline_seconds=seconds,
         cancelled=cancelled,
     )
-    kernels.verify(bundle)
+    verify_kernel(bundle)
     return PreparedImage(spec, image, bundle, layers)
 
 

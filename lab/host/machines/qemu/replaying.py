@@ -7,12 +7,16 @@ from typing import Any
 
 from lab.core.errors import LabError
 from lab.core.plan.repeating import Change
-from lab.host import images, kernels
+from lab.host import images
 from lab.host.cache import sha256_of
+from lab.host.kernels import preparing
+from lab.host.kernels.bundle import KernelBundle, bundles_of
+from lab.host.kernels.source import local_path
 from lab.host.machines import accelerator
 from lab.host.machines.qemu.binary import find_qemu
-from lab.host.machines.qemu.distribution import USERSPACE, is_distribution, source_of
+from lab.host.machines.qemu.distribution import USERSPACE, source_of
 from lab.host.machines.qemu.preparing import Layer, Packages, Pinned
+from lab.host.machines.qemu.targets import is_distribution
 from lab.host.machines.targets import TargetSpec
 from lab.host.options import RunOptions
 
@@ -114,11 +118,11 @@ def _todays_image(spec: TargetSpec) -> images.Image | None:
 
 def _kernel(
     spec: TargetSpec, recorded: Json, image: images.Image | None, options: RunOptions, say: Say
-) -> tuple[list[Change], kernels.KernelBundle | None]:
+) -> tuple[list[Change], KernelBundle | None]:
     """What became of the user's own kernel, and its prepared copy where that has the digest that was recorded."""
     source, digest = str(spec.kernel), str(recorded.get("kernel_digest"))
-    bundle = next(kernels.bundles_of(digest), None)
-    path = kernels.local_path(source)
+    bundle = next(bundles_of(digest), None)
+    path = local_path(source)
     if path is not None and not path.exists():
         if bundle is not None:
             return [Change(f"{path}: the kernel's file is gone; its copy in the cache is used")], bundle
@@ -127,7 +131,7 @@ def _kernel(
         return [Change(f"{source}: without an image nobody can tell whether the kernel is the run's", True)], None
     if bundle is None and image is not None:
         try:
-            bundle = kernels.prepare(source, busybox=image.busybox, modules=options.modules, progress=say)
+            bundle = preparing.prepare(source, busybox=image.busybox, modules=options.modules, progress=say)
         except LabError as error:
             return [Change(f"{source}: {error}", True, frozenset({spec.name}))], None
     if bundle is not None and bundle.digest == digest:

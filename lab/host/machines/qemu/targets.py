@@ -64,6 +64,11 @@ def _distribution(text: str) -> TargetSpec | None:
     return TargetSpec(KIND, text, text)
 
 
+def is_distribution(spec: TargetSpec) -> bool:
+    """Whether a target is a whole distribution, and not made by the lab."""
+    return not spec.is_made
+
+
 def expand(pattern: str) -> tuple[TargetSpec, ...]:
     """The targets that a glob means (`debian1?`, `*`, `debian*+kernel:PATH`). Raises ScenarioError for none."""
     if (found := _distribution(pattern)) is not None:
@@ -126,10 +131,10 @@ def kernel_label(source: str) -> str:
 
 def _release_inside(path: Path) -> str:
     """The release of a kernel without a version in its file's name; empty where none is found."""
-    from lab.host import kernels  # only here: it knows how images are made, which takes time to import
+    from lab.host.kernels.find import find_kernel  # only here: it takes time to import
 
     try:
-        return kernels.find_kernel(path).release if path.exists() else ""
+        return find_kernel(path).release if path.exists() else ""
     except LabError:
         return ""
 

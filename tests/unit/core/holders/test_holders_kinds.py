@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from lab.core import holders
-from lab.core.holders import Holder, Recorded
+from lab.core.holders.find import held_families, holders
+from lab.core.holders.model import Holder, Recorded
 
 
 def found(kernel: tuple[int, ...] = (6, 1), **texts: Any) -> tuple[Holder, ...]:
-    return holders.holders(Recorded(kernel, **texts))
+    return holders(Recorded(kernel, **texts))
 
 
 def only(**texts: Any) -> Holder:
-    (one,) = holders.holders(Recorded((6, 1), **texts))
+    (one,) = holders(Recorded((6, 1), **texts))
     return one
 
 
@@ -136,7 +136,7 @@ def test_modules_from_outside_the_kernels_tree_may_hold_and_prove_nothing() -> N
     )
     assert [one.depends_on for one in rules] == [("-j FULLCONENAT",), ("-m ndpi",), ("fullcone",)]
     assert not any(one.certain for one in rules)
-    assert holders.held_families(rules) == frozenset()
+    assert held_families(rules) == frozenset()
     assert only(iptables_legacy=saved("-A INPUT -m ndpi --proto x -m state --state NEW -j DROP")).certain
 
 
@@ -168,7 +168,7 @@ def test_a_service_for_ftp_with_nat(
     text = IP_VS.format(protocol="TCP", address=address, port=port, forward=forward, space=" ")
     services = found(ip_vs=text)
     assert [" ".join(one.remove) for one in services] == ([remove] if remove else [])
-    assert holders.held_families(services) == frozenset(families)
+    assert held_families(services) == frozenset(families)
 
 
 def test_what_is_not_of_ip_vs_is_refused() -> None:
@@ -185,7 +185,7 @@ SWITCH = "openvswitch 1 {uses} {users} Live 0x0\nvport_vxlan 1 0 - Live 0x0\nnf_
 def test_open_vswitch_holds_by_being_loaded(kernel: tuple[int, ...], holds: bool) -> None:
     modules = found(kernel, modules=SWITCH.format(uses=0, users="-"))
     assert [one.rule for one in modules] == ["openvswitch"] * holds
-    assert holders.held_families(modules) == (frozenset({"ip", "ip6"}) if holds else frozenset())
+    assert held_families(modules) == (frozenset({"ip", "ip6"}) if holds else frozenset())
 
 
 def test_open_vswitch_is_unloaded_after_its_ports_and_without_bridges() -> None:
@@ -229,7 +229,7 @@ def test_filters_of_tc_track_without_hooks() -> None:
         " ".join(second.remove) == "tc filter del dev eth0 ingress chain 2 protocol all pref 49152 handle 0x1 matchall"
     )
     assert (first.families, second.families, first.hooks) == (("ip",), ("ip", "ip6"), False)
-    assert holders.held_families((first, second)) == frozenset()
+    assert held_families((first, second)) == frozenset()
 
 
 def test_flows_of_open_vswitch_track_without_hooks() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from lab.core.holders import MOST_GROUPS, Holder, Recorded, groups, holders
+from lab.core.holders.find import holders
+from lab.core.holders.groups import MOST_GROUPS, groups
+from lab.core.holders.model import Holder, Recorded
 from lab.host.results.records import to_json, whole
 
 

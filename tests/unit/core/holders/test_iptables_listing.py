@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.core.holders import LEGACY, Recorded, holders
+from lab.core.holders.find import holders
 from lab.core.holders.iptables_listing import is_listing, listed_tables
+from lab.core.holders.model import LEGACY, Recorded
 
 SPECIFICATION = """\
 # Warning: iptables-legacy tables present, use iptables-legacy to see them

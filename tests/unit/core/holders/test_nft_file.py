@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lab.core.holders import Recorded, holders
+from lab.core.holders.find import holders
+from lab.core.holders.model import Recorded
 from lab.core.holders.nft_file import as_listed, nft_tables
 
 FILE = """\

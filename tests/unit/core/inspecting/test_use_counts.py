@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from lab.core.holders import Recorded, Table, tables_and_holders
+from lab.core.holders.find import tables_and_holders
+from lab.core.holders.model import Recorded, Table
 from lab.core.inspecting.use_counts import nothing_uses, uses_of
 from lab.core.kernel.conntrack import modules
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lab.core.holders import Holder
+from lab.core.holders.model import Holder
 from lab.core.judging.attribution import LoadEntries, Unattributed
 from lab.core.judging.finding import Finding, Measured
 from lab.core.judging.proofs import Proofs
-from lab.core.mitigation import (
-    Judged,
-)
+from lab.core.mitigation.judged import Judged
 from lab.core.mitigation.ruleset import ListedRule
 from tests.recordings import GOLDEN
 

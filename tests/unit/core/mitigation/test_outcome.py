@@ -11,13 +11,9 @@ import pytest
 
 from lab.core.holders.model import PART_OF_FIREWALL
 from lab.core.judging.finding import Finding
-from lab.core.mitigation import (
-    OUTCOMES,
-    Judged,
-    Mitigation,
-    command_words,
-    outcome,
-)
+from lab.core.mitigation.judged import Judged
+from lab.core.mitigation.outcome import OUTCOMES, outcome
+from lab.core.result import Mitigation
 from lab.core.scenario.expectation import FINDING_EVIDENCE
 from lab.host.results.records import to_json
 from tests.unit.core.mitigation.made import (
@@ -241,15 +237,6 @@ def test_a_handle_is_told_to_be_the_guests() -> None:
     by_number = outcome(judged("tracked", held_by=(LIMIT, OTHER)), None, ()).advice
     assert any("nft -a list chain ip t c" in line for line in by_number)
     assert any("iptables-legacy -t filter -S INPUT" in line for line in by_number)
-
-
-def test_of_a_command_with_hundreds_of_rules_people_read_the_ends() -> None:
-    assert command_words(RULE.remove) == " ".join(RULE.remove)
-    text = command_words(("sh", "-c", "first " + "-D c rule\n" * 1000 + " last"))
-    assert text.startswith("sh -c 'first -D c rule")
-    assert text.endswith(" last'")
-    assert "[9,419 characters, which mitigation/plan.json has]" in text
-    assert len(text) < 700
 
 
 def test_a_guest_may_say_anything_of_its_peers() -> None:

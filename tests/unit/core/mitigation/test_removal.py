@@ -7,16 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from lab.core.holders import Holder, Recorded, holders
+from lab.core.holders.find import holders
+from lab.core.holders.model import Holder, Recorded
 from lab.core.holders.quoting import saved_words
 from lab.core.judging.finding import Finding
-from lab.core.mitigation import (
-    Judged,
-    called_for,
-    mitigated,
-    planned_commands,
-    removal_of,
-)
+from lab.core.mitigation.judged import Judged
+from lab.core.mitigation.outcome import called_for
+from lab.core.mitigation.removal import mitigated, planned_commands, removal_of
 from lab.core.mitigation.ruleset import ListedRule
 from lab.core.plan import ExpectedRule, PlannedStep, RemoveStep
 from lab.core.scenario import RunStep, UnloadStep

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.core.holders import Recorded, holders
+from lab.core.holders.find import holders
+from lab.core.holders.model import Recorded
 from lab.guest.recorder.pseudonyms import Pseudonyms, random_pseudonyms
 
 KEY = b"k" * 32

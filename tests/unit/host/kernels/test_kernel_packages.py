@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import LabError, PrerequisiteError, ScenarioError
-from lab.host import kernels
 from lab.host.cache import Deadline
+from lab.host.kernels import preparing
 from lab.host.kernels import unpack as unpacking
+from lab.host.kernels.bundle import KernelBundle, kernels_folder
+from lab.host.kernels.bundle import verify as verify_kernel
 from lab.host.kernels.unpack import unpack
 from tests.kernel_packages import MAKERS, NEEDED_PROGRAMS, compress_modules, make_arch, make_deb
 from tests.unit.host.kernels.test_kernels import bz_image
@@ -103,9 +105,9 @@ def parts_of(tree: Path, ending: str) -> tuple[Path, Path]:
     )
 
 
-def prepare(place: Path, *packages: Path) -> kernels.KernelBundle:
+def prepare(place: Path, *packages: Path) -> KernelBundle:
     source = ",".join(map(str, packages))
-    return kernels.prepare(source, busybox=place / "busybox", progress=lambda line: None)
+    return preparing.prepare(source, busybox=place / "busybox", progress=lambda line: None)
 
 
 @pytest.mark.parametrize("compression", ["", ".xz", ".zst", ".gz"])
@@ -121,7 +123,7 @@ def test_a_whole_package_of_each_kind(place: Path, ending: str, compression: str
     assert bundle.modules_disk is not None
     # the drivers on the way to the disk are in the initial RAM disk, unpacked
     assert all(module(name) in bundle.initrd.read_bytes() for name in DRIVERS)
-    kernels.verify(bundle)
+    verify_kernel(bundle)
 
 
 @pytest.mark.parametrize("ending", list(MAKERS))
@@ -135,7 +137,7 @@ def test_a_kernel_in_two_packages(place: Path, ending: str) -> None:
 def test_modules_alone_can_be_a_package(place: Path) -> None:
     _, modules = parts_of(kernel_tree(place), ".deb")
     kernel = place / f"tree-{RELEASE}-image" / "boot" / f"vmlinuz-{RELEASE}"
-    bundle = kernels.prepare(kernel, busybox=place / "busybox", modules=modules, progress=lambda line: None)
+    bundle = preparing.prepare(kernel, busybox=place / "busybox", modules=modules, progress=lambda line: None)
     assert bundle.modules_disk is not None
 
 
@@ -195,7 +197,7 @@ def test_a_package_that_is_cut_off_is_named(place: Path, ending: str) -> None:
         with pytest.raises(ScenarioError, match=rf"linux{ending}: (cannot be unpacked|brings neither)") as caught:
             prepare(place, package)
         assert "cut off" in caught.value.hint
-    assert not list(kernels.kernels_folder().iterdir())
+    assert not list(kernels_folder().iterdir())
 
 
 @pytest.mark.parametrize("ending", list(MAKERS))

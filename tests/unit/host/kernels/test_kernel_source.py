@@ -14,7 +14,7 @@ from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.host.cache import Deadline
 from lab.host.kernels import fetch as fetching
 from lab.host.kernels.fetch import fetch, fetch_source, packages_folder
-from lab.host.kernels.source import AptPart, LocalPart, UrlPart, is_local, join_sources, local_path, parse_source
+from lab.host.kernels.source import AptPart, LocalPart, UrlPart, join_sources, local_path, parse_source
 
 DIGEST = "0123456789abcdef" * 4
 CONTENT = b"a kernel's package" * 1000
@@ -65,7 +65,6 @@ def test_several_options_make_one_kernel() -> None:
 
 
 def test_what_is_on_this_machine() -> None:
-    assert is_local("a.deb,b.deb") and not is_local("a.deb,apt:sid")
     assert local_path("a.deb") == Path("a.deb")
     assert local_path("a.deb,b.deb") is None and local_path("apt:sid") is None
 

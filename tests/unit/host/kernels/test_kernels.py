@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import PrerequisiteError, ScenarioError
-from lab.host import kernels
 from lab.host.images import initrd
+from lab.host.kernels import preparing
+from lab.host.kernels.bundle import KernelBundle, kernels_folder
+from lab.host.kernels.bundle import verify as verify_kernel
+from lab.host.kernels.find import find_kernel
+from lab.host.kernels.header import parse_release, read_release
 
 RELEASE = "3.10.108-lab"
 ALL_BUILT_IN = "".join(f"kernel/x/{driver.module}.ko\n" for driver in initrd.DRIVERS)
@@ -49,29 +53,29 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def prepare(path: Path, modules: Path | None = None) -> kernels.KernelBundle:
+def prepare(path: Path, modules: Path | None = None) -> KernelBundle:
     busybox = path.parent / "busybox" if (path.parent / "busybox").exists() else path.parent.parent / "busybox"
-    return kernels.prepare(path, busybox=busybox, modules=modules, progress=lambda line: None)
+    return preparing.prepare(path, busybox=busybox, modules=modules, progress=lambda line: None)
 
 
 class TestHeader:
     @pytest.mark.parametrize("release", ["3.10.0-1160.el7.x86_64", "6.1.0-50-cloud-amd64", "7.2+deb14~rc1"])
     def test_it_tells_the_release(self, release: str) -> None:
-        assert kernels.parse_release(bz_image(release)) == release
+        assert parse_release(bz_image(release)) == release
 
     @pytest.mark.parametrize("content", [b"", b"\x7fELF" + bytes(4096), bytes(4096)])
     def test_anything_else_has_none(self, content: bytes) -> None:
-        assert kernels.parse_release(content) is None
+        assert parse_release(content) is None
 
     def test_a_wild_pointer_has_none(self) -> None:
         image = bytearray(bz_image(RELEASE))
         image[0x20E:0x210] = b"\xff\xff"
-        assert kernels.parse_release(bytes(image)) is None
+        assert parse_release(bytes(image)) is None
 
     def test_an_elf_kernel_is_refused_with_the_mend(self, root: Path) -> None:
         (root / "vmlinux").write_bytes(b"\x7fELF" + bytes(1024))
         with pytest.raises(ScenarioError, match="is not a bzImage") as caught:
-            kernels.read_release(root / "vmlinux")
+            read_release(root / "vmlinux")
         assert "arch/x86/boot/bzImage" in caught.value.hint
 
 
@@ -80,60 +84,60 @@ class TestFind:
     @pytest.mark.parametrize("where", ["lib/modules", "usr/lib/modules", "modules/lib/modules", "modules", "."])
     def test_the_usual_places(self, root: Path, name: str, where: str) -> None:
         kernel, modules = place_kernel(root, name=name), place_modules(root, where=where)
-        found = kernels.find_kernel(root)
+        found = find_kernel(root)
         assert (found.release, found.vmlinuz) == (RELEASE, kernel)
         assert found.modules and found.modules.samefile(modules)
 
     def test_a_kernel_alone_has_no_modules(self, root: Path) -> None:
-        assert kernels.find_kernel(place_kernel(root)).modules is None
+        assert find_kernel(place_kernel(root)).modules is None
 
     @pytest.mark.parametrize("given", ["", "lib", "lib/modules", f"lib/modules/{RELEASE}"])
     def test_modules_can_be_given_at_any_height(self, root: Path, given: str) -> None:
         kernel, modules = place_kernel(root), place_modules(root)
         if given == "lib":
             modules = modules.rename(root / "lib" / RELEASE)
-        found = kernels.find_kernel(kernel, root / given)
+        found = find_kernel(kernel, root / given)
         assert found.modules and found.modules.samefile(modules)
 
     def test_a_kernels_config_is_found(self, root: Path) -> None:
         place_kernel(root)
         (root / "boot" / f"config-{RELEASE}").touch()
-        assert kernels.find_kernel(root).config == root / "boot" / f"config-{RELEASE}"
+        assert find_kernel(root).config == root / "boot" / f"config-{RELEASE}"
 
     def test_a_build_tree_is_not_taken_for_modules(self, root: Path) -> None:
         place_kernel(root, name="arch/x86/boot/bzImage")
         (root / "kernel").mkdir()
         (root / "fs").mkdir()
         (root / "fs" / "modules.order").touch()
-        assert kernels.find_kernel(root).modules is None
+        assert find_kernel(root).modules is None
 
     def test_other_modules_are_refused_by_both_names(self, root: Path) -> None:
         place_kernel(root)
         place_modules(root, "6.1.0")
         with pytest.raises(ScenarioError, match=rf"is {RELEASE}, but the modules in .* are of 6\.1\.0"):
-            kernels.find_kernel(root)
+            find_kernel(root)
 
     def test_modules_that_are_not_there_are_refused(self, root: Path) -> None:
         kernel = place_kernel(root)
         with pytest.raises(ScenarioError, match="no folder of modules"):
-            kernels.find_kernel(kernel, root / "absent")
+            find_kernel(kernel, root / "absent")
         with pytest.raises(ScenarioError, match="no modules in"):
-            kernels.find_kernel(kernel, root)
+            find_kernel(kernel, root)
 
     def test_several_kernels_are_refused_by_name(self, root: Path) -> None:
         place_kernel(root, "5.10.1")
         place_kernel(root, "6.1.0")
         with pytest.raises(ScenarioError, match=r"several kernels: 5\.10\.1, 6\.1\.0"):
-            kernels.find_kernel(root)
+            find_kernel(root)
 
     def test_one_kernel_by_two_names_is_one(self, root: Path) -> None:
         place_kernel(root)
         place_kernel(root, name="vmlinuz")
-        assert kernels.find_kernel(root).release == RELEASE
+        assert find_kernel(root).release == RELEASE
 
     def test_a_folder_without_one_says_where_it_looked(self, root: Path) -> None:
         with pytest.raises(ScenarioError, match="no kernel in") as caught:
-            kernels.find_kernel(root)
+            find_kernel(root)
         assert "arch/x86/boot/bzImage" in caught.value.hint
 
 
@@ -147,14 +151,14 @@ class TestPrepare:
         assert (bundle.release, bundle.modules_disk, bundle.config) == (RELEASE, None, None)
         assert bundle.vmlinuz.read_bytes() == bz_image(RELEASE)
         assert bundle.directory.name.startswith(f"{RELEASE}-")
-        kernels.verify(bundle)
-        assert [path.name for path in kernels.kernels_folder().iterdir()] == [bundle.directory.name]
+        verify_kernel(bundle)
+        assert [path.name for path in kernels_folder().iterdir()] == [bundle.directory.name]
 
     def test_the_second_time_it_comes_from_the_cache(self, root: Path) -> None:
         lines: list[str] = []
         kernel = place_kernel(root, name="bzImage")
-        first = kernels.prepare(kernel, busybox=root.parent / "busybox", progress=lines.append)
-        assert kernels.prepare(kernel, busybox=root.parent / "busybox", progress=lines.append) == first
+        first = preparing.prepare(kernel, busybox=root.parent / "busybox", progress=lines.append)
+        assert preparing.prepare(kernel, busybox=root.parent / "busybox", progress=lines.append) == first
         assert len(lines) == 1
 
     def test_another_init_script_makes_another_bundle(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,13 +174,13 @@ class TestPrepare:
         (root / "config").write_text("CONFIG_EXT4_FS=y\n")
         with pytest.raises(PrerequisiteError, match="CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_BLK, CONFIG_VIRTIO_CONSOLE"):
             prepare(kernel)
-        assert list(kernels.kernels_folder().iterdir()) == []
+        assert list(kernels_folder().iterdir()) == []
 
     def test_damage_is_named(self, root: Path) -> None:
         bundle = prepare(place_kernel(root, name="bzImage"))
         bundle.initrd.write_bytes(b"")
         with pytest.raises(PrerequisiteError, match=rf"kernel {RELEASE} is damaged: .*initrd\.cpio"):
-            kernels.verify(bundle)
+            verify_kernel(bundle)
 
     @pytest.mark.skipif(
         not all(shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin") for name in ("depmod", "mke2fs", "setpriv")),

@@ -19,9 +19,9 @@ from lab.host.images import Image
 from lab.host.machines.kinds import expand_targets, parse_target
 from lab.host.machines.qemu import distribution
 from lab.host.machines.qemu.command import DiskImage
-from lab.host.machines.qemu.distribution import PreparedDistribution, is_distribution, planned_distribution
+from lab.host.machines.qemu.distribution import PreparedDistribution, planned_distribution
 from lab.host.machines.qemu.replaying import target_changes
-from lab.host.machines.qemu.targets import with_kernel
+from lab.host.machines.qemu.targets import is_distribution, with_kernel
 from lab.host.options import RunOptions
 
 USERSPACE = Image("debian13", "0" * 64, Path("image"), "6.12", {"root.ext4": "1" * 64}, "2026-01-01T00:00:00+00:00")

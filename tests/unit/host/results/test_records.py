@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lab.core import manifest, result
-from lab.core.holders import Holder
+from lab.core.holders.model import Holder
 from lab.core.manifest import ALWAYS, Manifest
 from lab.core.result import CellResult, Results
 from lab.host.publish.schemas import schema_text

@@ -17,8 +17,10 @@ import lab
 from lab.core.errors import PrerequisiteError, ScenarioError
 from lab.core.plan import CellPlan, folder_of_target
 from lab.core.plan.repeating import plan_changes, recipe
-from lab.host import images, kernels
+from lab.host import images
 from lab.host.cli import main as cli
+from lab.host.kernels import preparing
+from lab.host.kernels.bundle import bundles_of
 from lab.host.machines import accelerator
 from lab.host.machines.agent_package import agent_zipapp
 from lab.host.machines.kinds import parse_target
@@ -390,9 +392,9 @@ def test_a_kernel_that_changed_is_told(
     run: Path, own_kernel: Path, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = put_bundle(host, "d" * 64)
-    bundle = next(kernels.bundles_of("d" * 64))
+    bundle = next(bundles_of("d" * 64))
     assert bundle.directory == folder
-    monkeypatch.setattr(kernels, "prepare", lambda *args, **kwargs: bundle)
+    monkeypatch.setattr(preparing, "prepare", lambda *args, **kwargs: bundle)
     again = prepared(run)
     assert [one.what for one in again.lacking] == [
         f"{own_kernel}: the kernel is another one than the run's, {DIGEST[:12]}"
