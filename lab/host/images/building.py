@@ -71,11 +71,13 @@ class BuildOptions:
 
 
 class PackagesLacking(PrerequisiteError):
-    """The suite has no such packages, so no image with them can be made of it; `reason` names both."""
+    """The suite has no such packages, so no image with them can be made of it."""
 
-    def __init__(self, reason: str) -> None:
+    @classmethod
+    def because(cls, reason: str) -> PackagesLacking:
+        """The error of a reason that names the suite and the packages."""
         hint = "packages are Debian's of the target's release: look for the name there, or choose another target"
-        super().__init__(reason, hint=hint)
+        return cls(reason, hint=hint)
 
 
 def build(target: Target, options: BuildOptions) -> Image:
@@ -200,7 +202,7 @@ def install_packages(
         except PrerequisiteError as error:
             if lacking:
                 packages = " and no ".join(dict.fromkeys(lacking))
-                raise PackagesLacking(f"{target.suite} has no package {packages}") from error
+                raise PackagesLacking.because(f"{target.suite} has no package {packages}") from error
             hint = f"the whole log is in {log_path}; is {mirror} right, and within reach?"
             raise PrerequisiteError(str(error), hint=hint) from error
 

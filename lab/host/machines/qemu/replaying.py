@@ -106,7 +106,7 @@ def _recorded_lacking(recorded: Json) -> Iterator[tuple[Packages, images.Package
     for layer in layers if isinstance(layers, list) else ():
         if isinstance(layer, dict) and isinstance(layer.get("asked"), list):
             if isinstance(reason := layer.get("lacking"), str):  # it is there for no other reason
-                yield tuple(map(str, layer["asked"])), images.PackagesLacking(reason)
+                yield tuple(map(str, layer["asked"])), images.PackagesLacking.because(reason)
 
 
 def _todays_image(spec: TargetSpec) -> images.Image | None:
