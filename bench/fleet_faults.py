@@ -35,7 +35,7 @@ class Outlived:
 
     run: Run
     folder: Path
-    statuses: list[int] = field(default_factory=list)  # of `lab run`, each time
+    statuses: list[int | None] = field(default_factory=list)  # of `lab run`, each time
     kills: Counter[str] = field(default_factory=Counter)
     cells_before: int = 0  # the scheduler was killed
     fetches: Mapping[str, int] = field(default_factory=dict)  # of the image, by worker
@@ -91,14 +91,16 @@ def outlive(folder: Path, words: Sequence[str], cells: int) -> Outlived:
         try:
             fleet.wait_for(lambda: all(map(fleet.has_image, fleet.workers)), "an image on every worker", 300)
             killer.begin()
-            _attend(killer, client, until, lambda: _count(outlived.folder) >= _SCHEDULER_GOES_AT * cells)
+            status = _attend(killer, client, until, lambda: _count(outlived.folder) >= _SCHEDULER_GOES_AT * cells)
+            if status is not None:
+                raise BenchError(f"lab run ended with {status} on its own: {fleet.said('client')[-1000:]}")
             outlived.cells_before = _count(outlived.folder)
             killer.kill(SCHEDULER)
             outlived.statuses.append(_attend(killer, client, until))
-            if outlived.statuses != [_INTERRUPTED]:
-                raise BenchError(f"lab run ended with {outlived.statuses}: {fleet.said('client')[-500:]}")
             client = fleet.client("--resume", str(outlived.folder))
             outlived.statuses.append(_attend(killer, client, until))
+            if outlived.statuses != [_INTERRUPTED, 0]:
+                progress(f"lab run: {outlived.statuses}: {fleet.said('client')[-1000:]}")
         finally:
             client.kill()
             client.wait()
@@ -119,8 +121,8 @@ def lab(*words: str) -> int:
     ).returncode
 
 
-def _attend(killer: _Killer, client: Program, until: float, enough: Callable[[], bool] = lambda: False) -> int:
-    """Let a run go on until it ends, or until there is enough of it; its exit status, or -1."""
+def _attend(killer: _Killer, client: Program, until: float, enough: Callable[[], bool] = lambda: False) -> int | None:
+    """Let a run go on until it ends, or until there is enough of it; its exit status if it ended."""
     said_at = time.monotonic()
     while client.poll() is None and not enough():
         if time.monotonic() > until:
@@ -130,7 +132,7 @@ def _attend(killer: _Killer, client: Program, until: float, enough: Callable[[],
             progress(f"{sum(killer.kills.values())} kills so far")
         killer.tick()
         time.sleep(_LOOK_SECONDS)
-    return -1 if client.returncode is None else client.returncode
+    return client.returncode
 
 
 def _count(run: Path) -> int:
