@@ -29,6 +29,7 @@ from lab.host.fleet.package import package_digest, resource_name
 from lab.host.fleet.processes import Processes
 from lab.host.fleet.receiving import remove_arriving
 from lab.host.fleet.settings import security, set_up
+from lab.host.machines.accelerator import works_so_far
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.saved_state import STATE_VERSION
 from lab.host.run.manifest import host
@@ -62,7 +63,7 @@ def slots_here() -> int:
 
 
 def machines_here() -> dict[str, Any]:
-    """What makes machines on this host, as it is in a manifest, and whether KVM may be used. Raises
+    """What makes machines on this host, as it is in a manifest, and whether KVM works as far as is known. Raises
     PrerequisiteError without QEMU.
     """
     qemu = find_qemu()
@@ -73,7 +74,7 @@ def machines_here() -> dict[str, Any]:
             "host_cpu": qemu.host_cpu,
             "state_version": STATE_VERSION,
         },
-        "kvm": os.access("/dev/kvm", os.R_OK | os.W_OK),
+        "kvm": works_so_far(qemu),
     }
 
 
