@@ -62,7 +62,7 @@ def _guests_of(folder: Path) -> list[str]:
 def test_three_cells_on_two_workers(fleet: list[str], tmp_path: Path) -> None:
     if images.load(TARGETS["debian12"]) is None:
         pytest.skip("the image debian12 is not built")
-    words = ["run", "pristine", "--repeat", "3", "--connections", "500", "--accelerator", "tcg", *fleet]
+    words = ["run", "pristine", "--repeat", "3", "--connections", "500", *fleet]
     done = subprocess.run(
         [sys.executable, "-m", "lab", *words, "--output", str(tmp_path / "results")],
         cwd=ROOT,

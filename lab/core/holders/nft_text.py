@@ -169,6 +169,8 @@ def _statements(text: str) -> Iterator[Line]:
         if depth <= 0 or opens:
             yield Line(first, " ".join(parts), " ".join(bares), handle)
             parts, bares, level, depth, handle = [], [], level + depth, 0, None
+            if level < 0:
+                raise ValueError(f"nft line {first}: {line[:60]!r} closes a bracket that is not open")
     if parts:
         raise ValueError(f"nft line {first}: a bracket is not closed, the text was cut")
 

@@ -210,7 +210,7 @@ COMPLETERS: Mapping[str, Completer] = {
     "kernels": kernel_words,
     **dict.fromkeys(("connections", "max", "repeat", "parallel", "mirror", "shard", "watch"), nothing),
     **dict.fromkeys(("good", "bad", "build", "looks", "confidence"), nothing),
-    **dict.fromkeys(("fleet", "scheduler", "listen", "dashboard", "slots", "name", "days"), nothing),
+    **dict.fromkeys(("fleet", "scheduler", "listen", "dashboard", "slots", "name", "days", "artifacts"), nothing),
 }
 
 

@@ -41,6 +41,8 @@ def add_parser(commands: Any) -> None:
     worker.add_argument("--name", default=os.uname().nodename, help="what it is called (this host's name)")
     help_of_cache = "where it keeps images and kernels (fleet/NAME in the user's cache)"
     worker.add_argument("--cache", type=Path, metavar="DIR", help=help_of_cache)
+    help_of_artifacts = "a web server that is asked for images and kernels before the client is"
+    worker.add_argument("--artifacts", metavar="URL", help=help_of_artifacts)
 
 
 def _keys(options: argparse.Namespace) -> int:
@@ -64,9 +66,11 @@ def _worker(options: argparse.Namespace) -> int:
 
     address = parse_address(options.scheduler)
     with with_dask():
+        from lab.host.fleet.fetching import parse_base
         from lab.host.fleet.worker import WorkerSettings, serve, slots_here
+    artifacts = None if options.artifacts is None else parse_base(options.artifacts)
     cache = options.cache or cache_root() / "fleet" / options.name
     slots = options.slots or slots_here()
-    settings = WorkerSettings(address, options.keys, slots, options.name, cache, options.listen)
+    settings = WorkerSettings(address, options.keys, slots, options.name, cache, options.listen, artifacts)
     wait_for(serve(settings, say))
     return 0

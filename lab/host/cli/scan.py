@@ -25,8 +25,6 @@ SETS = "a folder of packages, a list, a glob of files, or apt:SUITE/GLOB"
 
 # options of a run that mean nothing where each kernel has its machines
 NOT_HERE = (
-    "fleet",
-    "keys",
     *("mitigate", "kernel", "modules", "provisioner", "provider", "control", "disposable_host", "share_machine"),
     *("shard", "durations"),
 )

@@ -3,7 +3,7 @@ queues, connections and lost hosts; what is here says what a task is, and trusts
 
 On the client: `running` (a whole run), `dispatching` (which cells go out, what comes back), `intake` (an archive into
 the run's folder), `sending` (images and kernels to who lacks them), `connection`. On a worker: `worker`, `chunk` (a
-task), `receiving`. Both know `address`, `keys`, `settings`, `package`, `artifacts` and `archive`.
+task), `fetching` and `receiving`. Both know `address`, `keys`, `settings`, `package`, `artifacts` and `archive`.
 """
 
 from collections.abc import Iterator

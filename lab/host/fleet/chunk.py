@@ -21,6 +21,7 @@ from lab.core.errors import LabError
 from lab.host.cache import cache_root, make_folder
 from lab.host.fleet import WORKER_HINT, archive
 from lab.host.fleet.artifacts import Artifact
+from lab.host.fleet.fetching import FETCHER, Fetcher
 from lab.host.fleet.package import package_digest
 from lab.host.fleet.processes import PROCESSES, LabProcess, Processes
 from lab.host.results.layout import CELLS, MANIFEST
@@ -86,10 +87,11 @@ async def run_chunk(chunk: Chunk) -> None:
 
 
 async def _arrival(task: _Task) -> None:
-    """Return when all artifacts are there; the client is asked for what is not, now and then again."""
+    """Return when all artifacts are there; the client is asked for what cannot be fetched, now and then again."""
     try:
         async with asyncio.timeout(_ARRIVAL_SECONDS):
             for artifact in task.chunk.artifacts:
+                await _fetched(task, artifact)
                 asked_at = -_ASK_AGAIN_SECONDS
                 while not artifact.is_there() and not task.is_cancelled():
                     now = asyncio.get_running_loop().time()
@@ -99,6 +101,15 @@ async def _arrival(task: _Task) -> None:
                     await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
         raise LabError(f"{artifact.name} did not arrive within {_ARRIVAL_SECONDS:g} s", WORKER_HINT) from None
+
+
+async def _fetched(task: _Task, artifact: Artifact) -> None:
+    """Return when the worker's web server was asked for what is not there, if it has such a server."""
+    fetcher: Fetcher | None = task.worker.plugins.get(FETCHER)  # type: ignore[assignment]
+    if fetcher is not None and not artifact.is_there():
+        attempt = fetcher.attempt(artifact, lambda text: task.tell(note=text))
+        while not attempt.done() and not task.is_cancelled():
+            await asyncio.wait([attempt], timeout=_LOOK_SECONDS)
 
 
 @contextlib.contextmanager

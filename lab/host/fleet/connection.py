@@ -13,10 +13,11 @@ from distributed import Client
 
 from lab.core.errors import LabError
 from lab.core.manifest import FleetWorker, Host
+from lab.host.fleet import patience
 from lab.host.fleet.address import Address
 from lab.host.fleet.keys import CLIENT
 from lab.host.fleet.package import package_digest
-from lab.host.fleet.settings import CONNECT_SECONDS, security, set_up
+from lab.host.fleet.settings import security, set_up
 from lab.host.fleet.worker import ABOUT
 from lab.host.results.records import Wrong, whole
 
@@ -52,7 +53,7 @@ async def connected(address: Address, keys: Path | None) -> AsyncIterator[Client
     set_up(logging.CRITICAL)
     trusted = security(address, CLIENT, keys)
     client = Client(  # type: ignore[no-untyped-call]
-        str(address), asynchronous=True, security=trusted, timeout=CONNECT_SECONDS, set_as_default=False
+        str(address), asynchronous=True, security=trusted, timeout=patience.CONNECT_SECONDS, set_as_default=False
     )
     try:
         try:

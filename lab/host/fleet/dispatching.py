@@ -20,7 +20,7 @@ from lab.core.plan.chunks import next_chunk
 from lab.core.result import CellResult
 from lab.core.text import plural, printable
 from lab.host.failures import host_failed
-from lab.host.fleet import WORKER_HINT
+from lab.host.fleet import WORKER_HINT, patience
 from lab.host.fleet.chunk import Chunk, Outcome, run_chunk
 from lab.host.fleet.connection import WorkerSeen, refusal, workers_of
 from lab.host.fleet.intake import Intake
@@ -31,7 +31,6 @@ from lab.host.run.recording import Progress
 
 _LOOK_SECONDS = 1.0
 _RESUME = "lab run --resume runs what is missing"
-NO_WORKER_SECONDS = 300.0
 MOST_DEATHS = 5  # of workers that were running a cell, before it is given up
 
 # a chunk without its key, for these cells
@@ -74,10 +73,10 @@ class Dispatcher:
     results: list[CellResult]
     _cells: dict[str, list[str]] = field(default_factory=dict)  # which came, by the workers' names
     _seen: dict[str, FleetWorker] = field(default_factory=dict)  # all workers that there were
-    no_worker_seconds: float = NO_WORKER_SECONDS
     _waiting: list[CellPlan] = field(default_factory=list)
     _plans: dict[str, CellPlan] = field(default_factory=dict)
     _flights: dict[str, _Flight] = field(default_factory=dict)
+    _keys: set[str] = field(default_factory=set)  # of all chunks that were sent out
     _events: asyncio.Queue[tuple[str, Any]] = field(default_factory=asyncio.Queue)
     _deaths: Counter[str] = field(default_factory=Counter)  # by cell
     _failed: dict[str, LabError] = field(default_factory=dict)  # why a worker gets no more of this run, by its name
@@ -133,10 +132,8 @@ class Dispatcher:
             self._workers_at = time.monotonic()
         elif self._failed and all(worker.name in self._failed or not worker.has_this_lab for worker in found):
             raise next(reversed(self._failed.values()))
-        elif time.monotonic() - self._workers_at > self.no_worker_seconds:
-            raise LabError(
-                f"there has been no worker for {self.no_worker_seconds:g} s", hint="start some: lab fleet worker"
-            )
+        elif time.monotonic() - self._workers_at > (seconds := patience.NO_WORKER_SECONDS):
+            raise LabError(f"there has been no worker for {seconds:g} s", hint="start some: lab fleet worker")
 
     def _send_out(self) -> None:
         slots = sum(worker.slots for worker in self._workers)
@@ -156,6 +153,7 @@ class Dispatcher:
                 workers=[worker.address for worker in self._workers] if self._failed else None,
             )
             watch = asyncio.ensure_future(self._watch(chunk.key, future))
+            self._keys.add(chunk.key)
             self._flights[chunk.key] = _Flight(plans, plans[0], future, watch)
 
     async def _watch(self, key: str, future: Future[Any]) -> None:
@@ -186,20 +184,25 @@ class Dispatcher:
             raise SchedulerGone("the scheduler is gone", _RESUME)
         if kind == "ended":
             self._died(*content)
-        elif isinstance(content, dict) and content.get("key") in self._flights:
+        elif isinstance(content, dict) and str(content.get("key")) in self._keys:
             await self._told(content)
 
     async def _told(self, said: Mapping[str, Any]) -> None:
         """What a worker said; any text may be in it."""
-        worker = printable(str(said.get("name")))[:100]
-        self._flights[said["key"]].worker = worker
-        if "lacks" in said:
-            self.sender.asked(str(said["lacks"]), str(said.get("address")), worker)
-        elif "archive" in said:
+        worker, key = printable(str(said.get("name")))[:100], str(said["key"])
+        if (flight := self._flights.get(key)) is not None:
+            flight.worker = worker
+        if "archive" in said:  # also of a chunk that was given up: its worker may have been cut off for a while only
             await self._came(worker, self._plans.get(str(said.get("cell"))), said["archive"])
+        elif flight is None:
+            return
+        elif "lacks" in said:
+            self.sender.asked(str(said["lacks"]), str(said.get("address")), worker)
+        elif "note" in said:
+            self.watchers.say(f"{worker}: {printable(str(said['note']))[:500]}")
         elif "outcome" in said:
             with contextlib.suppress(Wrong):
-                self._ended(str(said["key"]), worker, whole(Outcome, said["outcome"]))
+                self._ended(key, worker, whole(Outcome, said["outcome"]))
         elif plan := self._plans.get(str(said.get("at"))):
             with contextlib.suppress(Wrong):
                 self.watchers.on_progress(plan, whole(Progress, said.get("progress")))
@@ -223,6 +226,7 @@ class Dispatcher:
             return
         self.results.append(result)
         self._cells.setdefault(worker, []).append(plan.cell)
+        self._waiting = [left for left in self._waiting if left.cell != plan.cell]
         for flight in self._flights.values():
             flight.plans = tuple(left for left in flight.plans if left.cell != plan.cell)
         self.watchers.on_result(plan, result)

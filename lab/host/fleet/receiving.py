@@ -20,7 +20,7 @@ async def begin(artifact: Artifact) -> bool:
     """Make room for an artifact; False where it is there already. Raises LabError without enough space."""
     if artifact.is_there():
         return False
-    folder = _arriving(artifact)
+    folder = arriving(artifact)
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     require_space(folder, artifact.size_bytes, f"{artifact.name} of the client")
@@ -32,12 +32,17 @@ async def write(artifact: Artifact, name: str, offset: int, part: bytes) -> None
     file = next((file for file in artifact.files if file.name == name), None)
     if file is None or os.path.basename(name) != name or offset + len(part) > file.size_bytes:
         raise LabError(f"{name!r:.100}: is no part of {artifact.name}", WORKER_HINT)
-    await asyncio.to_thread(_write_at, _arriving(artifact) / name, offset, part)
+    await asyncio.to_thread(_write_at, arriving(artifact) / name, offset, part)
 
 
 async def end(artifact: Artifact) -> None:
     """Check all files, and put them into the cache. Raises LabError that names the first file that is another one."""
     await asyncio.to_thread(_take, artifact)
+
+
+def arriving(artifact: Artifact) -> Path:
+    """The folder whose files are not checked yet."""
+    return _parent() / artifact.digest
 
 
 def remove_arriving() -> None:
@@ -46,7 +51,7 @@ def remove_arriving() -> None:
 
 
 def _take(artifact: Artifact) -> None:
-    folder = _arriving(artifact)
+    folder = arriving(artifact)
     for file in artifact.files:
         digest = sha256_of(folder / file.name)
         if digest != file.sha256:
@@ -65,7 +70,3 @@ def _write_at(path: Path, offset: int, part: bytes) -> None:
 
 def _parent() -> Path:
     return cache_root() / "arriving"
-
-
-def _arriving(artifact: Artifact) -> Path:
-    return _parent() / artifact.digest

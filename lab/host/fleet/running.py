@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from lab.core.manifest import Manifest
 from lab.core.plan import CellPlan
 from lab.core.plan.shard import machine_kind
 from lab.core.result import CellResult
+from lab.host.fleet import patience
 from lab.host.fleet.address import parse_address
 from lab.host.fleet.artifacts import Source, sources_of
 from lab.host.fleet.chunk import Chunk
@@ -34,7 +35,6 @@ from lab.host.run.begun import BegunRun, Recorded, recorded
 from lab.host.run.commands import Services
 from lab.host.run.planned import PlannedRun
 
-_FIRST_WORKER_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
 _SILENCE = 2.0  # of the longest stage, for a boot is tried twice
 
@@ -74,11 +74,12 @@ async def _dispatch(
     run: Recorded,
     targets: Mapping[str, PreparedImage],
 ) -> None:
-    chunks = Chunks(client.id, run.manifest, targets, planned.kind.deadlines_with(options), options.accelerator)
+    sources = sources_by_kind(planned.plans, targets)
+    chunks = Chunks(client.id, run.manifest, sources, planned.kind.deadlines_with(options), options.accelerator)
     dispatcher = Dispatcher(
         client,
         chunks.of,
-        Sender(client, chunks.sources(planned.plans), services.say),
+        Sender(client, {each.artifact.digest: each for kind in sources.values() for each in kind}, services.say),
         Intake(run.folder, planned.texts, options.mitigate),
         Watchers(services.say, services.on_progress, services.on_result),
         run.results,
@@ -103,15 +104,9 @@ class Chunks:
 
     topic: str
     manifest: Manifest
-    targets: Mapping[str, PreparedImage]
+    sources: Mapping[object, tuple[Source, ...]]  # by machine kind
     deadlines: Deadlines
     accelerator: str
-
-    def sources(self, plans: Sequence[CellPlan]) -> dict[str, Source]:
-        """What the machines of all cells are made of, by digest."""
-        kinds = {machine_kind(plan): plan for plan in plans}
-        found = [source for plan in kinds.values() for source in self._sources(plan)]
-        return {source.artifact.digest: source for source in found}
 
     def of(self, plans: Sequence[CellPlan]) -> Chunk:
         """A chunk of cells of one machine kind."""
@@ -122,13 +117,18 @@ class Chunks:
             self.topic,
             package_digest(),
             json.dumps(to_json(chunk_manifest(self.manifest, plans))),
-            tuple(source.artifact for source in self._sources(first)),
+            tuple(source.artifact for source in self.sources[machine_kind(first)]),
             self.accelerator,
             _SILENCE * silence,
         )
 
-    def _sources(self, plan: CellPlan) -> Iterator[Source]:
-        return sources_of(self.targets[plan.target], plan.machine)
+
+def sources_by_kind(
+    plans: Sequence[CellPlan], targets: Mapping[str, PreparedImage]
+) -> dict[object, tuple[Source, ...]]:
+    """What the machines of all cells are made of, by machine kind. Reads and hashes descriptions: once for a run."""
+    kinds = {machine_kind(plan): plan for plan in plans}
+    return {kind: tuple(sources_of(targets[plan.target], plan.machine)) for kind, plan in kinds.items()}
 
 
 def chunk_manifest(manifest: Manifest, plans: Sequence[CellPlan]) -> Manifest:
@@ -166,14 +166,15 @@ def _check(planned: PlannedRun, options: RunOptions) -> None:
 async def _first_workers(client: Client, services: Services) -> list[WorkerSeen]:
     """The workers that have this lab, one at least. Raises LabError where none comes."""
     loop = asyncio.get_running_loop()
-    until, is_said = loop.time() + _FIRST_WORKER_SECONDS, False
+    seconds = patience.FIRST_WORKER_SECONDS
+    until, is_said = loop.time() + seconds, False
     while True:
         workers = await workers_of(client)
         check_labs(workers)
         if workers:
             return [worker for worker in workers if worker.has_this_lab]
         if loop.time() > until:
-            raise LabError(f"no worker came within {_FIRST_WORKER_SECONDS:g} s", hint="start some: lab fleet worker")
+            raise LabError(f"no worker came within {seconds:g} s", hint="start some: lab fleet worker")
         if not is_said:
             services.say("waiting for a worker")
             is_said = True

@@ -12,16 +12,13 @@ import dask
 from distributed.security import Security
 
 from lab.core.errors import LabError
+from lab.host.fleet import patience
 from lab.host.fleet.address import TLS, Address
 from lab.host.fleet.keys import CA, certificate_file, check_keys, key_file
-
-CONNECT_SECONDS = 20.0
 
 _SETTINGS: Mapping[str, Any] = {
     # a task whose worker died comes back to the client, which knows what of it is left to do
     "distributed.scheduler.allowed-failures": 0,
-    # a worker that says nothing for so long (stopped, or behind a cut line) is lost
-    "distributed.scheduler.worker-ttl": "45s",
     # results travel as events: what is kept of them, and for how long after their client has gone
     "distributed.admin.low-level-log-length": 100,
     "distributed.scheduler.events-cleanup-delay": "60s",
@@ -34,8 +31,6 @@ _SETTINGS: Mapping[str, Any] = {
         "distributed.http.statics",
     ],
     "distributed.worker.http.routes": ["distributed.http.health"],
-    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:g}s",
-    "distributed.comm.timeouts.tcp": "30s",
     # a worker has no data worth moving: a finished task is a line of text
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -47,6 +42,12 @@ _SETTINGS: Mapping[str, Any] = {
 def set_up(loudest: int = logging.ERROR) -> None:
     """Set Dask up for this process; of its log comes what is at least as important as `loudest`."""
     dask.config.set(_SETTINGS)
+    for name, seconds in (
+        ("distributed.scheduler.worker-ttl", patience.HANG_SECONDS),
+        ("distributed.comm.timeouts.connect", patience.CONNECT_SECONDS),
+        ("distributed.comm.timeouts.tcp", patience.CUT_SECONDS),
+    ):
+        dask.config.set({name: f"{seconds:g}s"})
     logging.getLogger("distributed").setLevel(loudest)
 
 

@@ -20,13 +20,16 @@ import lab
 from lab.core.errors import LabError, PrerequisiteError
 from lab.core.scenario import MachineSpec
 from lab.host.cache import cache_root, make_folder
+from lab.host.fleet import patience
 from lab.host.fleet.address import LOOPBACK, Address, is_loopback
 from lab.host.fleet.chunk import work_folder
+from lab.host.fleet.fetching import Fetcher
 from lab.host.fleet.keys import WORKER
 from lab.host.fleet.package import package_digest, resource_name
 from lab.host.fleet.processes import Processes
 from lab.host.fleet.receiving import remove_arriving
-from lab.host.fleet.settings import CONNECT_SECONDS, security, set_up
+from lab.host.fleet.settings import security, set_up
+from lab.host.machines.accelerator import works_so_far
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.saved_state import STATE_VERSION
 from lab.host.run.manifest import host
@@ -47,6 +50,7 @@ class WorkerSettings:
     name: str
     cache: Path
     listen: str = LOOPBACK
+    artifacts: str | None = None  # the URL of a server that has images and kernels, too
     program: tuple[str, ...] = _LAB  # what runs a chunk
     machines: Mapping[str, Any] = field(default_factory=lambda: machines_here())
 
@@ -59,7 +63,7 @@ def slots_here() -> int:
 
 
 def machines_here() -> dict[str, Any]:
-    """What makes machines on this host, as it is in a manifest, and whether KVM may be used. Raises
+    """What makes machines on this host, as it is in a manifest, and whether KVM works as far as is known. Raises
     PrerequisiteError without QEMU.
     """
     qemu = find_qemu()
@@ -70,19 +74,19 @@ def machines_here() -> dict[str, Any]:
             "host_cpu": qemu.host_cpu,
             "state_version": STATE_VERSION,
         },
-        "kvm": os.access("/dev/kvm", os.R_OK | os.W_OK),
+        "kvm": works_so_far(qemu),
     }
 
 
-async def serve(settings: WorkerSettings, say: Callable[[str], None], patience_seconds: float = 600.0) -> None:
-    """Run a worker until this is cancelled. Where the scheduler is gone it tries again, for `patience_seconds`.
+async def serve(settings: WorkerSettings, say: Callable[[str], None]) -> None:
+    """Run a worker until this is cancelled. Where the scheduler is gone it tries again for some time.
 
     Raises LabError where it cannot be a worker, and when no scheduler came.
     """
     set_up(logging.CRITICAL)
     _check_reachable(settings)
     keys = security(settings.scheduler, WORKER, settings.keys)
-    loop = asyncio.get_running_loop()
+    loop, most_seconds = asyncio.get_running_loop(), patience.SCHEDULER_SECONDS
     with _own_cache(settings):
         gone_at = loop.time()
         while True:
@@ -91,9 +95,9 @@ async def serve(settings: WorkerSettings, say: Callable[[str], None], patience_s
                     say(f"worker {settings.name}: {settings.slots} cells at once, for {settings.scheduler}")
                     await worker.finished()
                 gone_at = loop.time()
-                say(f"worker {settings.name}: the scheduler is gone; trying again for {patience_seconds:g} s")
+                say(f"worker {settings.name}: the scheduler is gone; trying again for {most_seconds:g} s")
             except (OSError, TimeoutError, RuntimeError) as error:
-                if loop.time() - gone_at > patience_seconds:
+                if loop.time() - gone_at > most_seconds:
                     hint = "start lab fleet scheduler there; its keys and these must be of one CA"
                     raise LabError(f"{settings.scheduler}: no scheduler: {error}"[:500], hint=hint) from error
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -115,12 +119,12 @@ def _worker(settings: WorkerSettings, keys: Any) -> Worker:
         security=keys,
         resources={resource_name(package_digest()): settings.slots},
         startup_information={ABOUT: lambda worker: about},
-        plugins=(Processes(settings.program),),
+        plugins=(Processes(settings.program), *((Fetcher(settings.artifacts),) if settings.artifacts else ())),
         local_directory=str(cache_root()),
         memory_limit=0,  # no bound of Dask's: it would count and kill what it did not start
         dashboard=False,
         dashboard_address=f"{LOOPBACK}:0",
-        death_timeout=CONNECT_SECONDS,
+        death_timeout=patience.CONNECT_SECONDS,
     )
 
 

@@ -6,8 +6,6 @@ image; the mirror is no part of it, nor are the packages' versions, which lie be
 
 from lab.host.images.build_reporter import BuildReporter
 from lab.host.images.building import (
-    AND_NO,
-    HAS_NO_PACKAGE,
     PROGRAMS,
     BuildOptions,
     PackagesLacking,
@@ -37,9 +35,7 @@ from lab.host.images.recipe import FILES, mmdebstrap_argv, recipe_digest
 from lab.host.images.sandbox import Sandbox, find_sandbox
 
 __all__ = [
-    "AND_NO",
     "FILES",
-    "HAS_NO_PACKAGE",
     "PROGRAMS",
     "BuildOptions",
     "BuildReporter",

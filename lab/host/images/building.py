@@ -70,17 +70,14 @@ class BuildOptions:
     rebuild: bool = False
 
 
-HAS_NO_PACKAGE, AND_NO = " has no package ", " and no "  # a stored run tells it in these words
-
-
 class PackagesLacking(PrerequisiteError):
     """The suite has no such packages, so no image with them can be made of it."""
 
-    def __init__(self, suite: str, packages: Sequence[str]) -> None:
-        super().__init__(
-            f"{suite}{HAS_NO_PACKAGE}{AND_NO.join(packages)}",
-            hint="packages are Debian's of the target's release: look for the name there, or choose another target",
-        )
+    @classmethod
+    def because(cls, reason: str) -> PackagesLacking:
+        """The error of a reason that names the suite and the packages."""
+        hint = "packages are Debian's of the target's release: look for the name there, or choose another target"
+        return cls(reason, hint=hint)
 
 
 def build(target: Target, options: BuildOptions) -> Image:
@@ -204,7 +201,8 @@ def install_packages(
             run_program(argv, deadline, on_line=on_line, on_idle=report.idle, environment=environment)
         except PrerequisiteError as error:
             if lacking:
-                raise PackagesLacking(target.suite, tuple(dict.fromkeys(lacking))) from error
+                packages = " and no ".join(dict.fromkeys(lacking))
+                raise PackagesLacking.because(f"{target.suite} has no package {packages}") from error
             hint = f"the whole log is in {log_path}; is {mirror} right, and within reach?"
             raise PrerequisiteError(str(error), hint=hint) from error
 

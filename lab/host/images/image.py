@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.core.errors import PrerequisiteError
-from lab.host.cache import Deadline, cache_root, exclusive, remove_tree, sha256_of
+from lab.host.cache import Deadline, cache_root, exclusive, remove_tree
 from lab.host.images.recipe import FILES, recipe_digest
+from lab.host.known_digests import known_sha256
 from lab.host.releases import Target
 
 DESCRIPTION = "image.json"
@@ -115,7 +116,7 @@ def verify_files(what: str, folder: Path, sha256s: Mapping[str, str], hint: str)
     for name, expected in sha256s.items():
         path = folder / name
         try:
-            actual = sha256_of(path)
+            actual = known_sha256(path)
         except OSError as error:
             raise PrerequisiteError(f"{what} is damaged: {path}: {error.strerror}", hint=hint) from error
         if actual != expected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from lab.core.errors import GuestLost, PrerequisiteError
 from lab.host.cache import cache_root, make_folder
 from lab.host.machines.qemu.binary import QemuBinary
 from lab.host.machines.qemu.command import KVM, TCG, Accelerator
+from lab.host.process import confined
 from lab.host.results.plain_files import write_aside
 
 KVM_DEVICE = Path("/dev/kvm")
+_START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,22 @@ async def prove(qemu: QemuBinary, boot_with_kvm: Callable[[], Awaitable[None]]) 
     make_folder(cache_root())
     write_aside(_memory(qemu), json.dumps(record) + "\n")
     return answer
+
+
+def works_so_far(qemu: QemuBinary) -> bool:
+    """What is remembered of KVM; where nobody knows yet, whether QEMU at least starts with it, without a guest."""
+    answer = remembered(qemu)
+    return starts(qemu, KVM) if answer is None else answer.works
+
+
+def starts(qemu: QemuBinary, accelerator: Accelerator) -> bool:
+    """Whether QEMU starts with an accelerator, as the user that it has in the lab."""
+    argv = [qemu.path, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none", "-monitor", "stdio"]
+    command = confined([*argv, "-accel", accelerator.name])
+    try:
+        return subprocess.run(command, input=b"quit\n", capture_output=True, timeout=_START_SECONDS).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def remembered(qemu: QemuBinary) -> KvmAnswer | None:

@@ -105,9 +105,8 @@ def _recorded_lacking(recorded: Json) -> Iterator[tuple[Packages, images.Package
     layers = recorded.get("layers")
     for layer in layers if isinstance(layers, list) else ():
         if isinstance(layer, dict) and isinstance(layer.get("asked"), list):
-            suite, mark, packages = str(layer.get("lacking")).partition(images.HAS_NO_PACKAGE)
-            if mark:
-                yield tuple(map(str, layer["asked"])), images.PackagesLacking(suite, packages.split(images.AND_NO))
+            if isinstance(reason := layer.get("lacking"), str):  # it is there for no other reason
+                yield tuple(map(str, layer["asked"])), images.PackagesLacking.because(reason)
 
 
 def _todays_image(spec: TargetSpec) -> images.Image | None:

@@ -353,6 +353,13 @@ def test_a_rule_holds_whether_it_is_reachable_or_not(names: list[str], data: st.
     assert one.reachable is (target in reached)
 
 
+@pytest.mark.parametrize("brackets", ["}", "}}", "}}}}}"])
+def test_more_brackets_closed_than_opened_are_named_with_their_line(brackets: str) -> None:
+    text = f"table ip nat {{ # handle 2\n\tchain {brackets}POSTROUTING {{ # handle 1\n\t}}\n}}\n}}\n"
+    with pytest.raises(ValueError, match=r"nft line [2-5]: "):
+        holders(Recorded((6, 1), nft_text=text))
+
+
 @settings(deadline=None)
 @given(st.sampled_from([path for path in RULESETS if path.name.startswith("nft-")]), st.data())
 def test_a_cut_text_is_refused_or_read_but_never_invents(folder: Path, data: st.DataObject) -> None:

@@ -1,4 +1,4 @@
-"""A scheduler, workers and clients as programs of their own, with TLS on loopback; none of them outlives a test."""
+"""A scheduler, workers and clients as programs of their own, with TLS; none of them outlives a test."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
+
 from lab.host.fleet.keys import make_keys
 from lab.host.process import dying_with_parent
+from lab.host.publish.schemas import schema_text
+from lab.host.results.verify import verify_run
 from tests import ROOT
 from tests.unit.free_ports import free_row
-from tests.unit.host.fleet.playback import WORDS, put_image
+from tests.unit.host.fleet.playback import WORDS, Play, put_image
 
 SECONDS = 120.0  # for what is waited for; it is there much sooner
+FINDINGS = {"pristine": "untracked", "nat-present": "table-full", "modules-blocked": "state-refused"}
+LOOPBACK = "127.0.0.1"
 
 Program = subprocess.Popen[str]
 
@@ -29,36 +36,58 @@ class Fleet:
     """A fleet in a folder; its workers play recorded cells back."""
 
     folder: Path
-    load_seconds: float = 0.0
+    play: Play = field(default_factory=Play)
+    host: str = LOOPBACK  # of the scheduler
     programs: dict[str, Program] = field(default_factory=dict)  # by name, of each the last that was started
     _all: list[Program] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         make_keys(self.folder / "keys", 2)
         put_image(self.folder / "client", padding_bytes=9_000_000)
-        self.address = f"tls://127.0.0.1:{free_row()}"
+        self.address = f"tls://{self.host}:{free_row()}"
+
+    def start(self, name: str, words: Sequence[str], within: Sequence[str] = (), play: Play | None = None) -> Program:
+        """Start `lab` with these words, under a name."""
+        environment = {"XDG_CACHE_HOME": str(self.folder / "client"), "PYTHONUNBUFFERED": "1", "no_proxy": "*"}
+        with (self.folder / f"{name}.starts.log").open("a") as starts:
+            starts.write("started\n")
+        with (self.folder / f"{name}.log").open("a") as log:
+            started = subprocess.Popen(
+                dying_with_parent([*within, sys.executable, "-m", "tests.unit.host.fleet.playback", *words]),
+                cwd=ROOT,
+                env={**os.environ, **environment, **(play or self.play).environment()},
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+        self.programs[name] = started
+        self._all.append(started)
+        return started
 
     def start_scheduler(self) -> Program:
         """Start the scheduler, again at the same place; returns when it listens."""
-        options = ("--listen", self.address, "--keys", str(self.folder / "keys"))
-        started = self._start("scheduler", "-m", "lab", "fleet", "scheduler", *options)
+        started = self.start("scheduler", ("fleet", "scheduler", "--listen", self.address, *self._keys))
         self.wait_for(lambda: self.said("scheduler").count("scheduler: ") == self._starts("scheduler"))
         return started
 
-    def start_worker(self, name: str) -> Program:
-        """Start a worker, or start it again with the cache that it had."""
-        keys, cache = self.folder / "keys", self.folder / name
-        words = ("worker", self.address, str(keys), name, str(cache), str(self.load_seconds))
-        return self._start(name, "-m", "tests.unit.host.fleet.playback", *words)
+    def start_worker(self, name: str, *words: str, within: Sequence[str] = (), **play: Any) -> Program:
+        """Start a worker of one slot, or start it again with the cache that it had; returns when it is there."""
+        options = ("--name", name, "--slots", "1", "--cache", str(self.folder / name), "--listen", self.host, *words)
+        command = ("fleet", "worker", self.address, *self._keys, *options)
+        started = self.start(name, command, within, replace(self.play, **play))
+        self.wait_for(lambda: self.said(name).count(f"worker {name}: 1 cells at once") >= self._starts(name))
+        return started
 
-    def start_client(self, *words: str, name: str = "client") -> Program:
-        """Start `lab run` on the fleet."""
-        options = ("--fleet", self.address, "--keys", str(self.folder / "keys"))
-        return self._start(name, "-m", "lab", "run", *words, *options)
+    def start_client(
+        self, *words: str, command: str = "run", name: str = "client", within: Sequence[str] = ()
+    ) -> Program:
+        """Start a command of `lab` on the fleet."""
+        return self.start(name, (command, *words, "--fleet", self.address, *self._keys), within)
 
-    def run(self, repeat: int) -> Program:
+    def run(self, repeat: int, words: Sequence[str] = WORDS, within: Sequence[str] = ()) -> Program:
         """Start a run of three cells, each so many times."""
-        return self.start_client(*WORDS, "--repeat", str(repeat), "--output", str(self.folder / "results"))
+        output = str(self.folder / "results")
+        return self.start_client(*words, "--repeat", str(repeat), "--output", output, within=within)
 
     def said(self, name: str) -> str:
         """What a program has printed, all of its starts together."""
@@ -78,6 +107,17 @@ class Fleet:
         """A JSON file of the run's."""
         content: dict[str, Any] = json.loads((self.results / name).read_text())
         return content
+
+    def check_whole(self, repeat: int) -> None:
+        """All cells of `run` are there, as they would be from this host."""
+        found = Counter((cell["scenario"], cell["finding"]) for cell in self.document("results.json")["cells"])
+        assert found == dict.fromkeys(FINDINGS.items(), repeat)
+        manifest = self.document("manifest.json")
+        assert manifest["complete"] is True
+        assert Counter(cell for worker in manifest["workers"] for cell in worker["cells"]) == Counter(manifest["cells"])
+        validator = jsonschema.Draft202012Validator(json.loads(schema_text("manifest")))
+        assert [error.message for error in validator.iter_errors(manifest)] == []
+        assert {seen.state for seen in verify_run(self.results.resolve(), cache=False)} == {"ok"}
 
     def running(self, worker: str) -> bool:
         """Whether a worker has a chunk; its folder goes when the process is gone that ran it."""
@@ -113,22 +153,9 @@ class Fleet:
                 program.kill()
             program.wait(SECONDS)
 
+    @property
+    def _keys(self) -> tuple[str, str]:
+        return ("--keys", str(self.folder / "keys"))
+
     def _starts(self, name: str) -> int:
         return self.said(f"{name}.starts").count("\n")
-
-    def _start(self, name: str, *words: str) -> Program:
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder / "client"), "PYTHONUNBUFFERED": "1"}
-        with (self.folder / f"{name}.starts.log").open("a") as starts:
-            starts.write("started\n")
-        with (self.folder / f"{name}.log").open("a") as log:
-            started = subprocess.Popen(
-                dying_with_parent([sys.executable, *words]),
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-        self.programs[name] = started
-        self._all.append(started)
-        return started

@@ -1,27 +1,28 @@
 """A fleet without guests: the real scheduler, client and worker, whose cells are played back from a recorded run.
 
-As a program it is a worker (`worker SCHEDULER KEYS NAME CACHE SECONDS`, where a load takes so many seconds), or what
-such a worker starts to run chunks (`chunks SECONDS`).
+As a program it is `lab`, with a `Play` in its environment; `chunks` is what such a worker starts to run chunks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
+import os
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab.core.plan import CellPlan
 from lab.host import images
 from lab.host.cli import fleet_cells
-from lab.host.cli.console import say, wait_for
-from lab.host.fleet.address import parse_address
-from lab.host.fleet.worker import WorkerSettings, serve
+from lab.host.cli.main import main as lab_main
+from lab.host.fleet import patience, worker
 from lab.host.machines.machine import OnEvent, Preparation, Ready
 from lab.host.machines.playback import RecordedMachine, ReplayMachine, ReplayProvisioner, recorded_machine
 from lab.host.machines.qemu import kind, replaying
@@ -38,6 +39,7 @@ from tests import recordings
 RECORDED = recordings.GOLDEN / "results" / "v1" / "digests"
 # what gives the cells that were recorded there
 WORDS = ("pristine", "nat-present", "modules-blocked", "--set", "iptables=nft", "--connections", "300")
+_VARIABLE = "PLAYBACK"
 QEMU = QemuBinary("/usr/bin/qemu-system-x86_64", "QEMU emulator version 10.0.2", (10, 0, 2), "a processor")
 
 
@@ -62,43 +64,57 @@ def put_image(cache: Path, padding_bytes: int = 0) -> None:
     (folder / "image.json").write_text(json.dumps(described))
 
 
+@dataclass(frozen=True)
+class Play:
+    """What is other than with guests."""
+
+    load_seconds: float = 0.0
+    hold: str = ""  # a folder: while it has a file with a recorded cell's name, that cell's load goes on
+    shows: str = ""  # the recorded cell that is played, whichever is asked for
+    patience: Mapping[str, float] = field(default_factory=dict)  # names of lab/host/fleet/patience.py
+
+    def environment(self) -> dict[str, str]:
+        """What a program gets of it."""
+        return {_VARIABLE: json.dumps(asdict(self))}
+
+
 class _Slow(ReplayMachine):
     """A machine whose load takes a while."""
 
-    def __init__(self, cell: Path, seconds: float) -> None:
+    def __init__(self, cell: Path, play: Play) -> None:
         super().__init__(cell)
-        self._seconds = seconds
+        self._play, self._hold = play, Path(play.hold) / cell.name
 
     async def call(
         self, operation: str, *, deadline_seconds: float, on_event: OnEvent | None = None, **arguments: Any
     ) -> Mapping[str, Any]:
         if operation == "load":
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(self._play.load_seconds)
+            while self._play.hold and self._hold.exists():  # noqa: ASYNC110 - another process removes it
+                await asyncio.sleep(0.05)
         return await super().call(operation, deadline_seconds=deadline_seconds, on_event=on_event, **arguments)
 
 
+@dataclass
 class _SlowProvisioner(ReplayProvisioner):
-    seconds: float = 0.0
+    play: Play = field(default_factory=Play)
 
     @contextlib.asynccontextmanager
     async def machine(self, spec: RecordedMachine) -> AsyncIterator[ReplayMachine]:
-        yield _Slow(spec.cell, self.seconds)
+        yield _Slow(spec.cell, self.play)
 
 
-def job(plan: CellPlan, planned: PlannedRun) -> Job:
-    """A cell whose guest is the recorded one, whichever repeat it is."""
-    cell = RECORDED / "cells" / re.sub(r"-r\d+$", "", plan.cell)
-    return Job(plan, recorded_machine(cell), planned.texts[plan.scenario])
-
-
-def play_back(seconds: float) -> None:
+def play_back(play: Play) -> None:
     """From now on the lab in this process plays its machines back."""
-    provisioner = _SlowProvisioner()
-    provisioner.seconds = seconds
+    provisioner = _SlowProvisioner(play=play)
 
     @contextlib.asynccontextmanager
     async def prepared(preparation: Preparation) -> AsyncIterator[Ready]:
         yield Ready(provisioner, await prepare_targets(preparation))
+
+    def job(plan: CellPlan, planned: PlannedRun) -> Job:
+        name = play.shows or re.sub(r"-r\d+$", "", plan.cell)  # whichever repeat it is
+        return Job(plan, recorded_machine(RECORDED / "cells" / name), planned.texts[plan.scenario])
 
     def jobs(planned: PlannedRun, options: RunOptions, targets: object) -> list[Job]:
         return [job(plan, planned) for plan in planned.plans]
@@ -111,23 +127,24 @@ def play_back(seconds: float) -> None:
         setattr(module, name, instead)
 
 
-def worker(scheduler: str, keys: str, name: str, cache: str, seconds: str) -> int:
-    """Be a worker of one slot."""
-    program = (sys.executable, "-m", "tests.unit.host.fleet.playback", "chunks", seconds)
+def main(argv: Sequence[str]) -> int:
+    """Be `lab`, or what runs chunks."""
+    play = Play(**json.loads(os.environ[_VARIABLE]))
+    for name, seconds in play.patience.items():
+        assert hasattr(patience, name)
+        setattr(patience, name, seconds)
+    if argv[0] == "chunks":
+        play_back(play)
+        return fleet_cells.main()
     made = {"name": "qemu", "qemu_version": QEMU.version, "host_cpu": QEMU.host_cpu, "state_version": STATE_VERSION}
-    machines = {"provisioner": made, "kvm": False}
-    settings = WorkerSettings(
-        parse_address(scheduler), Path(keys), 1, name, Path(cache), program=program, machines=machines
+    settings = functools.partial(
+        worker.WorkerSettings,
+        program=(sys.executable, "-m", "tests.unit.host.fleet.playback", "chunks"),
+        machines={"provisioner": made, "kvm": False},
     )
-    wait_for(serve(settings, say))
-    return 0
-
-
-def chunks(seconds: str) -> int:
-    """Run the cells of chunks."""
-    play_back(float(seconds))
-    return fleet_cells.main()
+    setattr(worker, "WorkerSettings", settings)  # noqa: B010 - a class for mypy, which is not assigned to
+    return lab_main(argv)
 
 
 if __name__ == "__main__":
-    sys.exit(worker(*sys.argv[2:]) if sys.argv[1] == "worker" else chunks(*sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

@@ -161,7 +161,7 @@ def test_a_step_may_run_a_program_of_its_packages_and_of_no_others() -> None:
 
 
 def test_a_package_that_the_suite_lacks_is_a_reason_to_skip_and_no_step_is_checked() -> None:
-    target = prepared(images.PackagesLacking("bookworm", ("nosuchfirewall",)), ("nosuchfirewall",))
+    target = prepared(images.PackagesLacking.because("bookworm has no package nosuchfirewall"), ("nosuchfirewall",))
     text = '[machine]\npackages = ["nosuchfirewall"]\n[[state]]\nrun = ["nosuchfirewall", "start"]\n'
     (variant,) = variants(scenario(text))
     plan = plan_cell(Cell(variant, "debian12"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lab.core.errors import GuestLost, PrerequisiteError
 from lab.host.machines import accelerator
 from lab.host.machines.accelerator import KvmAnswer, choose, forget, prove, remembered
 from lab.host.machines.qemu.binary import QemuBinary
-from lab.host.machines.qemu.command import KVM, TCG
+from lab.host.machines.qemu.command import KVM, TCG, Accelerator
 
 pytestmark = pytest.mark.asyncio
 
@@ -112,3 +113,24 @@ async def test_a_failure_that_says_nothing_of_kvm_is_not_remembered() -> None:
         with pytest.raises(type(error)):
             await prove(QEMU, Guest(error).boot)
         assert remembered(QEMU) is None
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+async def test_whether_qemu_starts_is_asked_of_qemu_itself() -> None:
+    assert accelerator.starts(QEMU, TCG)
+    assert not accelerator.starts(QEMU, Accelerator("no-such", ()))
+    assert not accelerator.starts(replace(QEMU, path="/nonexistent"), TCG)
+
+
+async def test_what_a_guest_has_shown_counts_more_than_that_qemu_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Accelerator] = []
+
+    def starts(qemu: QemuBinary, what: Accelerator) -> bool:
+        asked.append(what)
+        return True
+
+    monkeypatch.setattr(accelerator, "starts", starts)
+    for answer, works in ((KvmAnswer(False, "seen"), False), (KvmAnswer(True, "seen"), True), (None, True)):
+        monkeypatch.setattr(accelerator, "remembered", lambda qemu, answer=answer: answer)
+        assert accelerator.works_so_far(QEMU) is works
+    assert asked == [KVM]

@@ -1,0 +1,77 @@
+"""A file is read again when it may be another one, and not before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from lab.host import known_digests
+from lab.host.known_digests import known_sha256
+
+OLD = (1_000_000_000, 1_000_000_000)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Which files were read; their change time, which nobody can set back, counts as old."""
+    seen: list[Path] = []
+
+    def sha256_of(path: Path) -> str:
+        seen.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(known_digests, "sha256_of", sha256_of)
+    monkeypatch.setattr(known_digests, "_SETTLED_SECONDS", -60.0)
+    monkeypatch.setattr(known_digests, "_known", {})
+    return seen
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    os.utime(path, OLD)
+    return path
+
+
+def test_a_file_is_read_once(file: Path, read: list[Path]) -> None:
+    assert known_sha256(file) == known_sha256(file) == hashlib.sha256(b"abc").hexdigest()
+    assert read == [file]
+
+
+def test_a_file_that_was_written_since_is_read_again(file: Path, read: list[Path]) -> None:
+    known_sha256(file)
+    file.write_bytes(b"abd")  # as long as before
+    assert known_sha256(file) == hashlib.sha256(b"abd").hexdigest()
+    other = file.with_name("other")
+    other.write_bytes(b"abe")
+    os.utime(other, OLD)
+    other.rename(file)
+    assert known_sha256(file) == hashlib.sha256(b"abe").hexdigest()
+    assert len(read) == 3
+
+
+def test_a_file_that_was_written_just_now_is_read_again(
+    file: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_digests, "_SETTLED_SECONDS", 60.0)
+    known_sha256(file)
+    known_sha256(file)
+    assert read == [file, file]
+
+
+def test_what_was_read_long_ago_is_read_again(file: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    known_sha256(file)
+    monkeypatch.setattr(known_digests, "_GOOD_SECONDS", 0.0)
+    known_sha256(file)
+    assert read == [file, file]
+
+
+def test_a_file_that_is_gone_is_no_file(file: Path, read: list[Path]) -> None:
+    known_sha256(file)
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        known_sha256(file)
