@@ -38,10 +38,10 @@ base64 -w0 /root/out.tgz
 # What no step waits for is read with the files of this folder, in which a comment means nothing.
 LEFT_IN = "/etc/modprobe.d/zz-record.conf"
 COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
-# The load soon ends: this does without the looks at what must not change.
+# This does without the looks at what must not change, and the load comes more slowly, so that it outlasts the record.
 UNDER_LOAD = f"""
 base64 -d /root/recorder.b64 > /root/recorder
-until [ "$(cat {COUNT} 2> /dev/null || echo 0)" -gt 300 ]; do sleep 0.1; done
+until [ "$(cat {COUNT} 2> /dev/null || echo 0)" -gt 100 ]; do sleep 0.1; done
 python3 /root/recorder /root/out.tgz --entries
 (printf "# "; base64 -w0 /root/out.tgz) > /root/record.conf
 mv /root/record.conf {LEFT_IN}
@@ -63,6 +63,10 @@ MOMENTS = {
 }
 
 
+RATE = re.compile(r"^rate_per_second = (\d+)", re.MULTILINE)
+SLOWER = 3
+
+
 def recording(text: str, program: str, settings: Mapping[str, int], moment: str = "state") -> str:
     """A scenario that records its machine, to which the table's `settings` are written before."""
     made, command = PROGRAMS[program]
@@ -73,6 +77,8 @@ def recording(text: str, program: str, settings: Mapping[str, int], moment: str 
         name if name.startswith("/") else f"/proc/sys/{name.replace('.', '/')}": settings[name] for name in settings
     }
     written = "".join(f"test ! -e {path} || echo {value} > {path}; " for path, value in paths.items())
+    if moment == "load":
+        text = RATE.sub(lambda rate: f"rate_per_second = {int(rate[1]) // SLOWER}", text)
     steps = STEPS.format(data=data, script=SCRIPT.format(command=command), settings=written)
     return text + steps + MOMENTS[moment]
 
