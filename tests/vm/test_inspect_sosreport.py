@@ -66,6 +66,7 @@ MORE: tuple[Variant, ...] = (
     ("unhooked-chain", {}, "", (True,)),
 )
 VARIANTS = QUICK + (MORE if os.environ.get("LAB_TEST_INSPECT") == "all" else ())
+BESIDES = {"": "", OTHER: "beside-a-namespace", OTHER + TALKING: "beside-a-namespace-with-traffic"}
 # What sos wrote, without its largest files, which say nothing here: a step's output has 64 KiB.
 PACK = """
 cd /root/unpacked/*/ || exit
@@ -103,9 +104,9 @@ def reporting(text: str, besides: str) -> str:
     return f"{text}\n{besides}{report}{begin}{WAIT * WAITS}{chunks}"
 
 
-def reported(text: str, axes: dict[str, str], folder: Path, target: str) -> tuple[str, Attached]:
+def reported(name: str, text: str, axes: dict[str, str], folder: Path, target: str) -> tuple[str, Attached]:
     """The lab's finding, and what the report says."""
-    scenario = folder / "reported.toml"
+    scenario = folder / f"{name}.toml"
     scenario.write_text(text)
     words = [word for name, value in axes.items() for word in ("--set", f"{name}={value}")]
     words += ["--target", target, "--timeouts", "state=580", "--output", str(folder / "results"), "-q"]
@@ -119,7 +120,11 @@ def reported(text: str, axes: dict[str, str], folder: Path, target: str) -> tupl
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("name", "axes", "besides", "right"), VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "axes", "besides", "right"),
+    VARIANTS,
+    ids=lambda value: BESIDES.get(value, value) if isinstance(value, str) else str(value),
+)
 def test_a_sosreport_says_what_the_lab_finds(
     shipped: Callable[[str], str],
     tmp_path: Path,
@@ -129,8 +134,7 @@ def test_a_sosreport_says_what_the_lab_finds(
     right: tuple[bool | None, ...],
     target: str,
 ) -> None:
-    finding, attached = reported(reporting(shipped(name), besides), axes, tmp_path, target)
-    kind = {OTHER: "beside a namespace", OTHER + TALKING: "beside a namespace, with traffic"}.get(besides, "")
-    log.info("%s %s %s %s: %s, inspect says %s", target, name, axes, kind, finding, attached.word)
+    finding, attached = reported(name, reporting(shipped(name), besides), axes, tmp_path, target)
+    log.info("%s %s %s %s: %s, inspect says %s", target, name, axes, BESIDES[besides], finding, attached.word)
     assert attached.answer in right, [str(proof) for proof in attached.proofs]
     assert (finding != "untracked") is right[0]
