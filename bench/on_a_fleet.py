@@ -31,6 +31,7 @@ from bench.many_cells import differences
 # ten variants of one machine kind, with both kinds of findings and a state that is refused
 SCENARIOS = ("pristine", "module-only", "nat-present", "nat-flushed", "nat-notrack", "modules-blocked")
 VARIANTS = 10
+CONNECTIONS = 2000  # of a cell under faults: it is the lab that is tested, not the load
 PARTS = ("overhead", "faults")
 OVERHEAD = 1.05
 
@@ -106,7 +107,7 @@ def told(name: str, run: Run) -> Run:
 
 def faults(measured: Measured, folder: Path, cells: int, plain: Path | None) -> None:
     """A plain run, the run on a fleet that is killed, and both compared."""
-    words = words_of(cells)
+    words = [*words_of(cells), "--connections", str(CONNECTIONS)]
     if plain is None:
         plain = folder / "plain" / "latest"
         progress(f"a plain run of the same cells: lab run {' '.join(words)} -j 2")
