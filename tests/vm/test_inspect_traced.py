@@ -1,5 +1,5 @@
-"""What `lab inspect`'s collector asks of the kernel, as strace sees it in a guest with conntrack and in one without: no
-file under /proc and /sys is opened for writing, no program that would is called, and no module is loaded."""
+"""What `lab inspect` and its recorders ask of the kernel, as strace sees it in a guest with conntrack and in one
+without: no file under /proc and /sys is opened for writing, no program that would is called, no module is loaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import json
 import re
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from lab.host.cli.main import main
 from lab.host.inspecting.recorder import recorder_script, recorder_zipapp
+from tests import ROOT
 from tests.vm.conftest import TARGETS
 
 STATES = {
@@ -23,7 +25,18 @@ STATES = {
     '[[state]]\nrun = ["iptables-legacy", "-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"]\n'
     '[[state]]\nrun = ["ip", "netns", "add", "other"]\n',
 }
-PROGRAMS: dict[str, Callable[[], bytes]] = {"zipapp": recorder_zipapp, "script": recorder_script}
+
+
+def lab_zip() -> bytes:
+    """The lab itself, of which `lab inspect` needs no package beside the standard library."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((ROOT / "lab").rglob("*.py")):
+            archive.write(path, path.relative_to(ROOT))
+    return buffer.getvalue()
+
+
+PROGRAMS: dict[str, Callable[[], bytes]] = {"inspect": lab_zip, "zipapp": recorder_zipapp, "script": recorder_script}
 # what is seen here must be seen there: a setting that is written, a module that is asked for
 CONTROL = "cat /proc/sys/net/ipv4/ip_forward > /proc/sys/net/ipv4/ip_forward; modprobe nf_conntrack; iptables-legacy -S"
 # the kernel asks this program for modules; it writes down which, before modprobe gets them
@@ -37,7 +50,7 @@ old=$(cat /proc/sys/kernel/modprobe)
 echo /root/modprobe > /proc/sys/kernel/modprobe
 touch /root/asked
 cut -d' ' -f1 /proc/modules | sort > /root/before
-strace -f -qq --seccomp-bpf -s 200 -e trace={CALLS} -o "/root/$name.trace" "$@" > /root/said 2>&1 || cat /root/said >&2
+strace -f -qq --seccomp-bpf -s 200 -e trace={CALLS} -o "/root/$name.trace" "$@" > "/root/$name.said" 2>&1
 cut -d' ' -f1 /proc/modules | sort | diff /root/before - > "/root/$name.modules"
 echo "$old" > /proc/sys/kernel/modprobe
 mv /root/asked "/root/$name.asked"
@@ -54,13 +67,13 @@ packages = ["strace"]
 run = ["chmod", "+x", "/root/modprobe"]
 {runs}
 [[state]]
-run = ["sh", "-c", "cd /root && tar -cz *.trace *.modules *.asked | base64 -w0"]
+run = ["sh", "-c", "cd /root && tar -cz *.trace *.modules *.asked *.said | base64 -w0"]
 [conntrack]
 max = 100
 [load]
 connections = 10
 """
-FILE = "[[state]]\nfile = {{ path = \"/root/{name}\", text = '''{text}''' }}\n"
+FILE = '[[state]]\nfile = {{ path = "/root/{name}", source = "./{name}" }}\n'
 CALL = re.compile(r"^\d+ +(?P<name>\w+)\((?P<words>.*)", re.MULTILINE)
 PATH = re.compile(r'"(?P<path>/(?:proc|sys)/[^"]*)"')
 FOR_WRITING = re.compile(r"\bO_(?:WRONLY|RDWR|CREAT|TRUNC|APPEND)\b")
@@ -77,6 +90,7 @@ run = ["timeout", "55", "sh", "/root/wait", "{name}"]
 """
 WAIT = "while [ ! -e /root/$1.asked ]; do sleep 0.5; done"
 COMMANDS = {
+    "inspect": "env PYTHONPATH=/root/inspect python3 -m lab inspect --entries --save /root/inspect.tgz",
     "zipapp": "python3 /root/zipapp /root/zipapp.tgz --entries",
     "script": "sh /root/script /root/script.tgz --entries",
     "control": "sh /root/control",
@@ -106,7 +120,9 @@ def traces(folder: Path, state: str) -> dict[str, str]:
     """The texts that the machine made, by their names."""
     files = {name + ".b64": base64.b64encode(made()).decode() for name, made in PROGRAMS.items()}
     files |= {"modprobe": MODPROBE, "traced": TRACED, "wait": WAIT, "control": CONTROL}
-    steps = "".join(FILE.format(name=name, text=text) for name, text in files.items())
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    steps = "".join(FILE.format(name=name) for name in files)
     runs = "".join(RUN.format(name=name, command=command) for name, command in COMMANDS.items())
     scenario = folder / "traced.toml"
     scenario.write_text(SCENARIO.format(state=STATES[state], files=steps, runs=runs))
@@ -121,7 +137,7 @@ def traces(folder: Path, state: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_recorder_writes_no_setting_and_loads_no_module(tmp_path: Path, state: str) -> None:
+def test_nothing_writes_a_setting_or_loads_a_module(tmp_path: Path, state: str) -> None:
     texts = traces(tmp_path, state)
     for name in PROGRAMS:
         trace = texts[f"{name}.trace"]
@@ -129,6 +145,7 @@ def test_the_recorder_writes_no_setting_and_loads_no_module(tmp_path: Path, stat
         assert changes(trace) == []
         assert (texts[f"{name}.modules"], texts[f"{name}.asked"]) == ("", "")
         assert ("nf_conntrack_count" in trace) is (state == "with")
+    assert f"tracked {'yes' if state == 'with' else 'no'}" in texts["inspect.said"]
     seen = changes(texts["control.trace"])
     assert any("ip_forward" in call for call in seen)
     assert any("modprobe" in call for call in seen)

@@ -10,6 +10,7 @@ from typing import Final
 from lab.core.evidence import Snapshot
 from lab.core.holders.find import held_families
 from lab.core.holders.model import Holder
+from lab.core.inspecting.contents import NEW_SECONDS, Contents
 from lab.core.inspecting.model import Namespace
 from lab.core.inspecting.notrack import kept_out
 from lab.core.inspecting.rulesets import Gap, Rulesets
@@ -19,6 +20,7 @@ from lab.core.judging.attachment import FRAMES_PASS, has_notrack, hooked_familie
 FAMILIES = ("ip", "ip6", "bridge")
 _PORT: Final = re.compile(r"^/sys/class/net/(?P<name>[^/]+)/brport/port_no: ", re.MULTILINE)
 _SWITCHED: Final = re.compile(r"^ {1,8}port \d{1,10}: (?P<name>\S+)(?: \((?!internal).*)?$", re.MULTILINE)
+_CONNTRACK: Final = re.compile(r"^(?:nf|ip)_conntrack\b", re.MULTILINE)
 _SHOWN_PORTS: Final = 3
 _MAX_RULE = 120
 
@@ -50,15 +52,21 @@ class Attached:
         return {True: "yes", False: "no", None: "unknown"}[self.answer]
 
 
-def judge_namespace(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None, alone: bool) -> Attached:
+def judge_namespace(
+    namespace: Namespace,
+    seen: Rulesets,
+    uses: Sequence[Uses] | None,
+    alone: bool,
+    contents: Contents | None = None,
+) -> Attached:
     """Put the proofs of a namespace together. `uses` are the host's, None where they are not known; `alone`: no other
-    namespace can explain them."""
+    namespace can explain them; `contents` are the rows of its table, where they were recorded."""
     gaps = _gaps(namespace, seen, uses)
     proofs = [
         _by_hooks(namespace.snapshot),
-        _by_holders(seen.holders, gaps, namespace.snapshot),
+        _by_holders(seen, gaps, namespace.snapshot),
         _by_uses(uses, alone),
-        _by_behaviour(namespace),
+        _by_behaviour(namespace, contents if gaps else None),
     ]
     answer, disagreement = _together(proofs, seen.holders)
     families = {*(hooked_families(namespace.snapshot) or ()), *held_families(seen.holders)}
@@ -105,8 +113,11 @@ def _together(proofs: Sequence[Proof], found: Sequence[Holder]) -> tuple[bool | 
 def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None) -> tuple[Gap, ...]:
     """What is missing and matters: rules that use counts prove absent do not."""
     counted = uses if _counts_are_whole(namespace.snapshot) else None
+    absent = _is_absent(namespace.snapshot)
     gaps = [
-        gap for gap in seen.gaps if not (gap.backend and counted is not None and nothing_uses(counted, gap.backend))
+        gap
+        for gap in seen.gaps
+        if not (gap.backend and (absent or (counted is not None and nothing_uses(counted, gap.backend))))
     ]
     gaps += [Gap(name, "its module is in use, and it was not recorded") for name in sorted(_unseen(namespace))]
     if "modules" not in namespace.snapshot.texts and namespace.snapshot.errors.get("modules") != "ENOENT":
@@ -116,8 +127,23 @@ def _gaps(namespace: Namespace, seen: Rulesets, uses: Sequence[Uses] | None) -> 
     return tuple(gaps)
 
 
+def _is_absent(snapshot: Snapshot) -> bool:
+    """Whether conntrack is neither loaded nor built in, so that no rule that needs it is there: that would load it.
+
+    Built in, it is in /sys/module all the same, for it has parameters.
+    """
+    known = snapshot.texts.get("sys_module")
+    loaded = snapshot.texts.get("modules")
+    return bool(known and loaded and not _CONNTRACK.search(known) and not _CONNTRACK.search(loaded))
+
+
 def _counts_are_whole(snapshot: Snapshot) -> bool:
-    """Whether what rules need would show in /proc/modules: it is not built into the kernel."""
+    """Whether what rules need would show in /proc/modules: it is not built into the kernel.
+
+    Nothing that needs conntrack is where conntrack itself is a module (`depends on`, net/netfilter/Kconfig).
+    """
+    if _CONNTRACK.search(snapshot.texts.get("modules") or ""):
+        return True
     built_in = snapshot.texts.get("modules.builtin")
     return built_in is not None and not any(
         name.startswith(("xt_", "nft_ct", "nft_nat", "nft_masq", "nft_redir")) for name in built_in.split()
@@ -140,7 +166,8 @@ def _by_hooks(snapshot: Snapshot) -> Proof:
     return Proof("hooks", False, "`nft list hooks` shows others' hooks, and none of conntrack")
 
 
-def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap], snapshot: Snapshot) -> Proof:
+def _by_holders(seen: Rulesets, gaps: Sequence[Gap], snapshot: Snapshot) -> Proof:
+    found = seen.holders
     certain = [one for one in found if one.certain and one.hooks and one.families]
     if certain:
         rest = f" and {len(certain) - 1:,} more" if len(certain) > 1 else ""
@@ -157,7 +184,9 @@ def _by_holders(found: Sequence[Holder], gaps: Sequence[Gap], snapshot: Snapshot
         return Proof("holders", None, f"nothing that was read holds it; not read: {'; '.join(map(str, gaps))}")
     by_hand = "; an option that was given to modprobe by hand cannot be read back"
     loaded = "nf_conntrack" in (snapshot.texts.get("sys_module") or "").split()
-    return Proof("holders", False, f"every ruleset was read, and nothing holds it{by_hand if loaded else ''}")
+    read = "every ruleset was read" if not seen.gaps else f"no module is in use for {seen.gaps[0].what}"
+    read = "conntrack is neither loaded nor built in" if seen.gaps and _is_absent(snapshot) else read
+    return Proof("holders", False, f"{read}, and nothing holds it{by_hand if loaded else ''}")
 
 
 def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
@@ -171,8 +200,15 @@ def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
     return Proof("uses", None, "no module is used more often than the rules that were read say")
 
 
-def _by_behaviour(namespace: Namespace) -> Proof:
+def _by_behaviour(namespace: Namespace, contents: Contents | None) -> Proof:
+    """By entries that came between two looks, or, given `contents`, just before the one look.
+
+    They say nothing where every ruleset was read: they may be from before a removal.
+    """
     first, later = (entry_count(one) for one in (namespace.snapshot, namespace.later))
+    if contents is not None and contents.recent:
+        what = f"{contents.recent:,} of {contents.rows:,} entries"
+        return Proof("behaviour", True, f"packets made or renewed {what} within {NEW_SECONDS} s before they were read")
     if first is None or later is None:
         return Proof("behaviour", None, "the number of entries was not read twice")
     if later > first:

@@ -96,6 +96,7 @@ def carried_state(record: Record, looks: tuple[Look, ...], most_namespaces: int 
     """The steps, in the order in which they are to be done."""
     state = State()
     state.missing += ["addresses and routes of interfaces, and what runs on the host"]
+    state.missing += [f"what was not read: {gap}" for look in looks for gap in look.attached.gaps]
     state.missing += [
         f"what tracks without hooks: {one.rule[:100]}"
         for look in looks

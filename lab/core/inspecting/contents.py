@@ -11,7 +11,7 @@ from lab.core.kernel.conntrack import Entry, entries
 
 MOST_ROWS = 1_000_000
 MOST_SHOWN = 10
-_NEW_SECONDS = 10  # rows whose timer has run for less than this are new
+NEW_SECONDS = 10  # rows whose timer has run for less than this are new
 # States whose timer is not set again, so that it says when the row came, and the sysctl of its full length. A row of
 # UDP is here while it has no answer.
 _TIMERS = {
@@ -20,6 +20,8 @@ _TIMERS = {
     ("tcp", "CLOSE"): "tcp_timeout_close",
     ("udp", "UNREPLIED"): "udp_timeout",
 }
+# Each packet sets these again.
+_RENEWED = {("tcp", "ESTABLISHED"): "tcp_timeout_established"}
 _NEXT_TO_ALL = 0.9
 _ZONE = re.compile(r" zone(?:-orig|-reply)?=(\d{1,5})\b")
 _HIDDEN = "-"  # in the place of an address that was not recorded
@@ -56,11 +58,12 @@ class Contents:
     unreadable: int = 0
     cut: bool = False
     lasting_seconds: int | None = None  # how long next to all rows stay at most; None where that is not known
+    recent: int = 0  # rows that a packet made or renewed within NEW_SECONDS before they were read
 
 
 def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = False) -> Contents:
     """Count the rows of /proc/net/nf_conntrack or `conntrack -L`; lines that are no row are counted apart."""
-    states, fresh = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    states, fresh, renewed = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     ports, sources = Counter[tuple[str, int]](), Counter[str]()
     zones, flags = Counter[int](), Counter[str]()
     lines = text.split("\n", MOST_ROWS)
@@ -81,6 +84,7 @@ def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = Fals
             sources[entry.original.source] += 1
         zones.update(number for text in _ZONE.findall(line) if (number := int(text)))
         fresh[kind] += _is_new(entry, timeouts_seconds.get(_TIMERS.get(kind, "")))
+        renewed[kind] += _is_new(entry, timeouts_seconds.get(_RENEWED.get(kind, "")))
     return Contents(
         rows=sum(states.values()),
         states=tuple((*kind, count) for kind, count in states.most_common(MOST_SHOWN)),
@@ -94,12 +98,13 @@ def contents_of(text: str, timeouts_seconds: Mapping[str, int], cut: bool = Fals
         unreadable=flags["unreadable"],
         cut=cut or len(lines) > MOST_ROWS,
         lasting_seconds=_lasting(states, timeouts_seconds),
+        recent=fresh.total() + renewed.total(),
     )
 
 
 def _inflows(fresh: Counter[tuple[str, str]], timeouts_seconds: Mapping[str, int]) -> tuple[Inflow, ...]:
     return tuple(
-        Inflow(*kind, count / _NEW_SECONDS, timeouts_seconds[_TIMERS[kind]])
+        Inflow(*kind, count / NEW_SECONDS, timeouts_seconds[_TIMERS[kind]])
         for kind, count in fresh.most_common()
         if count
     )
@@ -112,7 +117,10 @@ def _lasting(states: Mapping[tuple[str, str], int], timeouts_seconds: Mapping[st
 
 
 def _is_new(entry: Entry, timeout_seconds: int | None) -> bool:
-    return timeout_seconds is not None and (entry.expires_seconds or 0) > timeout_seconds - _NEW_SECONDS
+    if timeout_seconds is None or entry.expires_seconds is None:
+        return False
+    # one that has more time than the setting gives is from before the setting
+    return timeout_seconds - NEW_SECONDS < entry.expires_seconds <= timeout_seconds
 
 
 def _state(entry: Entry) -> str:

@@ -15,7 +15,7 @@ from lab.core.inspecting.model import Namespace, Record
 from lab.core.inspecting.rulesets import Rulesets, read_rulesets
 from lab.core.inspecting.table import NEARLY, SOON_SECONDS, TableState, table_state
 from lab.core.inspecting.use_counts import Uses, uses_of
-from lab.core.kernel.conntrack import modules
+from lab.core.kernel.conntrack import cache_objects, modules
 
 _SHOWN = 3  # namespaces that are named of those with the same failure
 EXIT_ROOM, EXIT_DROPS, EXIT_UNKNOWN = 0, 1, 3
@@ -53,11 +53,21 @@ def inspect(record: Record) -> Inspection:
     entered = [one for one in record.namespaces if one.error is None]
     seen = [(namespace, read_rulesets(namespace.snapshot, record.facts)) for namespace in entered]
     uses = _uses(record, [rulesets for _, rulesets in seen])
-    alone = len(record.namespaces) == 1 and not record.problems
+    alone = (len(record.namespaces) == 1 and not record.problems) or _no_other_namespace(record)
     log = log_messages(record.host.texts.get("kmsg"), record.host.texts.get("uptime"))
     looks = tuple(_look(record, log, uses, alone, namespace, rulesets) for namespace, rulesets in seen)
     status, verdict = _whole(looks)
     return Inspection(record, looks, uses, log, tuple(_problems(record)), status, verdict)
+
+
+def _no_other_namespace(record: Record) -> bool:
+    """Whether the kernel has no network namespace but the first, which is no object of the cache that the others are of
+    (init_net, net/core/net_namespace.c)."""
+    text = next((one.snapshot.texts["slabinfo"] for one in record.namespaces if "slabinfo" in one.snapshot.texts), None)
+    try:
+        return text is not None and cache_objects(text, "net_namespace") == 0
+    except ValueError:
+        return False
 
 
 def _uses(record: Record, seen: Sequence[Rulesets]) -> tuple[Uses, ...] | None:
@@ -85,12 +95,12 @@ def _look(
     namespace: Namespace,
     rulesets: Rulesets,
 ) -> Look:
-    attached = judge_namespace(namespace, rulesets, uses, alone)
     table = table_state(namespace)
     rows = namespace.snapshot.texts.get("entries")
     contents = None
     if rows is not None:
         contents = contents_of(rows, table.timeouts_seconds, "entries" in namespace.snapshot.errors)
+    attached = judge_namespace(namespace, rulesets, uses, alone, contents)
     context = Context(record, namespace, rulesets, attached, table, contents, log)
     status, verdict = _verdict(attached, table, contents)
     return Look(namespace, rulesets, attached, table, contents, cases.cases_of(context), status, verdict)

@@ -11,16 +11,15 @@ from typing import Final
 from lab.core.errors import ScenarioError
 from lab.core.inspecting.carrying import State, Step, carried_state, loaded_look
 from lab.core.inspecting.inspection import Inspection, Look
+from lab.core.inspecting.scaling import Scale, scale_of
 from lab.core.kernel.version import parse_release
 from lab.core.scenario import TIMEOUT_SYSCTLS
 
-CONNECTIONS: Final = 2000
-_SCALED_MAX: Final = 1000  # half of what the load opens: what tracks it comes to be full
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # of the states that fill most of a table, the load that makes them
 _LOADS: Final[Mapping[tuple[str, str], str]] = {
     ("udp", "UNREPLIED"): 'kind = "udp"',
-    ("tcp", "SYN_SENT"): 'kind = "half-open"',
+    ("tcp", "SYN_SENT"): 'kind = "half-open"\nrate_per_second = 300',
     ("tcp", "TIME_WAIT"): 'kind = "churn"\nrate_per_second = 300',
     ("tcp", "CLOSE"): 'kind = "churn"\nrate_per_second = 300\nclose = "reset"',
 }
@@ -35,15 +34,19 @@ _DEFAULTS: Final = {
 
 @dataclass(frozen=True)
 class Carried:
-    """A scenario, the files beside it, by their names, and what is not in it."""
+    """A scenario, the files beside it, by their names, what is not in it, and how its table's size came about."""
 
     toml: str
     files: Mapping[str, str]
     missing: tuple[str, ...]
+    size: str
 
 
-def scenario_of(inspection: Inspection, name: str, folder: str, targets: Mapping[str, str]) -> Carried:
+def scenario_of(
+    inspection: Inspection, name: str, folder: str, targets: Mapping[str, str], fill: bool = False
+) -> Carried:
     """The scenario `name`, whose files are in `folder` beside it; `targets` are the releases of kernels, by target.
+    With `fill` its load fills the table, also where the host has room.
 
     Raises ScenarioError for a name that a scenario cannot have, and a record of nothing.
     """
@@ -55,14 +58,15 @@ def scenario_of(inspection: Inspection, name: str, folder: str, targets: Mapping
         raise ScenarioError(f"{inspection.record.origin}: no namespace was read", hint="record the host as root")
     state = carried_state(inspection.record, inspection.looks)
     look = loaded_look(inspection.looks)
+    scale = scale_of(inspection, look, fill)
     lines = [
         *_head(inspection, name, state, targets),
         *_steps(state, folder),
-        *_table(look),
-        *_load(look),
-        *_expect(look),
+        *_table(look, scale),
+        *_load(look, scale),
+        *_expect(look, scale),
     ]
-    return Carried("".join(f"{line}\n" for line in lines), dict(state.files), tuple(state.missing))
+    return Carried("".join(f"{line}\n" for line in lines), dict(state.files), tuple(state.missing), scale.why)
 
 
 def _head(inspection: Inspection, name: str, state: State, targets: Mapping[str, str]) -> Iterator[str]:
@@ -99,13 +103,18 @@ def _step(step: Step, folder: str) -> str:
     return f"{end}run = [{', '.join(_quoted(_escaped(word)) for word in step.argv)}]"
 
 
-def _table(look: Look) -> Iterator[str]:
+def _table(look: Look, scale: Scale) -> Iterator[str]:
     table = look.table
     yield "\n[conntrack]"
     known = "unknown" if table.table_max is None else f"{table.table_max:,}"
     entries = "unknown" if table.entries is None else f"{table.entries:,}"
-    yield f"# the host's max is {known}, with {entries} entries; this one is scaled with the load"
-    yield f"max = {_SCALED_MAX}"
+    yield f"# the host's max is {known}, with {entries} entries. This table is {_comment(scale.why)}"
+    if scale.finding == "tracked" and look.attached.answer is not False:
+        yield "# to see it full: record the host while it has its load, or lab scenario --fill"
+    if scale.table_max is not None:
+        yield f"max = {scale.table_max}"
+    if scale.buckets is not None:
+        yield f"buckets = {scale.buckets}"
     timeouts = {
         short: table.timeouts_seconds[key]
         for short, sysctl in TIMEOUT_SYSCTLS.items()
@@ -116,7 +125,7 @@ def _table(look: Look) -> Iterator[str]:
         yield f"timeouts = {{ {', '.join(f'{name} = {value}' for name, value in timeouts.items())} }}"
 
 
-def _load(look: Look) -> Iterator[str]:
+def _load(look: Look, scale: Scale) -> Iterator[str]:
     yield "\n[load]"
     contents = look.contents
     if contents is None or not contents.states:
@@ -129,20 +138,22 @@ def _load(look: Look) -> Iterator[str]:
         yield _load_kind(look)
     if _only_ipv6(look):
         yield 'family = "ipv6"'
-    yield f"connections = {CONNECTIONS}"
+    yield f"connections = {scale.connections}"
 
 
-def _expect(look: Look) -> Iterator[str]:
+def _expect(look: Look, scale: Scale) -> Iterator[str]:
     answer = look.attached.answer
     if answer and look.attached.families and "ip" not in look.attached.families:
         answer = _only_ipv6(look)
-    held = _load_kind(look) == _HOLD
     if answer and _protocol(look) in look.attached.kept_out:
-        answer, held = False, True
-    if answer is None or (answer and not held):
+        answer = False
+    # how much of another load a full table evicts or drops depends on when it comes
+    if answer and not any(one.hooks for one in look.attached.holders):
+        return  # what tracks was not read, so that it is not carried
+    if answer is None or (answer and scale.finding != "tracked" and _load_kind(look) != _HOLD):
         return
     yield "\n[[expect]]"
-    yield f"finding = {_quoted('table-full' if answer else 'untracked')}"
+    yield f"finding = {_quoted(scale.finding if answer else 'untracked')}"
     yield f"because = {_quoted('as lab inspect says of the host')}"
 
 

@@ -21,7 +21,8 @@ _ROOT: Final = re.compile(r"(?:(?P<root>[^/]*)/)?(?=(?:sos_commands|proc|sys|etc
 _KERNEL: Final = r"sos_commands/kernel/"
 _RULES: Final = r"sos_commands/(?:firewall_tables|networking)/"
 _LISTING: Final = re.compile(_RULES + r"(?P<program>ip6?tables)_-t_(?P<table>\w+)_-(?:nvL|vnxL)")
-_SAVE: Final = re.compile(_RULES + r"(?P<program>ip6?tables)-save")
+# those of one backend are never collected: they are what this asks for where rules are missing
+_SAVE: Final = re.compile(_RULES + r"(?P<program>ip6?tables(?:-legacy|-nft)?)-save")
 _NFT: Final = re.compile(_RULES + r"nft_(?:-a_)?list_ruleset")
 _IN_NAMESPACE: Final = re.compile(
     r"sos_commands/\w+/(?:namespaces/[^/]+/)?ip_netns_exec_(?P<name>[^/]+?)_"
@@ -45,6 +46,13 @@ _PATTERNS: Final = (
     _LISTING, _SAVE, _NFT, _IN_NAMESPACE, _MODPROBE, _LOGS, _NET, _SYS_FILE, _PARAMETER, _MODULE, _WHOLE,
 )  # fmt: skip
 _EMPTY_NAMES: Final = "is not loaded: {} lists no table"
+# what to put into a sosreport that lacks it; the host's table is there already, so that this loads no module
+_ADD: Final = "not collected; as root on that host: {} > sos_commands/{}, into the sosreport"
+_MISSING: Final = {
+    "iptables-legacy-save": _ADD.format("iptables-legacy-save", "networking/iptables-legacy-save"),
+    "ip6tables-legacy-save": _ADD.format("ip6tables-legacy-save", "networking/ip6tables-legacy-save"),
+    "ruleset.nft": _ADD.format("nft -a list ruleset", "firewall_tables/nft_-a_list_ruleset"),
+}
 _CONFIG: Final = {
     "iptables-legacy-save": "CONFIG_IP_NF_IPTABLES",
     "ip6tables-legacy-save": "CONFIG_IP6_NF_IPTABLES",
@@ -84,11 +92,11 @@ def sosreport_record(files: Mapping[str, str], origin: str) -> Record:
     problems += notes
     record = record_of_items(items, origin, tuple(problems))
     own = record.namespaces[0]
-    errors = {**own.snapshot.errors, **_legacy_tables(paths, items)}
+    errors = {**_MISSING, **own.snapshot.errors, **_legacy_tables(paths, items)}
     for name, option in _CONFIG.items():
         config = next((text for path, text in paths.items() if path.startswith("boot/config-")), "")
         if f"{option}=y" in config:  # built in: that it is not among the modules says nothing
-            errors.pop(name, None)
+            errors[name] = _MISSING[name]
     own = replace(own, snapshot=Snapshot(own.snapshot.texts, errors))
     return replace(record, namespaces=(own, *_named(paths, record.host)))
 
@@ -159,7 +167,7 @@ def _legacy_tables(paths: Mapping[str, str], items: Mapping[str, str]) -> dict[s
         listed = [text for path, text in paths.items() if (match := _NET.fullmatch(path)) and match["name"] == file]
         tables = sorted({word for text in listed for word in text.split()})
         if name not in items and listed:
-            there = f"not collected, and {file} lists {', '.join(tables)}"
+            there = f"{file} lists {', '.join(tables)}: {_MISSING[name]}"
             found[name] = there if tables else _EMPTY_NAMES.format(file)
     return found
 

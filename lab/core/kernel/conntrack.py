@@ -12,7 +12,7 @@ from lab.core.kernel.modules import (
     conntrack_modules,
     modules,
 )
-from lab.core.kernel.slab import Slab, slab
+from lab.core.kernel.slab import Slab, cache_objects, slab
 
 __all__ = [
     "CONNTRACK_MODULES",
@@ -23,6 +23,7 @@ __all__ = [
     "Module",
     "ModuleFact",
     "Slab",
+    "cache_objects",
     "conntrack_module",
     "conntrack_modules",
     "counter_delta",

@@ -1,4 +1,4 @@
-"""The memory of the table's entries (/proc/slabinfo)."""
+"""The memory of the table's entries, and how many objects another cache has (/proc/slabinfo)."""
 
 import re
 from dataclasses import dataclass
@@ -28,17 +28,7 @@ def slab(text: str) -> Slab | None:
     None when there is none: nothing is loaded, or SLUB has merged it with a cache of the same size, so that its memory
     cannot be told. Raises `ValueError` when the text is not slabinfo.
     """
-    columns: list[str] | None = None
-    rows: list[tuple[int, int, int]] = []
-    for number, line in numbered(text):
-        if line.startswith("# name"):
-            columns = line[1:].split()
-            if missing := [name for name in _SLAB_COLUMNS if name not in columns]:
-                raise ValueError(f"slabinfo line {number}: no column {missing[0]}")
-        elif columns and _ENTRY_CACHE.fullmatch(line.split()[0]):
-            rows.append(_slab_row(number, line.split(), columns))
-    if columns is None:
-        raise ValueError("slabinfo: no line that names the columns")
+    rows = _rows(text, _ENTRY_CACHE)
     if not rows:
         return None
     return Slab(
@@ -47,6 +37,28 @@ def slab(text: str) -> Slab | None:
         object_bytes=max(size for _, _, size in rows),
         total_bytes=sum(total * size for _, total, size in rows),
     )
+
+
+def cache_objects(text: str, cache: str) -> int | None:
+    """How many objects of a cache are in use, at most; None where it has no row of its own. Raises `ValueError`."""
+    rows = _rows(text, re.compile(re.escape(cache)))
+    return sum(active for active, _, _ in rows) if rows else None
+
+
+def _rows(text: str, cache: re.Pattern[str]) -> list[tuple[int, int, int]]:
+    """Of each row of these caches the objects in use, all objects, and the size of one."""
+    columns: list[str] | None = None
+    rows: list[tuple[int, int, int]] = []
+    for number, line in numbered(text):
+        if line.startswith("# name"):
+            columns = line[1:].split()
+            if missing := [name for name in _SLAB_COLUMNS if name not in columns]:
+                raise ValueError(f"slabinfo line {number}: no column {missing[0]}")
+        elif columns and cache.fullmatch(line.split()[0]):
+            rows.append(_slab_row(number, line.split(), columns))
+    if columns is None:
+        raise ValueError("slabinfo: no line that names the columns")
+    return rows
 
 
 def _slab_row(number: int, fields: list[str], columns: list[str]) -> tuple[int, int, int]:

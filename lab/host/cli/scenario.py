@@ -28,6 +28,11 @@ def add_parser(commands: Any) -> None:
         default="recorded.toml",
         help="the scenario (recorded.toml); its files are put beside it, into FILE.files",
     )
+    parser.add_argument(
+        "--fill",
+        action="store_true",
+        help="a table that the load fills, also where the record shows a host with room and without a drop",
+    )
 
 
 def _scenario(options: argparse.Namespace) -> int:
@@ -35,8 +40,9 @@ def _scenario(options: argparse.Namespace) -> int:
     from lab.host.inspecting.reading import read_record
     from lab.host.inspecting.scenario_file import write_scenario
 
-    carried = write_scenario(inspect(read_record(options.source)), Path(options.output))
+    carried = write_scenario(inspect(read_record(options.source)), Path(options.output), options.fill)
     for one in carried.missing:
         say(f"not carried over: {one}")
+    say(f"the table is {carried.size}")
     print(options.output)
     return 0

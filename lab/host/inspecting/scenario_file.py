@@ -14,12 +14,15 @@ from lab.host.releases import TARGETS
 _SUFFIX = ".toml"
 
 
-def write_scenario(inspection: Inspection, path: Path) -> Carried:
-    """Write the scenario and its files; none that is there is overwritten. Raises ScenarioError."""
+def write_scenario(inspection: Inspection, path: Path, fill: bool = False) -> Carried:
+    """Write the scenario and its files; none that is there is overwritten. Raises ScenarioError.
+
+    With `fill` its load fills the table, also where the host has room.
+    """
     if path.suffix != _SUFFIX:
         raise ScenarioError(f"{path}: a scenario's file ends with {_SUFFIX}", hint="--output mine.toml")
     folder = path.with_suffix(".files")
-    carried = scenario_of(inspection, path.stem, folder.name, _kernels())
+    carried = scenario_of(inspection, path.stem, folder.name, _kernels(), fill)
     try:
         if carried.files:
             folder.mkdir()

@@ -86,7 +86,7 @@ def test_a_namespace_that_alone_tracks_is_where_the_load_of_its_scenario_begins(
     made = scenario_of(recorded("container-table-legacy"), "mine", "mine.files", {"debian12": "6.1.0-50-cloud-amd64"})
     assert 'path = "forward"' in made.toml
     assert 'in = "client"\nrun = ["iptables-legacy-restore"' in made.toml
-    assert 'finding = "table-full"' in made.toml
+    assert 'finding = "tracked"' in made.toml
 
 
 def test_a_bridge_that_is_not_carried_is_said() -> None:

@@ -48,9 +48,32 @@ def test_rules_go_into_files_that_are_restored(tmp_path: Path) -> None:
     assert isinstance(file, FileStep)
     assert isinstance(restore, RunStep)
     assert (file.text, restore.argv) == (MASQUERADE, ("iptables-legacy-restore", file.path))
-    assert (scenario.conntrack.max, scenario.expectations[0].finding) == (1000, "table-full")
     assert "the host's max is 5,000, with 10 entries" in made.toml
     assert "--target debian12" in made.toml
+
+
+def test_a_host_with_room_has_its_own_table(tmp_path: Path) -> None:
+    made = carried(own={"iptables-legacy-save": MASQUERADE, "sysctl": sysctl(10, 5000)})
+    scenario = read_back(made, tmp_path)
+    assert (scenario.conntrack.max, scenario.conntrack.buckets) == (5000, 512)
+    assert (scenario.load.connections, scenario.expectations[0].finding) == (2000, "tracked")
+    assert "lab scenario --fill" in made.toml
+    assert made.size == "as on the host: the table has room: 0.2% of it is used"
+
+
+def test_a_full_one_is_made_so_small_that_the_load_fills_it(tmp_path: Path) -> None:
+    made = carried(own={"iptables-legacy-save": MASQUERADE, "sysctl": sysctl(4990, 5000)})
+    scenario = read_back(made, tmp_path)
+    assert (scenario.conntrack.max, scenario.expectations[0].finding) == (1000, "table-full")
+    assert "--fill" not in made.toml
+
+
+def test_a_load_that_is_not_held_is_expected_tracked_where_there_is_room(tmp_path: Path) -> None:
+    row = "ipv4 2 tcp 6 117 SYN_SENT src=1.1.1.1 dst=2.2.2.2 sport=1 dport=2 [UNREPLIED] src=2.2.2.2 dst=1.1.1.1\n"
+    own = {"iptables-legacy-save": MASQUERADE, "entries": row}
+    room = read_back(carried(own={**own, "sysctl": sysctl(1, 5000)}), tmp_path)
+    assert (room.load.kind, [one.finding for one in room.expectations]) == ("half-open", ["tracked"])
+    assert "[[expect]]" not in carried(own={**own, "sysctl": sysctl(1, 100)}).toml
 
 
 def test_a_ruleset_of_nft_is_carried_without_what_another_restores_and_without_owners(tmp_path: Path) -> None:
@@ -113,7 +136,7 @@ def test_a_namespace_that_alone_tracks_is_the_end_where_the_load_begins(tmp_path
     assert [step.argv[0] for step in inside] == ["iptables-legacy-restore"]
     assert scenario.machine.path == "forward"
     assert scenario.expectations[0].finding == "table-full"
-    assert "with 900 entries" in made.toml
+    assert "the host's max is 1,000, with 900 entries" in made.toml
 
 
 def test_where_only_ipv6_is_tracked_the_load_goes_over_it(tmp_path: Path) -> None:
@@ -132,6 +155,13 @@ def test_what_tracks_without_hooks_is_said_not_to_be_carried() -> None:
     flower = "filter protocol ip pref 1 flower chain 0 handle 0x1\n\taction order 1: ct commit zone 0 pipe\n"
     made = carried(own={"tc.filters": f"dev lo egress\n{flower}"})
     assert any(one.startswith("what tracks without hooks: ") and "ct commit" in one for one in made.missing)
+    assert "[[expect]]" not in made.toml
+
+
+def test_what_was_not_read_is_said_and_nothing_is_expected_of_it() -> None:
+    modules = "xt_MASQUERADE 16384 1 - Live 0x0\nnf_conntrack 188416 1 xt_MASQUERADE, Live 0x0\n"
+    made = carried({"modules": modules}, {"iptables-legacy-save.error": "timed out\n", "sysctl": sysctl(1, 5000)})
+    assert "what was not read: legacy rules of IPv4: timed out" in made.missing
     assert "[[expect]]" not in made.toml
 
 

@@ -81,3 +81,75 @@ def test_what_is_built_in_is_not_absent_for_lack_of_a_module() -> None:
 def test_a_report_of_nothing_is_said() -> None:
     with pytest.raises(ScenarioError, match="without any text"):
         sosreport_record({"sosreport-x/sos_commands/kernel/lsmod": ""}, "x")
+
+
+# as a sosreport of Debian 12 has them: sos asked the other backend
+LEGACY = {
+    "proc/modules": (
+        "nf_tables 303104 0 - Live 0x0\nnfnetlink 20480 1 nf_tables, Live 0x0\niptable_nat 16384 1 - Live 0x0\n"
+        "xt_MASQUERADE 20480 {uses} - Live 0x0\nnf_nat 57344 2 iptable_nat,xt_MASQUERADE, Live 0x0\n"
+        "nf_conntrack 188416 2 nf_nat,xt_MASQUERADE, Live 0x0\nip_tables 36864 1 iptable_nat, Live 0x0\n"
+        "x_tables 61440 3 ip_tables,iptable_nat,xt_MASQUERADE, Live 0x0\n"
+    ),
+    "proc/132/net/ip_tables_names": "nat\n",
+    "proc/slabinfo": (
+        "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize>\nnet_namespace {others} 0 4224\n"
+    ),
+    "sos_commands/networking/nft_list_ruleset": "",
+    "sos_commands/networking/iptables_-t_nat_-nvL": LIST,
+}
+
+
+def with_legacy(uses: int, others: int, **more: str) -> Look:
+    texts = {path: text.format(uses=uses, others=others) for path, text in LEGACY.items()}
+    return look(**{**texts, **more})
+
+
+def test_modules_that_no_rule_uses_say_that_there_is_none() -> None:
+    found = with_legacy(0, 0).attached
+    assert found.answer is False
+    assert "no module is in use for legacy rules of IPv4" in found.proofs[1].evidence
+    assert with_legacy(0, 7).attached.answer is False
+
+
+def test_where_conntrack_is_not_there_no_rule_needs_it() -> None:
+    modules = {"proc/modules": "ip_tables 36864 1 iptable_filter, Live 0x0\niptable_filter 16384 1 - Live 0x0\n"}
+    names = {"proc/9/net/ip_tables_names": "filter\n"}
+    assert look(**modules, **names).attached.answer is None, "it may be built in"
+    known = {"sys/module/ip_tables/refcnt": "1\n"}
+    found = look(**modules, **names, **known).attached
+    assert (found.answer, found.proofs[1].evidence[:16]) == (False, "conntrack is nei")
+    built_in = {"sys/module/nf_conntrack/parameters/hashsize": "65536\n"}
+    assert look(**modules, **names, **known, **built_in).attached.answer is None
+
+
+def test_a_module_in_use_says_that_there_is_a_rule_where_there_is_one_namespace_only() -> None:
+    found = with_legacy(1, 0).attached
+    assert found.answer is True
+    assert any("xt_MASQUERADE has 1 use, 0 of them seen in rules" in proof.evidence for proof in found.proofs)
+    assert with_legacy(1, 7).attached.answer is None
+
+
+def test_what_is_missing_is_asked_for_and_read_where_it_was_added() -> None:
+    (gap,) = with_legacy(1, 7).attached.gaps
+    name = "sos_commands/networking/iptables-legacy-save"
+    assert f"as root on that host: iptables-legacy-save > {name}, into the sosreport" in str(gap)
+    assert wanted(f"sosreport-a/{name}")
+    saved = {name: "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n"}
+    found = with_legacy(1, 7, **saved).attached
+    assert [one.backend for one in found.holders] == ["iptables-legacy"]
+    assert not found.gaps
+
+
+@pytest.mark.parametrize(
+    ("timer", "answer"), [(431999, True), (431991, True), (431990, None), (432001, None), (100, None)]
+)
+def test_a_connection_whose_packets_renewed_its_entry_is_tracked(timer: int, answer: bool | None) -> None:
+    row = (
+        f"ipv4 2 tcp 6 {timer} ESTABLISHED src=- dst=- sport=1 dport=22 src=- dst=- sport=22 dport=1 [ASSURED] use=1\n"
+    )
+    sysctl = "net.netfilter.nf_conntrack_tcp_timeout_established = 432000\n"
+    more = {"proc/132/net/nf_conntrack": row, "sos_commands/kernel/sysctl_-a": sysctl}
+    assert with_legacy(1, 7, **more).attached.answer is answer
+    saved = {"sos_commands/networking/iptables-legacy-save": "*nat\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n"}
+    assert with_legacy(0, 7, **more, **saved).attached.answer is False, "from before a removal"

@@ -193,6 +193,14 @@ def test_module_facts() -> None:
         assert conntrack.conntrack_module(name) is None
 
 
+def test_objects_of_another_cache() -> None:
+    text = "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize>\nnet_namespace 3 7 4224\nnet_x 9 9 9\n"
+    assert conntrack.cache_objects(text, "net_namespace") == 3
+    assert conntrack.cache_objects(text, "net") is None
+    with pytest.raises(ValueError, match="no line that names"):
+        conntrack.cache_objects("net_namespace 3 7 4224\n", "net_namespace")
+
+
 def test_slab() -> None:
     text = golden("handwritten/slabinfo.2.6.32")
     assert conntrack.slab(text) == Slab(108, 130, 304, 39520), "one cache per network namespace, added up"

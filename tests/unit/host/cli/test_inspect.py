@@ -57,6 +57,16 @@ def test_a_scenario_is_written_and_nothing_is_overwritten(
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_a_quiet_host_is_filled_where_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet, target = tmp_path / "quiet.tar.gz", tmp_path / "mine.toml"
+    write_archive(str(quiet), files(own={"iptables-legacy-save": MASQUERADE, "sysctl": sysctl(3, 65536)}))
+    assert main(["scenario", "--from", str(quiet), "--output", str(tmp_path / "room.toml")]) == 0
+    assert "the table is as on the host: the table has room" in capsys.readouterr().err
+    assert main(["scenario", "--from", str(quiet), "--output", str(target), "--fill"]) == 0
+    assert "the table is scaled with the load: asked for" in capsys.readouterr().err
+    assert 'finding = "table-full"' in target.read_text()
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
