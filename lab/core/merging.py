@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lab.core.errors import ScenarioError
-from lab.core.manifest import Host, Manifest, MergedPart, Target
+from lab.core.manifest import FleetWorker, Host, Manifest, MergedPart, Target
 from lab.core.text import plural
 
 _MOST_NAMED = 5
@@ -127,7 +127,17 @@ def _manifest(parts: Sequence[Part], planned: tuple[str, ...], complete: bool) -
         cells=planned,
         shard=None,
         parts=tuple(map(_merged_part, parts)),
+        workers=_workers(manifests),
     )
+
+
+def _workers(manifests: Sequence[Manifest]) -> tuple[FleetWorker, ...]:
+    """The workers of all parts, by name; each with what it ran for any of them."""
+    found: dict[str, FleetWorker] = {}
+    for worker in (worker for manifest in manifests for worker in manifest.workers):
+        before = found[worker.name].cells if worker.name in found else ()
+        found[worker.name] = replace(worker, cells=(*before, *worker.cells))
+    return tuple(found.values())
 
 
 def _merged_part(part: Part) -> MergedPart:

@@ -10,6 +10,7 @@ import pytest
 
 from lab.core.errors import ScenarioError
 from lab.host import images
+from lab.host.cli.main import main
 from lab.host.fleet import artifacts
 from lab.host.fleet.running import run_on_fleet, sources_by_kind
 from lab.host.machines.kinds import parse_target
@@ -19,7 +20,7 @@ from lab.host.releases import TARGETS
 from lab.host.run.commands import Services
 from lab.host.run.planned import plan_run
 from tests.unit.host.fleet.fleets import SECONDS, Fleet
-from tests.unit.host.fleet.playback import Play, put_image
+from tests.unit.host.fleet.playback import WORDS, Play, put_image
 from tests.unit.host.fleet.serving import Server, fill
 from tests.unit.host.kernels.test_kernels import place_kernel, place_modules
 
@@ -100,6 +101,23 @@ def test_an_image_comes_from_a_web_server_where_the_worker_has_one(fleet: Fleet,
     fleet.check_whole(repeat=1)
     assert fleet.said("client").count(f"a: has debian12 (9 MB) from {server.url}") == 1
     assert "gets debian12" not in fleet.said("client")
+
+
+def test_two_clients_with_a_shard_each_make_one_run(fleet: Fleet) -> None:
+    fleet.play = Play()
+    for name in "ab":
+        fleet.start_worker(name)
+    output = fleet.folder / "shards"
+    clients = [
+        fleet.start_client(
+            *WORDS, "--repeat", "2", "--shard", f"{number}/2", "--output", str(output / str(number)), name=str(number)
+        )
+        for number in (1, 2)
+    ]
+    assert [client.wait(SECONDS) for client in clients] == [0, 0]
+    shards = [output / str(number) / "latest" for number in (1, 2)]
+    assert main(["merge", *map(str, shards), "--output", str(fleet.folder / "results")]) == 0
+    fleet.check_whole(repeat=2)
 
 
 def test_a_scan_and_a_bisection_run_on_a_fleet_and_the_kernels_travel(fleet: Fleet) -> None:
