@@ -121,7 +121,7 @@ def _manifest(parts: Sequence[Part], planned: tuple[str, ...], complete: bool) -
         ended_at=None,
         complete=complete,
         host=manifests[0].host if len({one.host for one in manifests}) == 1 else Host(),
-        targets={name: target for one in manifests for name, target in one.targets.items()},
+        targets=_targets(manifests),
         scenarios={name: digest for one in manifests for name, digest in one.scenarios.items()},
         scenario_files={name: file for one in files if one for name, file in one.items()} if all(files) else None,
         cells=planned,
@@ -129,6 +129,19 @@ def _manifest(parts: Sequence[Part], planned: tuple[str, ...], complete: bool) -
         parts=tuple(map(_merged_part, parts)),
         workers=_workers(manifests),
     )
+
+
+def _targets(manifests: Sequence[Manifest]) -> dict[str, Target]:
+    """The targets of all parts, each with the layers of every part: a shard has those that its own cells asked for."""
+    found: dict[str, Target] = {}
+    for name, target in ((name, target) for manifest in manifests for name, target in manifest.targets.items()):
+        before = found.get(name, target)
+        layers = {layer.asked: layer for layer in (*before.layers, *target.layers)}
+        stored = [*before.document.get("layers", ()), *target.document.get("layers", ())]
+        documents = {tuple(layer["asked"]): layer for layer in stored}
+        more = {"layers": list(documents.values())} if documents else {}
+        found[name] = replace(target, layers=tuple(layers.values()), document={**target.document, **more})
+    return found
 
 
 def _workers(manifests: Sequence[Manifest]) -> tuple[FleetWorker, ...]:
