@@ -87,6 +87,11 @@ def overhead(measured: Measured, folder: Path, cells: int, count: int, warm_up: 
             return told("fleet", lab_run([*words_of(cells), *fleet.options]))
 
         turns = pairs(on_fleet, plain, count, warm_up)
+    report_overhead(measured, turns)
+
+
+def report_overhead(measured: Measured, turns: Sequence[tuple[Run, Run]]) -> None:
+    """How long both took; each turn is a run on the fleet and one with -j 2."""
     ratios = ratio_of_each(turns, lambda run: run.seconds)
     measured.metrics.append(Metric.of("fleet-overhead", summary(ratios), "ratio", OVERHEAD, "lower"))
     rows = [

@@ -25,6 +25,7 @@ from tests.unit.host.fleet.serving import Server, fill
 from tests.unit.host.kernels.test_kernels import place_kernel, place_modules
 
 INTERRUPTED = 130
+NAT = "nat-present,iptables=nft@debian12"
 KERNELS = ("6.1.0-a", "6.2.0-b")
 
 
@@ -39,6 +40,10 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fleet: Fleet) -> None:
+    held = fleet.folder / "hold"
+    held.mkdir()
+    (held / NAT).touch()  # so that the run cannot end meanwhile
+    fleet.play = Play(hold=str(held))
     for name in "ab":
         fleet.start_worker(name)
     client = fleet.run(repeat=3)
@@ -47,13 +52,13 @@ def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fl
     fleet.wait_for(lambda: not fleet.processes("a"))
     fleet.wait_for(lambda: "lost the worker at" in fleet.said("client"))
     fleet.start_worker("a")
-    before = len(fleet.cells())
-    fleet.wait_for(lambda: len(fleet.cells()) > before)
+    fleet.wait_for(lambda: fleet.running("a"))
     fleet.programs["scheduler"].kill()
     assert client.wait(SECONDS) == 2
     assert "lab: the scheduler is gone" in fleet.said("client")
     assert f"lab run --resume {fleet.results.resolve()} --fleet {fleet.address}" in fleet.said("client")
     kept = {cell: (fleet.results / "cells" / cell).stat().st_ino for cell in fleet.cells()}
+    (held / NAT).unlink()
     fleet.start_scheduler()
     assert fleet.start_client("--resume", str(fleet.results), name="again").wait(SECONDS) == 0, fleet.said("again")
     fleet.check_whole(repeat=3)
