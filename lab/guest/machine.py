@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import Any, Dict, List, Optional
 
-from lab.guest import PROTOCOL_VERSION, programs
+from lab.guest import PROTOCOL_VERSION, observe, programs
 from lab.guest.apply import STEP_PATH, loaded_modules, program_here, run_command, set_sysctls
 from lab.guest.files import error_name, read_text, sysctl_path, write_text
 
@@ -47,6 +47,7 @@ def prepare() -> List[str]:
     """Raise the limits and bring loopback up; returns a line for each thing that was refused."""
     programs.provide()
     capabilities()  # here, before the machine's memory is saved, so that no cell waits for it
+    observe.prepare()
     problems = set_sysctls(LIMITS)
     limit = int(LIMITS["fs.nr_open"])
     try:

@@ -7,6 +7,7 @@ programs that read rulesets are run only when the module that would hold such ru
 recorded at the beginning and at the end, so that the host can refuse evidence whose collection loaded one.
 """
 
+import fnmatch
 import glob
 import os
 import time
@@ -79,6 +80,7 @@ MODULE_PATTERNS = (
     "act_ct",
 )
 
+_MODULES = "/sys/module"
 ENTRIES_PATH = "/proc/net/nf_conntrack"
 ENTRIES_BYTES = 65536  # enough to see whose entries they are; their number is in nf_conntrack_count
 SLAB_PATH = "/proc/slabinfo"
@@ -134,6 +136,15 @@ ITEM_NAMES = frozenset(
     + [command.name for command in COMMANDS]
     + ["sys_module", "nf_conntrack", "slabinfo", "processes", "modules_after"]
 )
+
+
+def prepare() -> None:
+    """Look at the files of GROUPS once: compiled patterns, which an emulated machine needs some ms for each, are there
+    then when its memory is saved.
+    """
+    for _, patterns in GROUPS:
+        group_text(patterns)
+    known_modules()
 
 
 def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
@@ -221,7 +232,8 @@ def group_text(patterns: Tuple[str, ...]) -> Tuple[str, Optional[str], bool]:
 
 def known_modules() -> List[str]:
     """The modules of MODULE_PATTERNS that are loaded or built in, from /sys/module."""
-    return sorted(os.path.basename(path) for pattern in MODULE_PATTERNS for path in glob.glob("/sys/module/" + pattern))
+    names = os.listdir(_MODULES) if os.path.isdir(_MODULES) else []
+    return sorted({name for pattern in MODULE_PATTERNS for name in fnmatch.filter(names, pattern)})
 
 
 def _other_processes() -> Tuple[Optional[str], Optional[str], bool]:
