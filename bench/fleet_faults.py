@@ -89,7 +89,8 @@ def outlive(folder: Path, words: Sequence[str], cells: int) -> Outlived:
         outlived = Outlived(Run(0.0, (), ()), results / "latest", kills=killer.kills)
         client = fleet.client(*words, "--output", str(results))
         try:
-            fleet.wait_for(lambda: all(map(fleet.has_image, fleet.workers)), "an image on every worker", 300)
+            # one that is killed again and again while it boots a machine for the first time gets nowhere
+            fleet.wait_for(lambda: all(map(fleet.has_booted, fleet.workers)), "a machine on every worker", 300)
             killer.begin()
             status = _attend(killer, client, until, lambda: _count(outlived.folder) >= _SCHEDULER_GOES_AT * cells)
             if status is not None:

@@ -75,9 +75,9 @@ class LocalFleet:
         """What a program has printed, all of its starts together."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def has_image(self, name: str) -> bool:
-        """Whether a worker has an image, whole."""
-        return any((self.folder / name / "conntrack-lab" / "images").glob("[!.]*"))
+    def has_booted(self, name: str) -> bool:
+        """Whether a worker has an image and the saved state of a machine, both whole."""
+        return any((self.folder / name / "conntrack-lab" / "states").glob("[!.]*"))
 
     def guests(self) -> list[int]:
         """The QEMUs of this fleet that there are now."""

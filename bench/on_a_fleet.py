@@ -31,6 +31,7 @@ from bench.many_cells import differences
 # ten variants of one machine kind, with both kinds of findings and a state that is refused
 SCENARIOS = ("pristine", "module-only", "nat-present", "nat-flushed", "nat-notrack", "modules-blocked")
 VARIANTS = 10
+CONNECTIONS = 2000  # of a cell under faults: it is the lab that is tested, not the load
 PARTS = ("overhead", "faults")
 OVERHEAD = 1.05
 
@@ -86,6 +87,11 @@ def overhead(measured: Measured, folder: Path, cells: int, count: int, warm_up: 
             return told("fleet", lab_run([*words_of(cells), *fleet.options]))
 
         turns = pairs(on_fleet, plain, count, warm_up)
+    report_overhead(measured, turns)
+
+
+def report_overhead(measured: Measured, turns: Sequence[tuple[Run, Run]]) -> None:
+    """How long both took; each turn is a run on the fleet and one with -j 2."""
     ratios = ratio_of_each(turns, lambda run: run.seconds)
     measured.metrics.append(Metric.of("fleet-overhead", summary(ratios), "ratio", OVERHEAD, "lower"))
     rows = [
@@ -106,7 +112,7 @@ def told(name: str, run: Run) -> Run:
 
 def faults(measured: Measured, folder: Path, cells: int, plain: Path | None) -> None:
     """A plain run, the run on a fleet that is killed, and both compared."""
-    words = words_of(cells)
+    words = [*words_of(cells), "--connections", str(CONNECTIONS)]
     if plain is None:
         plain = folder / "plain" / "latest"
         progress(f"a plain run of the same cells: lab run {' '.join(words)} -j 2")

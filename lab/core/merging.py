@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lab.core.errors import ScenarioError
-from lab.core.manifest import Host, Manifest, MergedPart, Target
+from lab.core.manifest import FleetWorker, Host, Manifest, MergedPart, Target
 from lab.core.text import plural
 
 _MOST_NAMED = 5
@@ -121,13 +121,36 @@ def _manifest(parts: Sequence[Part], planned: tuple[str, ...], complete: bool) -
         ended_at=None,
         complete=complete,
         host=manifests[0].host if len({one.host for one in manifests}) == 1 else Host(),
-        targets={name: target for one in manifests for name, target in one.targets.items()},
+        targets=_targets(manifests),
         scenarios={name: digest for one in manifests for name, digest in one.scenarios.items()},
         scenario_files={name: file for one in files if one for name, file in one.items()} if all(files) else None,
         cells=planned,
         shard=None,
         parts=tuple(map(_merged_part, parts)),
+        workers=_workers(manifests),
     )
+
+
+def _targets(manifests: Sequence[Manifest]) -> dict[str, Target]:
+    """The targets of all parts, each with the layers of every part: a shard has those that its own cells asked for."""
+    found: dict[str, Target] = {}
+    for name, target in ((name, target) for manifest in manifests for name, target in manifest.targets.items()):
+        before = found.get(name, target)
+        layers = {layer.asked: layer for layer in (*before.layers, *target.layers)}
+        stored = [*before.document.get("layers", ()), *target.document.get("layers", ())]
+        documents = {tuple(layer["asked"]): layer for layer in stored}
+        more = {"layers": list(documents.values())} if documents else {}
+        found[name] = replace(target, layers=tuple(layers.values()), document={**target.document, **more})
+    return found
+
+
+def _workers(manifests: Sequence[Manifest]) -> tuple[FleetWorker, ...]:
+    """The workers of all parts, by name; each with what it ran for any of them."""
+    found: dict[str, FleetWorker] = {}
+    for worker in (worker for manifest in manifests for worker in manifest.workers):
+        before = found[worker.name].cells if worker.name in found else ()
+        found[worker.name] = replace(worker, cells=(*before, *worker.cells))
+    return tuple(found.values())
 
 
 def _merged_part(part: Part) -> MergedPart:

@@ -4,6 +4,7 @@ smallest change and prints itself.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -106,7 +107,7 @@ def changed_value(place: Any, way: Sequence[int], value: Any, *, removed: bool) 
             if removed:
                 del place[key]
             else:
-                place[key] = value
+                place[key] = copy.deepcopy(value)  # a later change may reach into it, and other examples have it, too
             return True
         place = inner
     return False

@@ -58,7 +58,9 @@ def meaning_differences(base: Mapping[str, object], new: Mapping[str, object]) -
 
 def _shown(manifest: Manifest) -> Mapping[str, object]:
     overrides = {name: value for name, value in vars(manifest.overrides).items() if value}
-    document = {**vars(manifest), "provisioner": manifest.provisioner.document, "overrides": overrides}
+    workers = {f"{worker.qemu_version}, {worker.host_cpu}" for worker in manifest.workers}
+    more = {"overrides": overrides, "workers": tuple(sorted(workers)) or None}
+    document = {**vars(manifest), "provisioner": manifest.provisioner.document, **more}
     return {name: value for name, value in document.items() if name not in _NOT_SHOWN}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bench.fleet_faults import Outlived
 from bench.guests import Run
-from bench.on_a_fleet import VARIANTS, Measured, report_faults, words_of
+from bench.on_a_fleet import VARIANTS, Measured, report_faults, report_overhead, words_of
 from lab.host.options import RunOptions
 from lab.host.run.planned import plan_run
 
@@ -49,3 +49,13 @@ def test_the_words_mean_as_many_cells_as_was_asked_for(monkeypatch: pytest.Monke
     words = words_of(25)
     names, repeat = words[: words.index("--target")], int(words[-1])
     assert len(plan_run(RunOptions(scenarios=tuple(names), repeat=repeat)).plans) == 3 * VARIANTS
+
+
+def test_the_overhead_is_the_median_of_the_turns() -> None:
+    measured = Measured()
+    seconds = [(51.0, 50.0), (60.0, 50.0), (52.0, 50.0)]
+    turns = [(Run(ours, PLAIN.cells, ()), Run(theirs, PLAIN.cells, ())) for ours, theirs in seconds]
+    report_overhead(measured, turns)
+    (metric,) = measured.metrics
+    assert (metric.median, metric.verdict) == (1.04, "ok")
+    assert measured.tables[0].rows[1] == ("2", "60.0", "50.0", "1.200")

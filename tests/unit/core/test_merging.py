@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.core.errors import ScenarioError
-from lab.core.manifest import Host, Manifest, Provisioner, StoredOverrides, StoredShard, Target
+from lab.core.manifest import FleetWorker, Host, Layer, Manifest, Provisioner, StoredOverrides, StoredShard, Target
 from lab.core.merging import Part, merged, missing_text
 
 PLAN = ("a@debian12", "b@debian12", "a@debian13", "b@debian13")
@@ -53,6 +53,29 @@ def test_all_shards_are_the_whole_run() -> None:
         ("run-1", "1/3", 1),
         ("run-3", "3/3", 3),
     ]
+
+
+def test_a_target_has_the_layers_of_every_part() -> None:
+    def layered(one: Part, *packages: str) -> Part:
+        document = {"image": "debian12", "layers": [{"asked": [name], "lacking": "none"} for name in packages]}
+        layers = tuple(Layer((name,), "none") for name in packages)
+        target = Target(image_digest="1" * 64, layers=layers, document=document)
+        return replace(one, manifest=replace(one.manifest, targets={"debian12": target}))
+
+    plain = replace(THREE, manifest=replace(THREE.manifest, targets={"debian12": DEBIAN12}))
+    target = merged([layered(ONE, "ufw"), layered(TWO, "ufw", "fail2ban"), plain]).manifest.targets["debian12"]
+    assert [layer.asked for layer in target.layers] == [("ufw",), ("fail2ban",)]
+    assert [layer["asked"] for layer in target.document["layers"]] == [["ufw"], ["fail2ban"]]
+    assert "layers" not in merged([ONE, TWO, THREE]).manifest.targets["debian12"].document
+
+
+def test_a_worker_that_ran_cells_of_two_shards_has_them_all() -> None:
+    ran = [((PLAN[0],), "a"), (PLAN[1:3], "a"), (PLAN[3:], "b")]
+    shards = [
+        replace(one, manifest=replace(one.manifest, workers=(FleetWorker(name, cells=tuple(cells)),)))
+        for one, (cells, name) in zip((ONE, TWO, THREE), ran, strict=True)
+    ]
+    assert merged(shards).manifest.workers == (FleetWorker("a", cells=PLAN[:3]), FleetWorker("b", cells=PLAN[3:]))
 
 
 def test_a_lost_shard_is_named_with_its_cells() -> None:

@@ -378,6 +378,18 @@ def test_what_differs_between_the_manifests_is_told() -> None:
     assert found["overrides.set"] == (None, "iptables=nft")
 
 
+def test_a_run_of_a_fleet_is_told_by_what_its_workers_had() -> None:
+    workers = [
+        {"name": name, "qemu_version": f"QEMU {version}", "host_cpu": "a processor", "cells": []}
+        for name, version in (("a", 10), ("b", 10), ("c", 11))
+    ]
+    on_fleet = run([cell()], workers=workers)
+    found = compare(run([cell()]), on_fleet)
+    assert found.differences == (Difference("workers", None, "'QEMU 10, a processor' 'QEMU 11, a processor'"),)
+    assert errors(found) == []
+    assert compare(on_fleet, on_fleet).differences == ()
+
+
 def test_versions_that_guests_told_stand_in_for_packages() -> None:
     bare = {"debian12": {"image": "debian12"}}
     base, new = (run([cell(versions={"iptables": version})], targets=bare) for version in ("1.8.9", "1.8.11"))

@@ -19,6 +19,7 @@ import jsonschema  # type: ignore[import-untyped]
 from lab.host.fleet.keys import make_keys
 from lab.host.process import dying_with_parent
 from lab.host.publish.schemas import schema_text
+from lab.host.results.comparison import compare_runs
 from lab.host.results.verify import verify_run
 from tests import ROOT
 from tests.unit.free_ports import free_row
@@ -118,6 +119,7 @@ class Fleet:
         validator = jsonschema.Draft202012Validator(json.loads(schema_text("manifest")))
         assert [error.message for error in validator.iter_errors(manifest)] == []
         assert {seen.state for seen in verify_run(self.results.resolve(), cache=False)} == {"ok"}
+        assert compare_runs(self.results, self.results).exit_status == 0
 
     def running(self, worker: str) -> bool:
         """Whether a worker has a chunk; its folder goes when the process is gone that ran it."""

@@ -10,6 +10,7 @@ import pytest
 
 from lab.core.errors import ScenarioError
 from lab.host import images
+from lab.host.cli.main import main
 from lab.host.fleet import artifacts
 from lab.host.fleet.running import run_on_fleet, sources_by_kind
 from lab.host.machines.kinds import parse_target
@@ -19,11 +20,12 @@ from lab.host.releases import TARGETS
 from lab.host.run.commands import Services
 from lab.host.run.planned import plan_run
 from tests.unit.host.fleet.fleets import SECONDS, Fleet
-from tests.unit.host.fleet.playback import Play, put_image
+from tests.unit.host.fleet.playback import WORDS, Play, put_image
 from tests.unit.host.fleet.serving import Server, fill
 from tests.unit.host.kernels.test_kernels import place_kernel, place_modules
 
 INTERRUPTED = 130
+NAT = "nat-present,iptables=nft@debian12"
 KERNELS = ("6.1.0-a", "6.2.0-b")
 
 
@@ -38,6 +40,10 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fleet: Fleet) -> None:
+    held = fleet.folder / "hold"
+    held.mkdir()
+    (held / NAT).touch()  # so that the run cannot end meanwhile
+    fleet.play = Play(hold=str(held))
     for name in "ab":
         fleet.start_worker(name)
     client = fleet.run(repeat=3)
@@ -46,13 +52,13 @@ def test_a_run_outlives_its_workers_and_is_taken_up_again_after_its_scheduler(fl
     fleet.wait_for(lambda: not fleet.processes("a"))
     fleet.wait_for(lambda: "lost the worker at" in fleet.said("client"))
     fleet.start_worker("a")
-    before = len(fleet.cells())
-    fleet.wait_for(lambda: len(fleet.cells()) > before)
+    fleet.wait_for(lambda: fleet.running("a"))
     fleet.programs["scheduler"].kill()
     assert client.wait(SECONDS) == 2
     assert "lab: the scheduler is gone" in fleet.said("client")
     assert f"lab run --resume {fleet.results.resolve()} --fleet {fleet.address}" in fleet.said("client")
     kept = {cell: (fleet.results / "cells" / cell).stat().st_ino for cell in fleet.cells()}
+    (held / NAT).unlink()
     fleet.start_scheduler()
     assert fleet.start_client("--resume", str(fleet.results), name="again").wait(SECONDS) == 0, fleet.said("again")
     fleet.check_whole(repeat=3)
@@ -100,6 +106,23 @@ def test_an_image_comes_from_a_web_server_where_the_worker_has_one(fleet: Fleet,
     fleet.check_whole(repeat=1)
     assert fleet.said("client").count(f"a: has debian12 (9 MB) from {server.url}") == 1
     assert "gets debian12" not in fleet.said("client")
+
+
+def test_two_clients_with_a_shard_each_make_one_run(fleet: Fleet) -> None:
+    fleet.play = Play()
+    for name in "ab":
+        fleet.start_worker(name)
+    output = fleet.folder / "shards"
+    clients = [
+        fleet.start_client(
+            *WORDS, "--repeat", "2", "--shard", f"{number}/2", "--output", str(output / str(number)), name=str(number)
+        )
+        for number in (1, 2)
+    ]
+    assert [client.wait(SECONDS) for client in clients] == [0, 0]
+    shards = [output / str(number) / "latest" for number in (1, 2)]
+    assert main(["merge", *map(str, shards), "--output", str(fleet.folder / "results")]) == 0
+    fleet.check_whole(repeat=2)
 
 
 def test_a_scan_and_a_bisection_run_on_a_fleet_and_the_kernels_travel(fleet: Fleet) -> None:
