@@ -17,7 +17,7 @@ from lab.core.scenario import scenario_digest, scenario_meaning
 from lab.core.scenario.expectation import FINDING_EVIDENCE
 from lab.host.results import layout
 from lab.host.results.stored_cell import StoredCell
-from lab.host.results.stored_run import StoredRun, opened
+from lab.host.results.stored_run import opened
 
 
 def compare_runs(

@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.core.mitigation.outcome import called_for
-from lab.core.mitigation.outcome import outcome
-from lab.core.mitigation.removal import planned_commands
 from lab.core.errors import LabError
 from lab.core.evidence import Evidence
 from lab.core.facts import Facts
 from lab.core.judging.cell_result import cell_result
 from lab.core.judging.finding import Finding, judge
 from lab.core.mitigation.judged import Judged, judged
-from lab.core.result import Mitigation
-from lab.core.result import CellResult, Try
+from lab.core.mitigation.outcome import called_for, outcome
+from lab.core.mitigation.removal import planned_commands
+from lab.core.result import CellResult, Mitigation, Try
 from lab.core.scenario.expectation import Expectation, expected_for
 from lab.core.scenario.filling import NEEDS_FULL, cannot_fill
 from lab.host.results import layout, store

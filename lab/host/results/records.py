@@ -1,4 +1,4 @@
-"""JSON and the records of lab/core: converted into each other here, and nowhere else. Keys that no field has are left."""
+"""JSON and the records of lab/core: converted into each other here and nowhere else. Keys without a field are left."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _types(kind: type) -> Mapping[str, Any]:
 
 
 def _in_words(error: str) -> str:
-    """`drops: expected int | null, got str`, of what msgspec says: "Expected `int | null`, got `str` - at `$.drops`"."""
+    """`drops: expected int | null, got str`, of msgspec's "Expected `int | null`, got `str` - at `$.drops`"."""
     what, _, place = error.replace("`", "").partition(" - at $")
     if what.startswith(_MISSING):
         place, what = f"{place}.{what.removeprefix(_MISSING)}", "is missing"

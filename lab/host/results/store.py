@@ -1,7 +1,7 @@
 """Writing a result folder: every file complete or absent, and a killed run leaves what it finished, readable.
 
-A cell's folder is written under a hidden name and renamed when it is whole. The runner judges only what it has read back
-(stored_run.py), so it and `lab judge` see the same evidence.
+A cell's folder is written under a hidden name and renamed when it is whole. The runner judges only what it has read
+back (stored_run.py), so it and `lab judge` see the same evidence.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from lab.core.result import CellResult, Results
 from lab.core.sums import SUMS
 from lab.host.results import layout, sums
 from lab.host.results.plain_files import is_folder, sha256_of, write_aside
+from lab.host.results.recording import Recording
 from lab.host.results.records import to_json
 from lab.host.results.stored_run import StoredRun, opened
-from lab.host.results.recording import Recording
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,25 @@ from lab.core.scenario import parse_scenario, scenario_digest
 from lab.core.sums import SUMS
 from lab.core.text import plural
 from lab.host.results.checked import DIFFERS, NOTE, OK, UNKNOWN, Checked, problem_of
-from lab.host.results.layout import CELLS, KEPT_MACHINE, LOCK, MANIFEST, MARKDOWN, PAGE, PLAN, RESULT, RESULTS, RUN_FILES, SCENARIO
+from lab.host.results.layout import (
+    CELLS,
+    KEPT_MACHINE,
+    LOCK,
+    MANIFEST,
+    MARKDOWN,
+    PAGE,
+    PLAN,
+    RESULT,
+    RESULTS,
+    RUN_FILES,
+    SCENARIO,
+)
 from lab.host.results.plain_files import Damaged, is_folder, read_json, read_text
 from lab.host.results.records import Wrong, whole
-from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
 from lab.host.results.stored_run import StoredRun
 from lab.host.results.sums import files_below, listed
 from lab.host.results.verify_cache import check_cache
+from lab.host.scenario_files import find_scenarios, load_scenario, scenario_directories
 
 # what may come later into a run's folder, or change there
 _LATER = frozenset({PAGE, MARKDOWN, LOCK, SUMS})

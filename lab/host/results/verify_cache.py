@@ -8,8 +8,8 @@ from pathlib import Path
 from lab.core.errors import LabError
 from lab.core.manifest import Layer, Target
 from lab.host import images
-from lab.host.kernels.bundle import bundles_of
 from lab.host.images import boxes
+from lab.host.kernels.bundle import bundles_of
 from lab.host.results.checked import DIFFERS, NOTE, OK, Checked, problem_of
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.core.errors import GuestLost
+from lab.core.mitigation.outcome import called_for
+from lab.core.mitigation.removal import mitigated, removal_of
 from lab.core.plan import CellPlan
 from lab.core.result import CellResult, Try
 from lab.core.text import plural
@@ -97,9 +99,6 @@ class Runner:
 
     async def _mitigate(self, job: Job, folder: Path) -> bool:
         """Try the removal in a second machine, if there is any; returns whether there was one."""
-        from lab.core.mitigation.outcome import called_for  # only here: they take time to import
-        from lab.core.mitigation.removal import mitigated, removal_of
-
         first = (await apart.in_thread(judged_apart, folder)).judged
         removal = removal_of(first)
         if not (called_for(first) and removal.steps):

@@ -11,15 +11,14 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from tests import ROOT
 from lab.core.errors import ScenarioError
 from lab.core.render.comparison import MOST_MARKDOWN
+from lab.core.result import CellResult
 from lab.core.scenario import parse_scenario, scenario_digest
 from lab.host.cli import main as cli
 from lab.host.results.comparison import compare_runs, load_run
-from tests import recordings
-from lab.core.result import CellResult
 from lab.host.results.records import to_json
+from tests import ROOT, recordings
 from tests.unit.runs import EVIL, cell, manifest
 
 GOLDEN = recordings.GOLDEN / "results"

@@ -75,7 +75,8 @@ def test_what_is_missing_is_said_and_the_exit_status_is_3(
     argv = ["merge", str(shards[0]), str(shards[2]), "--output", str(tmp_path / "results")]
     assert cli.main(argv) == 3
     said = capsys.readouterr().err
-    assert "incomplete: shard 2/3 is not among them; 1 cell of the plan missing: nat-present,iptables=nft@debian12" in said
+    lacking = "shard 2/3 is not among them; 1 cell of the plan missing: nat-present,iptables=nft@debian12"
+    assert f"incomplete: {lacking}" in said
     assert json.loads((tmp_path / "results/latest/manifest.json").read_text())["complete"] is False
 
 

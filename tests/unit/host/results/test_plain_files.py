@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import ScenarioError
-from lab.host.results.plain_files import Damaged, check_plain, read_bytes, read_json, read_text, sha256_of, write_aside
 from lab.host.results.judging import judge_run
+from lab.host.results.plain_files import Damaged, check_plain, read_bytes, read_json, read_text, sha256_of, write_aside
 from tests.unit.host.run.test_runner import stored
 
 __all__ = ["stored"]

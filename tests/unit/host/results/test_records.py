@@ -148,6 +148,6 @@ def type_names(hint: Any) -> set[str]:
     if isinstance(hint, types.UnionType):
         names = set[str]().union(*map(type_names, typing.get_args(hint)))
         return names - {"integer"} if "number" in names else names
-    if is_dataclass(hint) or typing.get_origin(hint) is not None and issubclass(typing.get_origin(hint), Mapping):
+    if is_dataclass(hint) or (typing.get_origin(hint) is not None and issubclass(typing.get_origin(hint), Mapping)):
         return {"object"}
     return {"array"} if typing.get_origin(hint) is tuple else {_TYPES[hint]}

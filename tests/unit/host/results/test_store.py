@@ -19,10 +19,10 @@ from lab.core.facts import Facts
 from lab.core.result import RESULT_VERSION
 from lab.guest.observe import ITEM_NAMES
 from lab.host.machines.playback import recorded_plan
-from lab.host.results.stored_cell import StoredCell
-from lab.host.results.stored_run import StoredRun
 from lab.host.results import plain_files, store
 from lab.host.results.recording import Recording
+from lab.host.results.stored_cell import StoredCell
+from lab.host.results.stored_run import StoredRun
 from tests.recordings import GOLDEN
 
 CELLS = GOLDEN / "cells"
@@ -265,7 +265,7 @@ def test_a_run_that_was_killed_early_has_no_version_and_is_read(tmp_path: Path) 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="is no run's folder") as caught:
-        StoredRun(tmp_path).cells
+        _ = StoredRun(tmp_path).cells
     assert "results/latest" in caught.value.hint
 
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.core.manifest import Manifest
 from lab.core.sums import SUMS, parse_sums, sums_text
 from lab.host.results import store, sums
-from lab.host.results.records import to_json
-from lab.core.manifest import Manifest
-from tests.records import stored
-from lab.host.results.sums import files_below, listed
 from lab.host.results.judging import judge_run
+from lab.host.results.records import to_json
+from lab.host.results.sums import files_below, listed
 from tests.recordings import GOLDEN
+from tests.records import stored
 
 CELLS = GOLDEN / "cells"
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"

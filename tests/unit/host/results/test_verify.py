@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from tests import ROOT
 from lab.core.errors import ScenarioError
 from lab.core.result import Try
 from lab.core.scenario import parse_scenario, scenario_digest
 from lab.core.sums import SUMS
 from lab.host.cli import main as cli
 from lab.host.results import store
-from lab.host.results.sums import cell_sums, files_below, run_sums
 from lab.host.results.checked import DIFFERS, NOTE, OK, UNKNOWN, Checked
-from lab.host.results.verify import exit_status, verdict, verify_run
 from lab.host.results.judging import judge_folder, judge_run
-from tests.records import stored_manifest
+from lab.host.results.sums import cell_sums, files_below, run_sums
+from lab.host.results.verify import exit_status, verdict, verify_run
+from tests import ROOT
 from tests.recordings import GOLDEN
+from tests.records import stored_manifest
 
 PRISTINE, PRESENT = "pristine@debian12", "nat-present,iptables=nft@debian13"
 CELLS = (PRISTINE, PRESENT)
