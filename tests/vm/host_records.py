@@ -7,14 +7,26 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lab.core.inspecting.attached import Attached
 from lab.core.inspecting.inspection import Inspection, inspect
+from lab.core.plan import variants
 from lab.host.inspecting.reading import read_record
 from lab.host.inspecting.recorder import recorder_script, recorder_zipapp
+from lab.host.scenario_files import load_scenario
+from tests import ROOT
 from tests.vm.conftest import Ran
 
+TRACKED = {"untracked": False, "tracked": True, "table-full": True, "evicted": True}
+PROTOCOLS = {"udp": "udp", "dns": "udp"}  # of the kinds of load that are not tcp
+FEWER = re.compile(r"^connections = \d+", re.MULTILINE)
+# of which a record at the state says too little: how many connections come, or of which kind, decides
+LATER = {"hash-too-small": "held", "timeouts-lowered": "load", "unreplied-evicted": "load"}
+# whose load stays as it is, for the finding is of how many connections there are; a smaller one is as good for others
+WHOLE = {*LATER, "nat-ports-exhausted", "orphaned-entries"}
 # whose last step is refused on every kernel of the targets: the machine is then as that has left it
 REFUSED = ("modules-blocked", "modules-blacklisted-cmdline")
 LAST_RUN = re.compile(r"(^\[\[state\]\]\nrun = \[.*\]\n)(?!(?s:.*)^\[\[state)", re.MULTILINE)
@@ -67,11 +79,33 @@ RATE = re.compile(r"^rate_per_second = (\d+)", re.MULTILINE)
 SLOWER = 3
 
 
+def shipped_variants() -> list[tuple[str, dict[str, Any]]]:
+    """Every variant of every shipped scenario, with its axes."""
+    paths = sorted((ROOT / "scenarios").glob("*.toml"))
+    return [(path.stem, dict(variant.axes)) for path in paths for variant in variants(load_scenario(path))]
+
+
+def as_recorded(name: str, text: str) -> str:
+    """A shipped scenario with few connections, where its finding is not of their number, and with the state at which
+    the last step of it was refused.
+    """
+    if name not in WHOLE:
+        text = FEWER.sub("connections = 300", text)
+    return LAST_RUN.sub(r"\1refused = true\n", text) if name in REFUSED else text
+
+
+def said_of_load(inspection: Inspection, path: str | None, protocol: str) -> tuple[Attached, bool | None]:
+    """What it says of the namespaces that the load passes: of the host's own, unless an end tracks; and whether the
+    load is tracked then: not where it crosses a bridge whose frames pass by the hooks, or is of a protocol kept out."""
+    looks = inspection.looks if path else inspection.looks[:1]
+    attached = next((look.attached for look in looks if look.attached.answer), looks[0].attached)
+    passed_by = any(proof.source == "bridge" for proof in attached.proofs)
+    return attached, False if passed_by or protocol in attached.kept_out else attached.answer
+
+
 def recording(text: str, program: str, settings: Mapping[str, int], moment: str = "state") -> str:
     """A scenario that records its machine, to which the table's `settings` are written before."""
     made, command = PROGRAMS[program]
-    if any(f'name = "{name}"' in text for name in REFUSED):
-        text = LAST_RUN.sub(r"\1refused = true\n", text)
     data = base64.b64encode(made()).decode("ascii")
     paths = {
         name if name.startswith("/") else f"/proc/sys/{name.replace('.', '/')}": settings[name] for name in settings

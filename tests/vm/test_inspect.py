@@ -10,27 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.core.inspecting.attached import Attached
 from lab.core.inspecting.inspection import Inspection
-from lab.core.plan import variants
 from lab.core.scenario import with_sources
 from lab.host.inspecting.scenario_file import write_scenario
 from lab.host.scenario_files import load_scenario
-from tests import ROOT
 from tests.vm.conftest import Guests, Ran
-from tests.vm.host_records import recorded, recording
+from tests.vm.host_records import (
+    LATER,
+    PROTOCOLS,
+    TRACKED,
+    as_recorded,
+    recorded,
+    recording,
+    said_of_load,
+    shipped_variants,
+)
 
 log = logging.getLogger(__name__)
 
-TRACKED = {"untracked": False, "tracked": True, "table-full": True, "evicted": True}
-PROTOCOLS = {"udp": "udp", "dns": "udp"}  # of the kinds of load that are not tcp
 QUICK = {
     "pristine": {},
     "nat-present": {"iptables": "nft"},
@@ -40,11 +43,6 @@ QUICK = {
     "nat-flushed-always-on": {"iptables": "legacy"},
     "max-raised": {"iptables": "nft"},
 }
-FEWER = re.compile(r"^connections = \d+", re.MULTILINE)
-# of which a record at the state says too little: how many connections come, or of which kind, decides
-MOMENTS = {"hash-too-small": "held", "timeouts-lowered": "load", "unreplied-evicted": "load"}
-# whose load stays as it is, for the finding is of how many connections there are; a smaller one is as good for others
-WHOLE = {*MOMENTS, "nat-ports-exhausted", "orphaned-entries"}
 # whose record's scenario gives another finding, and why
 DIFFERENT = {
     "bridge-untracked": "the bridge that passes the hooks by is not carried: the load of the scenario crosses none",
@@ -78,20 +76,19 @@ connections = 300
 """
 
 
-def shipped_variants() -> list[tuple[str, dict[str, Any]]]:
+def chosen_variants() -> list[tuple[str, dict[str, Any]]]:
     """The scenarios to look at, each with its axes."""
     if os.environ.get("LAB_TEST_INSPECT") != "all":
         return [(name, dict(axes)) for name, axes in QUICK.items()]
-    paths = sorted((ROOT / "scenarios").glob("*.toml"))
-    return [(path.stem, dict(variant.axes)) for path in paths for variant in variants(load_scenario(path))]
+    return shipped_variants()
 
 
-@pytest.mark.parametrize(("name", "axes"), shipped_variants(), ids=str)
+@pytest.mark.parametrize(("name", "axes"), chosen_variants(), ids=str)
 def test_it_says_what_the_lab_finds(
     guests: Guests, shipped: Callable[[str], str], tmp_path: Path, name: str, axes: dict[str, Any]
 ) -> None:
-    moment = MOMENTS.get(name, "state")
-    text = shipped(name) if name in WHOLE else FEWER.sub("connections = 300", shipped(name))
+    moment = LATER.get(name, "state")
+    text = as_recorded(name, shipped(name))
     chosen = {key: str(value) for key, value in axes.items()}
     settings = guests.jobs(text, **chosen)[0].plan.settings
     job = guests.jobs(recording(text, "zipapp", settings, moment), **chosen)[0]
@@ -116,15 +113,6 @@ def test_it_says_what_the_lab_finds(
     assert record.stat().st_size < 100_000
 
 
-def said_of_load(inspection: Inspection, path: str | None, protocol: str) -> tuple[Attached, bool | None]:
-    """What it says of the namespaces that the load passes: of the host's own, unless an end tracks; and whether the
-    load is tracked then: not where it crosses a bridge whose frames pass by the hooks, or is of a protocol kept out."""
-    looks = inspection.looks if path else inspection.looks[:1]
-    attached = next((look.attached for look in looks if look.attached.answer), looks[0].attached)
-    passed_by = any(proof.source == "bridge" for proof in attached.proofs)
-    return attached, False if passed_by or protocol in attached.kept_out else attached.answer
-
-
 def made_again(guests: Guests, inspection: Inspection, folder: Path) -> Ran:
     """The scenario of a record, run: with fewer connections, where they are held and no more than that."""
     path = folder / "again.toml"
@@ -141,7 +129,7 @@ def places(holders: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def test_the_script_sees_what_the_zipapp_sees(guests: Guests, shipped: Callable[[str], str], tmp_path: Path) -> None:
-    text = FEWER.sub("connections = 300", shipped("nat-present"))
+    text = as_recorded("nat-present", shipped("nat-present"))
     ran = guests.run(recording(text, "script", {}), iptables="nft")
     inspection, _ = recorded(ran, tmp_path)
     assert inspection.looks[0].attached.answer is True
