@@ -128,6 +128,8 @@ def test_a_distribution_is_a_read_only_disk_with_nothing_behind_it() -> None:
         "backing": None,
     }
     assert values(argv, "-device")[:2] == ["virtio-blk-pci,drive=root", "virtio-blk-pci,drive=distribution"]
+    assert "lsm=" not in values(argv, "-append")[0].split(), "its own programs may need its security modules"
+    assert "lsm=" in values(argv_of(restores=False), "-append")[0].split()
     raw = replace(files, distribution=DiskImage("/dev/fd/9", "raw"))
     argv = command_line("qemu", TCG, raw, SOCKETS, memory_mb=512, vcpus=1, boot_args=())
     assert values(argv, "-blockdev")[1].startswith("driver=raw,node-name=distribution,read-only=on,")
