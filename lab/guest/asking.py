@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import time
-from itertools import islice
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from lab.guest.client import Client
@@ -37,15 +36,15 @@ class Questions(PolledConnects):
 
     _type = socket.SOCK_DGRAM
 
-    def __init__(self, family: int, sources: Optional[Iterator[Source]] = None) -> None:
-        """Without `sources` the kernel chooses where a question comes from."""
-        super().__init__(family, sources)
+    def __init__(self, addresses: Sequence[Address], sources: Optional[Iterator[Source]] = None) -> None:
+        """As PolledConnects."""
+        super().__init__(addresses, sources)
         self.asked_at: Dict[int, Tuple[float, int]] = {}  # of descriptors without an answer: when last, how often
 
-    def begin(self, addresses: Iterator[Address], count: int) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
-        """Ask the next `count`: the descriptor of each, or -errno; no answer is looked for yet."""
+    def begin(self, targets: Sequence[int]) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
+        """Ask each: its descriptor, or -errno; no answer is looked for yet."""
         now = time.monotonic()  # as the loop's
-        fds = [self._ask(address) for address in islice(addresses, count)]
+        fds = [self._ask(self._addresses[target]) for target in targets]
         for fd in fds:
             if fd >= 0:
                 self.asked_at[fd] = (now, 1)

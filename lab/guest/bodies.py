@@ -9,12 +9,13 @@ from lab.guest.accepts import Accepts
 from lab.guest.asking import AnsweringServer, AskingClient, Questions
 from lab.guest.churn import HALF, ChurnClient, ChurnServer
 from lab.guest.client import Client
-from lab.guest.engines import accepts, connects, family_number, sources_of
+from lab.guest.engines import accepts, connects, sources_of
 from lab.guest.flood import Flood, Receiver, Share
 from lab.guest.packets import CountingReceiver
 from lab.guest.paths import CLIENT, IPV4, SERVER
 from lab.guest.server import Server
 from lab.guest.spread import Shard
+from lab.guest.states import addresses
 from lab.guest.worker import TICK_SECONDS, Link, Message, new_loop
 
 _TURNS_PER_BEAT = 10  # a worker of which nothing moves says so twice a second: it runs, it only has nothing to tell
@@ -105,7 +106,7 @@ def asking_client(shard: Shard, rate_per_second: float) -> Maker:
     """Asks by datagrams, one socket for each, and waits for the answers."""
 
     def make(loop: asyncio.AbstractEventLoop, report: Report) -> Part:
-        questions = Questions(family_number(shard.family), sources_of(shard))
+        questions = Questions(addresses(shard.targets), sources_of(shard))
         return _part(CLIENT, AskingClient(loop, shard.targets, report, rate_per_second, questions))
 
     return make

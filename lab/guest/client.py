@@ -11,12 +11,12 @@ import select
 from array import array
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from lab.guest.connects import Connects, PolledConnects, family_of
+from lab.guest.connects import Connects, PolledConnects
 from lab.guest.exchange import Exchange
 from lab.guest.pace import Pace
 from lab.guest.polling import poll_all
 from lab.guest.resends import Resends
-from lab.guest.states import FAILED, HELD, LOST, OPENING, Target, by_port, round_robin, runs
+from lab.guest.states import FAILED, HELD, LOST, OPENING, Target, addresses, by_port, round_robin, runs
 
 _BATCH = 512  # connects between two looks at the loop; in an emulated guest every change of process is dear
 _WINDOW = 2048  # connects that may be unanswered at once, to begin with
@@ -35,7 +35,7 @@ class Client:
         rate_per_second: float = 0.0,
         connects: Optional[Connects] = None,
     ) -> None:
-        """A rate of 0 is as fast as it goes."""
+        """A rate of 0 is as fast as it goes. `connects` is for the addresses of `targets`."""
         self._loop = loop
         self._pace = Pace(rate_per_second, _BATCH)
         self._on_settled = on_settled
@@ -52,8 +52,8 @@ class Client:
         self._fds = array("i")  # of each connection in the order of opening; -1 for one that is closed
         self._watched: Dict[int, int] = {}  # descriptors of unanswered connects, and which connections these are
         self._targets = targets
-        self._addresses = round_robin(targets)
-        self._connects = connects or PolledConnects(family_of(address for address, _, _ in targets))
+        self._order = round_robin(targets)
+        self._connects = connects or PolledConnects(addresses(targets))
         self._paused = False
         self._finished = False
         self._resends = Resends()
@@ -167,7 +167,7 @@ class Client:
         """Begin the next connects, and note the outcome of each that has one already."""
         first = self.attempted
         self.attempted += count
-        fds, outcomes = self._connects.begin(self._addresses, count)
+        fds, outcomes = self._connects.begin(self._order[first : first + count])
         self._fds.extend(array("i", fds))
         if outcomes is None:
             self._states[first : first + count] = bytes([HELD]) * count

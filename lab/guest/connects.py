@@ -8,7 +8,6 @@ import errno
 import select
 import socket
 from abc import ABC, abstractmethod
-from itertools import islice
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from lab.guest.files import close_all
@@ -32,9 +31,9 @@ class Connects(ABC):
         """What the loop watches: readable when there are outcomes of earlier connects."""
 
     @abstractmethod
-    def begin(self, addresses: Iterator[Address], count: int) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
-        """Begin the next `count`: the descriptor of each, or -errno, and the outcomes that there are, also of earlier
-        ones.
+    def begin(self, targets: Sequence[int]) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
+        """Begin a connection to each of these, which are numbers of addresses: the descriptor of each, or -errno, and
+        the outcomes that there are, also of earlier ones.
 
         None instead of the outcomes means that every one of these is established, and there is no other: then nothing
         is done here for a single connection that the kernel does not ask for.
@@ -58,21 +57,22 @@ class PolledConnects(Connects):
 
     _type = socket.SOCK_STREAM
 
-    def __init__(self, family: int, sources: Optional[Iterator[Source]] = None) -> None:
-        """Without `sources` the kernel chooses where a connection comes from."""
+    def __init__(self, addresses: Sequence[Address], sources: Optional[Iterator[Source]] = None) -> None:
+        """To `addresses` of one family; without `sources` the kernel chooses where a connection comes from."""
+        self._addresses = addresses
         self._sources = sources
-        self._new_socket = socket_maker(family, self._type, sources is not None)
+        self._new_socket = socket_maker(_family_of(addresses), self._type, sources is not None)
         self._epoll = select.epoll()
 
     def fileno(self) -> int:
         """What the loop watches."""
         return self._epoll.fileno()
 
-    def begin(self, addresses: Iterator[Address], count: int) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
-        """Begin the next `count`; see Connects."""
+    def begin(self, targets: Sequence[int]) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
+        """Begin a connection to each; see Connects."""
         fds: List[int] = []
         new_socket, bind, sources = self._new_socket, bind_next, self._sources
-        for address in islice(addresses, count):
+        for address in map(self._addresses.__getitem__, targets):
             try:
                 sock = new_socket()
                 if sources is not None:
@@ -87,7 +87,7 @@ class PolledConnects(Connects):
                 sock.close()
                 fds.append(-code)
         events = poll_all(fds, select.POLLOUT)
-        return fds, None if events.count(select.POLLOUT) == count else self._sort_out(fds, events)
+        return fds, None if events.count(select.POLLOUT) == len(targets) else self._sort_out(fds, events)
 
     def later(self) -> List[Outcome]:
         """The outcomes that have come since."""
@@ -125,6 +125,5 @@ def outcome_of(fd: int, events: int) -> int:
     return code or errno.ENOTCONN
 
 
-def family_of(addresses: Iterable[str]) -> int:
-    """AF_INET6 where any of them is of IPv6."""
-    return socket.AF_INET6 if any(":" in address for address in addresses) else socket.AF_INET
+def _family_of(addresses: Sequence[Address]) -> int:
+    return socket.AF_INET6 if any(":" in address for address, _ in addresses) else socket.AF_INET

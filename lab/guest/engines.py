@@ -1,15 +1,15 @@
 """What carries a load's connections: io_uring(7) where the kernel has it and it covers the load, else system calls."""
 
 import errno
-import socket
 from typing import Iterator, NamedTuple, Optional
 
 from lab.guest.accepts import Accepts
 from lab.guest.connects import Connects, PolledConnects
 from lab.guest.files import error_name
 from lab.guest.paths import IPV4
-from lab.guest.sources import Source, sources
+from lab.guest.sources import Source, source_runs, sources
 from lab.guest.spread import Shard
+from lab.guest.states import addresses
 from lab.guest.uring import ring
 from lab.guest.uring.accepts import RingAccepts
 from lab.guest.uring.connects import RingConnects
@@ -55,8 +55,8 @@ def ring_refusal() -> Optional[str]:
 def connects(shard: Shard) -> Connects:
     """What begins the connections of a shard."""
     if shard.by_ring:
-        return RingConnects(sources_of(shard))
-    return PolledConnects(family_number(shard.family), sources_of(shard))
+        return RingConnects(addresses(shard.targets), source_runs(shard.number) if shard.local else None)
+    return PolledConnects(addresses(shard.targets), sources_of(shard))
 
 
 def accepts(shard: Shard) -> Accepts:
@@ -67,8 +67,3 @@ def accepts(shard: Shard) -> Accepts:
 def sources_of(shard: Shard) -> Optional[Iterator[Source]]:
     """Where a shard's connections come from; None where the kernel chooses."""
     return sources(shard.number, shard.family) if shard.local else None
-
-
-def family_number(family: str) -> int:
-    """AF_INET or AF_INET6."""
-    return socket.AF_INET if family == IPV4 else socket.AF_INET6

@@ -17,6 +17,7 @@ MAX_SHARDS = 255  # the third octet, without the 0 of FLOOD
 _PORT_RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
 
 Source = Tuple[str, int]  # address, port
+Run = Tuple[str, range]  # an address, and ports of it
 
 
 def flood_source(family: str) -> str:
@@ -35,11 +36,15 @@ def port_range() -> Tuple[int, int]:
 
 def sources(shard: int, family: str = IPV4) -> Iterator[Source]:
     """The sources of a shard's connections, each once: all ports of one address, then those of the next. OSError."""
+    return ((address, port) for address, ports in source_runs(shard, family) for port in ports)
+
+
+def source_runs(shard: int, family: str = IPV4) -> Iterator[Run]:
+    """As `sources`, all of an address at once."""
     if not 0 <= shard < MAX_SHARDS:
         raise ValueError("there is no shard number {}: {} have addresses of their own".format(shard, MAX_SHARDS))
     low, high = port_range()  # now: a process out of descriptors can read no file
-    addresses = (source_address(family, shard + 1, last) for last in range(1, _ADDRESSES + 1))
-    return ((address, port) for address in addresses for port in range(low, high + 1))
+    return ((source_address(family, shard + 1, last), range(low, high + 1)) for last in range(1, _ADDRESSES + 1))
 
 
 def source_address(family: str, third: int, last: int) -> str:

@@ -1,36 +1,42 @@
 """What became of each connection, one byte each in the order in which they were opened, and where each went."""
 
-from itertools import repeat
-from typing import Iterator, List, Sequence, Tuple
+import re
+from array import array
+from typing import List, Sequence, Tuple
 
 Target = Tuple[str, int, int]  # address, port, how many connections go there
 
 UNTRIED, OPENING, HELD, FAILED, LOST = range(5)
 STATE_NAMES = ("untried", "stalled", "held", "failed", "lost")  # what is still opening at the end has stalled
 MAX_RUNS = 256
+_RUNS = re.compile(b"|".join(re.escape(bytes([state])) + b"+" for state in range(len(STATE_NAMES))))
 
 
-def round_robin(targets: Sequence[Target]) -> Iterator[Tuple[str, int]]:
-    """Where each connection goes, in order: turn by turn, so that every listener's queue fills at the same pace."""
-    addresses = [(address, port) for address, port, _ in targets]
+def addresses(targets: Sequence[Target]) -> List[Tuple[str, int]]:
+    """Where connections go."""
+    return [(address, port) for address, port, _ in targets]
+
+
+def round_robin(targets: Sequence[Target]) -> "array[int]":
+    """To which of the targets each connection goes, by its number: turn by turn, so that every listener's queue fills
+    at the same pace.
+    """
     turns = _turns(targets)
-    for _ in range(turns):
-        yield from addresses
-    for address, port, count in targets:
-        yield from repeat((address, port), count - turns)
+    order = array("H", range(len(targets))) * turns
+    for number, (_, _, count) in enumerate(targets):
+        order.extend(array("H", [number]) * (count - turns))
+    return order
 
 
 def runs(states: bytearray) -> List[Tuple[str, int]]:
     """The states in opening order, run-length coded and cut at a bound: which connections were held, which not."""
     found: List[Tuple[str, int]] = []
-    start = 0
-    for index in range(1, len(states) + 1):
-        if index == len(states) or states[index] != states[start]:
-            if len(found) == MAX_RUNS:
-                found.append(("cut", len(states) - start))
-                break
-            found.append((STATE_NAMES[states[start]], index - start))
-            start = index
+    for match in _RUNS.finditer(states):
+        start, end = match.span()
+        if len(found) == MAX_RUNS:
+            found.append(("cut", len(states) - start))
+            break
+        found.append((STATE_NAMES[states[start]], end - start))
     return found
 
 

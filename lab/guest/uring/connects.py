@@ -12,13 +12,12 @@ import socket
 import struct
 import sys
 from array import array
-from itertools import islice
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from lab.guest.connects import Address, Connects, Outcome
 from lab.guest.files import close_all
 from lab.guest.sockets import bind_next
-from lab.guest.sources import Source
+from lab.guest.sources import Run, Source
 from lab.guest.uring import ring as io_uring
 from lab.guest.uring.ring import ADDRESS, FD, LONGS, QUIET, TAG, WORDS, Completed, Ring, entry
 
@@ -33,11 +32,16 @@ _TURNS_TO_CANCEL = 64
 class RingConnects(Connects):
     """Begins IPv4 connections through a ring of this process."""
 
-    def __init__(self, sources: Optional[Iterator[Source]] = None) -> None:
-        """Without `sources` the kernel chooses where a connection comes from. Raises OSError for what Ring does."""
-        self._sources = sources
+    def __init__(self, addresses: Sequence[Address], runs: Optional[Iterator[Run]] = None) -> None:
+        """To `addresses`; without `runs` of sources the kernel chooses where a connection comes from. Raises OSError
+        for what Ring does.
+        """
+        self._runs = runs
+        self._source, self._ports = "", range(0)  # what is left of a run
         self._ring = Ring(3 * _MOST, _COMPLETIONS)
-        self._targets = _Pointers()
+        self._targets = array("B", b"".join(map(_sockaddr, addresses)))
+        first = self._targets.buffer_info()[0]
+        self._pointers = range(first, first + len(self._targets), _ADDRESS_BYTES)
         self._from = array("H", [socket.AF_INET] + [0] * (_SHORTS - 1)) * _MOST  # a struct sockaddr_in for each
         first = self._from.buffer_info()[0]
         self._places = array("Q", range(first, first + _ADDRESS_BYTES * _MOST, _ADDRESS_BYTES))
@@ -49,19 +53,20 @@ class RingConnects(Connects):
         """What the loop watches."""
         return self._ring.fileno()
 
-    def begin(self, addresses: Iterator[Address], count: int) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
-        """Begin the next `count`; see Connects."""
+    def begin(self, targets: Sequence[int]) -> Tuple[Sequence[int], Optional[Dict[int, int]]]:
+        """Begin a connection to each; see Connects."""
+        count = len(targets)
         if not count:
             return [], None
         alone = not self._waiting
         fds = self._bound_sockets(count)
-        targets = array("Q", map(self._targets.__getitem__, islice(addresses, count)))
+        pointers = array("Q", map(self._pointers.__getitem__, targets))
         opened = fds
         if min(fds) < 0:
-            targets = array("Q", [target for fd, target in zip(fds, targets) if fd >= 0])
+            pointers = array("Q", [pointer for fd, pointer in zip(fds, pointers) if fd >= 0])
             opened = array("i", [fd for fd in fds if fd >= 0])
         self._write(_CONNECTS, opened)
-        self._ring.longs[_CONNECTS * LONGS + ADDRESS : (_CONNECTS + len(opened)) * LONGS : LONGS] = targets
+        self._ring.longs[_CONNECTS * LONGS + ADDRESS : (_CONNECTS + len(opened)) * LONGS : LONGS] = pointers
         self._ring.submit(_CONNECTS, len(opened), len(opened))
         self._waiting += len(opened)
         completed = self._ring.completed()
@@ -98,7 +103,7 @@ class RingConnects(Connects):
 
     def _bound_sockets(self, count: int) -> "array[int]":
         """The descriptors of new sockets that have the next sources, or -errno."""
-        if self._sources is None:
+        if self._runs is None:
             return self._sockets(count)
         fds = self._sockets(count)
         if min(fds) >= 0:
@@ -107,7 +112,7 @@ class RingConnects(Connects):
             refused = {fd: errno.EADDRINUSE for fd in fds if fd >= 0}  # few are left to open
         for index, fd in enumerate(fds) if refused else ():
             if fd in refused:
-                fds[index] = _bound_elsewhere(fd, refused[fd], self._sources)
+                fds[index] = _bound_elsewhere(fd, refused[fd], self._sources())
         return fds
 
     def _sockets(self, count: int) -> "array[int]":
@@ -138,20 +143,32 @@ class RingConnects(Connects):
         self._ring.words[first * WORDS + TAG : end * WORDS : WORDS] = numbers
 
     def _write_sources(self, count: int) -> None:
-        taken = list(islice(self._sources or (), count))
-        if len(taken) < count:
-            raise OSError(errno.EADDRNOTAVAIL, "every source is used")
-        ports = array("H", [port for _, port in taken])
+        ports, addresses = array("H"), array("I")
+        while len(ports) < count:
+            address, taken = self._next_run(count - len(ports))
+            ports.extend(taken)
+            addresses.extend(array("I", socket.inet_aton(address)) * len(taken))
         if sys.byteorder == "little":
             ports.byteswap()
         shorts = memoryview(self._from)
         shorts[1 : count * _SHORTS : _SHORTS] = ports
-        words = shorts.cast("B").cast("I")
-        if taken[0][0] == taken[-1][0]:  # all ports of one address come before those of the next
-            addresses = array("I", socket.inet_aton(taken[0][0])) * count
-        else:
-            addresses = array("I", b"".join(socket.inet_aton(address) for address, _ in taken))
-        words[1 : count * _SHORTS // 2 : _SHORTS // 2] = addresses
+        shorts.cast("B").cast("I")[1 : count * _SHORTS // 2 : _SHORTS // 2] = addresses
+
+    def _sources(self) -> Iterator[Source]:
+        """The next ones, one at a time."""
+        while True:
+            address, (port,) = self._next_run(1)
+            yield address, port
+
+    def _next_run(self, most: int) -> Run:
+        """An address, and its next ports; raises OSError where every source is used."""
+        if not self._ports:
+            try:
+                self._source, self._ports = next(self._runs or iter(()))
+            except StopIteration:
+                raise OSError(errno.EADDRNOTAVAIL, "every source is used") from None
+        taken, self._ports = self._ports[:most], self._ports[most:]
+        return self._source, taken
 
     def _sorted(self, completed: Completed) -> List[Outcome]:
         """The outcomes of connects among what has completed, and those that came with something else before."""
@@ -161,19 +178,10 @@ class RingConnects(Connects):
         return outcomes
 
 
-class _Pointers(Dict[Address, int]):
-    """Where in memory the kernel finds each address, as a struct sockaddr_in that stays as long as this does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: List["array[int]"] = []
-
-    def __missing__(self, address: Address) -> int:
-        host, port = address
-        head = array("H", [socket.AF_INET]).tobytes() + struct.pack("!H", port)
-        self._kept.append(array("B", head + socket.inet_aton(host) + bytes(8)))
-        self[address] = pointer = self._kept[-1].buffer_info()[0]
-        return pointer
+def _sockaddr(address: Address) -> bytes:
+    """An address as a struct sockaddr_in."""
+    host, port = address
+    return array("H", [socket.AF_INET]).tobytes() + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
 
 
 def _bound_elsewhere(fd: int, code: int, sources: Iterator[Source]) -> int:

@@ -11,30 +11,30 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import repeat
 from typing import Any
 
 import pytest
 
 from lab.guest import engines
 from lab.guest.connects import Connects, PolledConnects
-from lab.guest.sources import sources
+from lab.guest.sources import source_runs, sources
 from lab.guest.uring.connects import RingConnects
 from tests.unit.namespaces import counters, in_namespace, leave_descriptors
 
 PORT = 7777
+LISTENER = ("127.0.0.1", PORT)
 FIRST = 32768  # of the ports that the kernel chooses from, in a new namespace
 Make = Callable[[], Connects]
 
 
 def polled() -> Connects:
-    return PolledConnects(socket.AF_INET, sources(0))
+    return PolledConnects([LISTENER], sources(0))
 
 
 def by_ring() -> Connects:
-    return RingConnects(sources(0))
+    return RingConnects([LISTENER], source_runs(0))
 
 
 @pytest.fixture(params=[polled, by_ring])
@@ -51,10 +51,6 @@ def listener(stack: ExitStack, backlog: int = 512) -> socket.socket:
     sock.bind(("127.0.0.1", PORT))
     sock.listen(backlog)
     return sock
-
-
-def to_listener() -> Iterator[tuple[str, int]]:
-    return repeat(("127.0.0.1", PORT))
 
 
 def awaited(connects: Connects, count: int) -> dict[int, int]:
@@ -76,8 +72,8 @@ def test_all_are_established(make: Make) -> None:
         with ExitStack() as stack:
             listener(stack)
             connects = make()
-            fds, outcomes = connects.begin(to_listener(), 300)
-            assert connects.begin(to_listener(), 0) == ([], None)
+            fds, outcomes = connects.begin([0] * 300)
+            assert connects.begin([]) == ([], None)
             return [outcomes, names(fds)]
 
     assert in_namespace(body) == [None, [["127.77.1.1", FIRST + number] for number in range(300)]]
@@ -86,7 +82,7 @@ def test_all_are_established(make: Make) -> None:
 def test_refused_ones_have_their_errno(make: Make) -> None:
     def body() -> list[int]:
         connects = make()
-        fds, outcomes = connects.begin(to_listener(), 20)
+        fds, outcomes = connects.begin([0] * 20)
         outcomes = {**(outcomes or {}), **{-number: -fd for number, fd in enumerate(fds, 1) if fd < 0}}
         return list((outcomes | awaited(connects, 20 - len(outcomes))).values())
 
@@ -100,7 +96,7 @@ def test_what_stalls_is_answered_later(make: Make) -> None:
         with ExitStack() as stack:
             sock = listener(stack, backlog=0)
             connects = make()
-            fds, outcomes = connects.begin(to_listener(), 5)
+            fds, outcomes = connects.begin([0] * 5)
             assert outcomes is not None
             for _ in range(len(outcomes)):
                 stack.enter_context(sock.accept()[0])
@@ -118,7 +114,7 @@ def test_a_source_that_somebody_has_is_left_out(make: Make) -> None:
             for port in (FIRST, FIRST + 2):
                 stack.enter_context(socket.socket()).bind(("127.77.1.1", port))
             connects = make()
-            fds, outcomes = connects.begin(to_listener(), 10)
+            fds, outcomes = connects.begin([0] * 10)
             assert outcomes is None or set(outcomes.values()) == {0}
             return names(fds)
 
@@ -135,7 +131,7 @@ def test_sources_go_on_at_the_next_address(make: Make) -> None:
             file.write("40000 40005")
         with ExitStack() as stack:
             listener(stack)
-            return names(make().begin(to_listener(), 10)[0])
+            return names(make().begin([0] * 10)[0])
 
     assert in_namespace(body) == [[f"127.77.1.{1 + n // 6}", 40000 + n % 6] for n in range(10)]
 
@@ -146,7 +142,7 @@ def test_out_of_descriptors(make: Make) -> None:
             listener(stack)
             connects = make()
             leave_descriptors(40)
-            fds, outcomes = connects.begin(to_listener(), 100)
+            fds, outcomes = connects.begin([0] * 100)
             held = [fd for fd in fds if fd >= 0]
             assert outcomes is not None
             assert {fd: outcomes[fd] for fd in held} == dict.fromkeys(held, 0)
@@ -160,7 +156,7 @@ def test_what_is_abandoned_sends_no_more(make: Make) -> None:
         with ExitStack() as stack:
             listener(stack, backlog=0)
             connects = make()
-            fds, outcomes = connects.begin(to_listener(), 40)
+            fds, outcomes = connects.begin([0] * 40)
             connects.abandon([fd for fd in fds if fd not in (outcomes or ())])
             sent = counters("Tcp")["OutSegs"]
             time.sleep(1.3)
@@ -179,7 +175,7 @@ def test_a_killed_process_leaves_nothing(make: Make) -> None:
             pid = os.fork()
             if pid == 0:
                 connects = make()
-                connects.begin(to_listener(), 40)
+                connects.begin([0] * 40)
                 os.write(write_fd, b".")
                 signal.pause()
             os.read(read_fd, 1)
