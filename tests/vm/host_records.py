@@ -95,10 +95,13 @@ def as_recorded(name: str, text: str) -> str:
 
 
 def said_of_load(inspection: Inspection, path: str | None, protocol: str) -> tuple[Attached, bool | None]:
-    """What it says of the namespaces that the load passes: of the host's own, unless an end tracks; and whether the
-    load is tracked then: not where it crosses a bridge whose frames pass by the hooks, or is of a protocol kept out."""
+    """What it says of the namespaces that the load passes: of the host's own, unless an end tracks, or may; and whether
+    the load is tracked then: not where it crosses a bridge whose frames pass by the hooks, or is of a protocol kept
+    out.
+    """
     looks = inspection.looks if path else inspection.looks[:1]
-    attached = next((look.attached for look in looks if look.attached.answer), looks[0].attached)
+    attached = next((look.attached for look in looks if look.attached.answer), None)
+    attached = attached or next((look.attached for look in looks if look.attached.answer is None), looks[0].attached)
     passed_by = any(proof.source == "bridge" for proof in attached.proofs)
     return attached, False if passed_by or protocol in attached.kept_out else attached.answer
 

@@ -193,8 +193,13 @@ def _by_uses(uses: Sequence[Uses] | None, alone: bool) -> Proof:
     if uses is None:
         return Proof("uses", None, "the modules' use counts are not known, or nft shows rules without their modules")
     hidden = [one for one in uses if one.elsewhere]
-    if hidden and alone:
-        return Proof("uses", True, f"{hidden[0]}: rules that were not read hold it here, the only namespace")
+    holding = [one for one in hidden if not one.may_keep_out]
+    doubtful = [one for one in uses if one.may_keep_out]
+    if holding and alone:
+        here = f"{holding[0]}: rules that were not read hold it here, the only namespace"
+        if not doubtful:
+            return Proof("uses", True, here)
+        return Proof("uses", None, f"{here}, and others may keep packets out: {doubtful[0]}")
     if hidden:
         return Proof("uses", None, f"{hidden[0]}: there are rules elsewhere")
     return Proof("uses", None, "no module is used more often than the rules that were read say")

@@ -47,6 +47,7 @@ _OWN_MODULE: Final = frozenset({"ct count"})
 _NFT_OBJECT: Final = re.compile(r'\bct (?:helper|timeout|expectation) set |\{"ct (?:helper|timeout|expectation)":"')
 _NFT_NOTRACK: Final = re.compile(r'\bnotrack(?: comment "[^"]*")?$|\{"notrack":null\}')  # as text, and as JSON
 _NOTRACK: Final = frozenset({"CT", "NOTRACK"})
+_MAY_BE_NOTRACK: Final = (("-j CT",), ("ct",))
 _CORE: Final = ("nf_conntrack", "nf_nat")  # whose users from outside the tree are not known
 
 
@@ -74,6 +75,11 @@ class Uses:
     def elsewhere(self) -> bool:
         """Whether rules are somewhere that were not seen; CT with --notrack is shown by nft without its module."""
         return self.certain and self.hidden > 0 and self.words != ("-j CT",)
+
+    @property
+    def may_keep_out(self) -> bool:
+        """Whether rules that were not seen may be such as keep packets out of conntrack, which hold nothing."""
+        return self.hidden > 0 and self.words in _MAY_BE_NOTRACK
 
     def __str__(self) -> str:
         uses = "an unknown number of uses" if self.uses is None else f"{self.uses} use{'s' if self.uses != 1 else ''}"

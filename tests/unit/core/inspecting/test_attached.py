@@ -41,9 +41,17 @@ def test_what_was_not_read_is_unknown_and_never_none(name: str, why: str) -> Non
 def test_use_counts_prove_what_no_program_showed() -> None:
     host = {"modules": "nf_tables 1 0 - Live 0x0\n"}
     assert look(host, {"ruleset.nft.error": "nft: ENOENT\n"}).attached.answer is False
-    host = {"modules": "nf_tables 1 0 - Live 0x0\nnft_ct 1 2 - Live 0x0\n"}
+    host = {"modules": "nf_tables 1 0 - Live 0x0\nnft_masq 1 2 - Live 0x0\n"}
     found = look(host, {"ruleset.nft.error": "nft: ENOENT\n"}).attached
     assert (found.answer, proof(found, "uses"), proof(found, "holders")) == (True, True, None)
+
+
+@pytest.mark.parametrize("modules", ["nft_ct 1 2 - Live 0x0\n", "xt_MASQUERADE 1 1 - Live 0x0\nxt_CT 1 1 - Live 0x0\n"])
+def test_rules_that_were_not_read_may_keep_every_packet_out(modules: str) -> None:
+    """notrack uses the module of `ct`, and holds nothing; beside a rule that holds it there is nothing to track."""
+    errors = {"ruleset.nft.error": "nft: ENOENT\n", "iptables-legacy-save.error": "not collected\n"}
+    found = look({"modules": f"nf_tables 1 0 - Live 0x0\nip_tables 1 0 - Live 0x0\n{modules}"}, errors).attached
+    assert (found.answer, proof(found, "uses")) == (None, None)
 
 
 def test_uses_elsewhere_prove_nothing_of_one_of_several_namespaces() -> None:
