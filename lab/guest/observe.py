@@ -57,6 +57,7 @@ GROUPS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
         "bridge",
         (
             "/proc/sys/net/bridge/bridge-nf-*",
+            "/sys/class/net/*/bridge/nf_call_ip*tables",
             "/sys/class/net/*/brport/port_no",
             "/proc/sys/net/ipv4/ip_forward",
             "/proc/sys/net/ipv6/conf/all/forwarding",

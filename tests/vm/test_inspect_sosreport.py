@@ -22,6 +22,8 @@ from lab.core.inspecting.inspection import Inspection, inspect
 from lab.core.scenario import parse_scenario
 from lab.host.cli.main import main
 from lab.host.inspecting.reading import read_record
+from lab.host.scenario_files import load_scenario
+from tests import ROOT
 from tests.vm.conftest import TARGETS
 from tests.vm.host_records import PROTOCOLS, TRACKED, as_recorded, said_of_load, shipped_variants
 
@@ -57,13 +59,21 @@ BESIDE: tuple[Variant, ...] = (
 
 
 def chosen_variants() -> list[Variant]:
-    """What to look at."""
+    """What to look at: a host with further namespaces, as paths have, with traffic, without which a sosreport of it
+    cannot tell.
+    """
     if os.environ.get("LAB_TEST_INSPECT") != "all":
         return list(QUICK)
-    return [*QUICK, *BESIDE, *((name, axes, "", ()) for name, axes in shipped_variants())]
+    every = ((load_scenario(ROOT / "scenarios" / f"{name}.toml"), axes) for name, axes in shipped_variants())
+    return [*QUICK, *BESIDE, *((one.name, axes, TALKING if one.machine.path else "", ()) for one, axes in every)]
 
 
-BESIDES = {"": "", OTHER: "beside-a-namespace", OTHER + TALKING: "beside-a-namespace-with-traffic"}
+BESIDES = {
+    "": "",
+    TALKING: "with-traffic",
+    OTHER: "beside-a-namespace",
+    OTHER + TALKING: "beside-a-namespace-with-traffic",
+}
 # What sos wrote, without its largest files, which say nothing here: a step's output has 64 KiB.
 PACK = """
 cd /root/unpacked/*/ || exit

@@ -15,7 +15,7 @@ from lab.core.inspecting.model import Namespace
 from lab.core.inspecting.notrack import kept_out
 from lab.core.inspecting.rulesets import Gap, Rulesets
 from lab.core.inspecting.use_counts import Uses, nothing_uses
-from lab.core.judging.attachment import FRAMES_PASS, has_notrack, hooked_families, unseen_texts
+from lab.core.judging.attachment import frames_pass, has_notrack, hooked_families, unseen_texts
 
 FAMILIES = ("ip", "ip6", "bridge")
 _PORT: Final = re.compile(r"^/sys/class/net/(?P<name>[^/]+)/brport/port_no: ", re.MULTILINE)
@@ -226,15 +226,15 @@ def _by_behaviour(namespace: Namespace, contents: Contents | None) -> Proof:
 def _by_bridge(namespace: Namespace, families: set[str]) -> Proof | None:
     """That frames of a bridge with ports pass by the hooks of ip; None where they do not, or that is not known.
 
-    br_netfilter hands frames to these hooks while bridge-nf-call-iptables is 1; conntrack of bridges has its own. Open
-    vSwitch takes its frames before both (netdev_frame_hook(), net/openvswitch/vport-netdev.c).
+    br_netfilter hands frames to these hooks (frames_pass()); conntrack of bridges has its own. Open vSwitch takes its
+    frames before both (netdev_frame_hook(), net/openvswitch/vport-netdev.c).
     """
     texts = namespace.snapshot.texts
     by = [one for one in ("ip", "ip6") if one in families]
     ports = _SWITCHED.findall(texts.get("ovs.datapaths") or "")
     if not ports and namespace.own and "bridge" not in families:
         ports = _PORT.findall(texts.get("bridge_ports") or "")
-        by = [family for family in by if not FRAMES_PASS[family].search(texts.get("bridge") or "")]
+        by = [family for family in by if not frames_pass(texts.get("bridge") or "", family)]
     if not ports or not by:
         return None
     more = f" and {len(ports) - _SHOWN_PORTS} more" if len(ports) > _SHOWN_PORTS else ""

@@ -36,11 +36,14 @@ _NET: Final = re.compile(
 _SYS_FILE: Final = re.compile(r"proc/sys/net/(?:netfilter|bridge)/[\w-]+")
 _PARAMETER: Final = re.compile(r"sys/module/nf_conntrack/parameters/\w+")
 _MODULE: Final = re.compile(r"sys/module/(?P<name>\w+)/(?:refcnt|parameters/\w+)")
+_LINKS: Final = "sos_commands/networking/ip_-s_-d_link"
+_LINK: Final = re.compile(r"\d{1,10}: (?P<name>[^\s:@]{1,15})[:@]")
 _WHOLE: Final = re.compile(
     r"proc/(?:modules|cmdline|slabinfo|uptime)|boot/config-.*"
     rf"|{_KERNEL}(?:lsmod|uname_-a|sysctl_-a)"
     r"|sos_commands/conntrack/conntrack_(?:-L(?:_-o_extended)?|-S)"
     r"|sos_commands/openvswitch/ovs-appctl_dpctl.dump-flows.*"
+    rf"|{_LINKS}"
 )
 _PATTERNS: Final = (
     _LISTING, _SAVE, _NFT, _IN_NAMESPACE, _MODPROBE, _LOGS, _NET, _SYS_FILE, _PARAMETER, _MODULE, _WHOLE,
@@ -134,7 +137,27 @@ def _host_items(paths: Mapping[str, str]) -> dict[str, str]:
     modules = sorted({match["name"] for path in paths if (match := _MODULE.match(path))})
     if modules:
         items["sys_module"] = "".join(f"{name}\n" for name in modules)
-    return {**items, **_settings(paths)}
+    settings = _settings(paths)
+    ports, attributes = _bridges(paths.get(_LINKS) or "")
+    if "bridge" in settings and ports:
+        items["bridge_ports"], settings["bridge"] = ports, settings["bridge"] + attributes
+    return {**items, **settings}
+
+
+def _bridges(links: str) -> tuple[str, str]:
+    """The ports of bridges, and the attributes that hand their frames to netfilter, as lines of files of /sys."""
+    name, ports, attributes = "", "", ""
+    for line in links.splitlines():
+        if match := _LINK.match(line):
+            name = match["name"]
+        elif (words := line.split())[:1] == ["bridge_slave"] and "port_no" in words[:-1]:
+            ports += f"/sys/class/net/{name}/brport/port_no: {words[words.index('port_no') + 1]}\n"
+        elif words[:1] == ["bridge"]:
+            names = [word for word in ("nf_call_iptables", "nf_call_ip6tables") if word in words[:-1]]
+            attributes += "".join(
+                f"/sys/class/net/{name}/bridge/{word}: {words[words.index(word) + 1]}\n" for word in names
+            )
+    return ports, attributes
 
 
 def _settings(paths: Mapping[str, str]) -> dict[str, str]:

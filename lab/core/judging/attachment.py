@@ -28,8 +28,12 @@ WITHOUT_HOOKS = frozenset({"tc.filters", "ovs.flows"})
 _BRIDGED = re.compile(r"^/sys/class/net/lab-[\w.-]+/brport/", re.MULTILINE)
 # as the port of a datapath of Open vSwitch, in `ovs-dpctl show`
 _SWITCHED = re.compile(r"^ {1,8}port \d{1,10}: lab-", re.MULTILINE)
-FRAMES_PASS: Mapping[str, re.Pattern[str]] = {
-    family: re.compile(rf"^/proc/sys/net/bridge/bridge-nf-call-{family}tables: 1$", re.MULTILINE)
+_BRIDGE_SYSCTLS = "/proc/sys/net/bridge/"  # br_netfilter's
+_NF_CALL: Mapping[str, re.Pattern[str]] = {
+    family: re.compile(
+        rf"^(?:{_BRIDGE_SYSCTLS}bridge-nf-call|/sys/class/net/[^/\n]+/bridge/nf_call)[-_]{family}tables: 1$",
+        re.MULTILINE,
+    )
     for family in ("ip", "ip6")
 }
 _MAX_RULE = 120  # characters of a holder in a sentence
@@ -98,7 +102,14 @@ def passed_by(snapshot: Snapshot | None, family: str) -> bool:
     if _SWITCHED.search(texts.get("ovs.datapaths") or ""):
         return True
     text = texts.get("bridge") or ""
-    return _BRIDGED.search(text) is not None and FRAMES_PASS[family].search(text) is None
+    return _BRIDGED.search(text) is not None and not frames_pass(text, family)
+
+
+def frames_pass(text: str, family: str) -> bool:
+    """Whether frames that a bridge forwards pass the hooks of ip or ip6, by these settings: br_netfilter is loaded, and
+    its sysctl or an attribute of a bridge is 1 (br_nf_pre_routing(), net/bridge/br_netfilter_hooks.c).
+    """
+    return _BRIDGE_SYSCTLS in text and _NF_CALL[family].search(text) is not None
 
 
 def has_notrack(snapshot: Snapshot | None) -> bool:

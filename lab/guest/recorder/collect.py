@@ -36,7 +36,7 @@ _WITH_ADDRESSES = frozenset(
 )
 _LATER = ("stat_nf_conntrack", "snmp")
 _SYSCTLS = ("/proc/sys/net/netfilter/nf_conntrack_*",)
-_BRIDGE = ("/proc/sys/net/bridge/bridge-nf-call-*",)
+_BRIDGE = ("/proc/sys/net/bridge/bridge-nf-call-*", "/sys/class/net/*/bridge/nf_call_ip*tables")
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 _NAMESPACE_SECONDS = 90.0
 _KMSG = "/dev/kmsg"

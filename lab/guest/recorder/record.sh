@@ -86,7 +86,7 @@ look() { # in the namespace
     take ip6_tables_names /proc/net/ip6_tables_names
     take ip_vs /proc/net/ip_vs
     group sysctl /proc/sys/net/netfilter/nf_conntrack_*
-    group bridge /proc/sys/net/bridge/bridge-nf-call-*
+    group bridge /proc/sys/net/bridge/bridge-nf-call-* /sys/class/net/*/bridge/nf_call_ip*tables
     legacy iptables-legacy-save ip_tables_names iptables-legacy-save iptables-save
     legacy ip6tables-legacy-save ip6_tables_names ip6tables-legacy-save ip6tables-save
     needs ruleset.nft nf_tables nft -a list ruleset

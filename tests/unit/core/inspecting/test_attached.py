@@ -111,6 +111,14 @@ def test_frames_of_a_bridge_that_pass_by_the_hooks_are_named(passes: int | None,
     assert named == (["frames that a bridge forwards (vnet0, eth0) pass by the hooks of ip"] if said else [])
 
 
+def test_a_bridge_of_its_own_setting_hands_its_frames_over() -> None:
+    host = {"bridge_ports": "/sys/class/net/vnet0/brport/port_no: 0x1\n"}
+    own = "/sys/class/net/br0/bridge/nf_call_iptables: 1\n"
+    for loaded, said in (("/proc/sys/net/bridge/bridge-nf-call-iptables: 0\n", False), ("", True)):
+        found = look(host, {"iptables-legacy-save": MASQUERADE, "bridge": loaded + own}).attached
+        assert ("bridge" in {one.source for one in found.proofs}) is said, "br_netfilter is loaded, or is not"
+
+
 def test_a_bridge_where_nothing_is_tracked_is_not_named() -> None:
     host = {"bridge_ports": "/sys/class/net/vnet0/brport/port_no: 0x1\n"}
     assert "bridge" not in {one.source for one in look(host).attached.proofs}

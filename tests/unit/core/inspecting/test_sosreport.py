@@ -153,3 +153,32 @@ def test_a_connection_whose_packets_renewed_its_entry_is_tracked(timer: int, ans
     assert with_legacy(1, 7, **more).attached.answer is answer
     saved = {"sos_commands/networking/iptables-legacy-save": "*nat\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n"}
     assert with_legacy(0, 7, **more, **saved).attached.answer is False, "from before a removal"
+
+
+LINKS = """\
+2: br0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP mode DEFAULT group default
+    link/ether 02:00:00:00:01:01 brd ff:ff:ff:ff:ff:ff promiscuity 0
+    bridge forward_delay 1500 nf_call_iptables {call} nf_call_ip6tables 0 nf_call_arptables 0
+3: vnet0@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue master br0 state UP
+    veth
+    bridge_slave state forwarding priority 32 cost 2 port_id 0x8001 port_no 0x1 designated_port 32769
+4: cut
+    bridge_slave port_no
+"""
+MASQUERADE = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n"
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "call", "said"),
+    [("kernel.pid_max = 1", 1, True), ("net.bridge.bridge-nf-call-iptables = 0", 0, True),
+     ("net.bridge.bridge-nf-call-iptables = 0", 1, False), ("net.bridge.bridge-nf-call-iptables = 1", 0, False)],
+)  # fmt: skip
+def test_ports_of_bridges_are_known(sysctl: str, call: int, said: bool) -> None:
+    more = {
+        "sos_commands/networking/ip_-s_-d_link": LINKS.format(call=call),
+        "sos_commands/networking/iptables-legacy-save": MASQUERADE,
+        "sos_commands/kernel/sysctl_-a": f"{sysctl}\nnet.netfilter.nf_conntrack_max = 9\n",
+    }
+    proofs = with_legacy(1, 7, **more).attached.proofs
+    named = [one.evidence for one in proofs if one.source == "bridge"]
+    assert named == (["frames that a bridge forwards (vnet0) pass by the hooks of ip"] if said else [])
