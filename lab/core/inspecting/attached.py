@@ -230,7 +230,7 @@ def _by_bridge(namespace: Namespace, families: set[str]) -> Proof | None:
     frames before both (netdev_frame_hook(), net/openvswitch/vport-netdev.c).
     """
     texts = namespace.snapshot.texts
-    by = [one for one in ("ip", "ip6") if one in families]
+    by = [one for one in ("ip", "ip6") if one in families or not families]  # not known: attached by what it does
     ports = _SWITCHED.findall(texts.get("ovs.datapaths") or "")
     if not ports and namespace.own and "bridge" not in families:
         ports = _PORT.findall(texts.get("bridge_ports") or "")

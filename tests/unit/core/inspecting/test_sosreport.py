@@ -182,3 +182,14 @@ def test_ports_of_bridges_are_known(sysctl: str, call: int, said: bool) -> None:
     proofs = with_legacy(1, 7, **more).attached.proofs
     named = [one.evidence for one in proofs if one.source == "bridge"]
     assert named == (["frames that a bridge forwards (vnet0) pass by the hooks of ip"] if said else [])
+
+
+def test_a_bridge_is_named_where_only_traffic_tells_that_it_is_tracked() -> None:
+    row = "ipv4 2 tcp 6 431999 ESTABLISHED src=- dst=- sport=1 dport=22 src=- dst=- sport=22 dport=1 [ASSURED] use=1\n"
+    more = {
+        "sos_commands/networking/ip_-s_-d_link": LINKS.format(call=0),
+        "sos_commands/kernel/sysctl_-a": "net.netfilter.nf_conntrack_tcp_timeout_established = 432000\n",
+        "proc/132/net/nf_conntrack": row,
+    }
+    found = with_legacy(1, 7, **more).attached
+    assert (found.answer, "bridge" in {one.source for one in found.proofs}) == (True, True)
