@@ -106,10 +106,11 @@ def mislead():
 
 
 def look():
+    connected = established()  # before its entries, which are then at least as many
     rows = text("/proc/net/nf_conntrack").splitlines()
     own = sum(LOAD.search(row) is not None for row in rows)
     return {{
-        "entries": own, "others": len(rows) - own, "established": established(), "waiting": sockets("02"),
+        "entries": own, "others": len(rows) - own, "established": connected, "waiting": sockets("02"),
         "count": count(), "drop": stat("drop"), "insert_failed": stat("insert_failed"),
         "early_drop": stat("early_drop"), "overflows": overflows(),
         "probe": int(sh(PROBE).strip() or 0) if PROBE else 0,
