@@ -1,19 +1,18 @@
 """Connecting through a ring: sockets, binds and connects of a batch, submitted as entries that were written once.
 
 Each of the three is a submission of its own. Linked to each other they take 4 us more for a connection (6.18), and the
-descriptors would have to be known beforehand. Rings bind since 6.11; before, that is a system call for each socket.
+descriptors would have to be known beforehand.
 
 The descriptors are ordinary ones, so everything else can be asked of them as of any other. The sockets block: a connect
 without an answer then waits in the ring, and its completion is its outcome.
 """
 
-import ctypes
 import errno
 import socket
 import struct
 import sys
 from array import array
-from typing import Container, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from lab.guest.connects import Address, Connects, Outcome
 from lab.guest.files import close_all
@@ -33,13 +32,10 @@ _TURNS_TO_CANCEL = 64
 class RingConnects(Connects):
     """Begins IPv4 connections through a ring of this process."""
 
-    def __init__(
-        self, operations: Container[int], addresses: Sequence[Address], runs: Optional[Iterator[Run]] = None
-    ) -> None:
-        """To `addresses`, by the `operations` that this kernel's rings have. Without `runs` of sources it is the kernel
-        that chooses where a connection comes from. Raises OSError for what Ring does.
+    def __init__(self, addresses: Sequence[Address], runs: Optional[Iterator[Run]] = None) -> None:
+        """To `addresses`; without `runs` of sources the kernel chooses where a connection comes from. Raises OSError
+        for what Ring does.
         """
-        self._binds_itself = io_uring.BIND in operations
         self._runs = runs
         self._source, self._ports = "", range(0)  # what is left of a run
         self._ring = Ring(3 * _MOST, _COMPLETIONS)
@@ -134,12 +130,6 @@ class RingConnects(Connects):
     def _bind(self, fds: "array[int]") -> Dict[int, int]:
         """Bind to the next sources; those that could not be, and the errno of each."""
         self._write_sources(len(fds))
-        if not self._binds_itself:
-            refused = {}
-            for fd, place in zip(fds, self._places):
-                if _bind(fd, place, _ADDRESS_BYTES) < 0:
-                    refused[fd] = ctypes.get_errno()
-            return refused
         self._write(_BINDS, fds)
         self._ring.submit(_BINDS, len(fds), 0)  # nothing is heard of those that are bound
         completed = self._ring.completed()
@@ -186,10 +176,6 @@ class RingConnects(Connects):
         self._waiting -= len(mine)
         outcomes, self._early = self._early + mine, []
         return outcomes
-
-
-_bind = ctypes.CDLL(None, use_errno=True).bind
-_bind.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint]
 
 
 def _sockaddr(address: Address) -> bytes:

@@ -20,7 +20,6 @@ import pytest
 from lab.guest import engines
 from lab.guest.connects import Connects, PolledConnects
 from lab.guest.sources import source_runs, sources
-from lab.guest.uring import ring
 from lab.guest.uring.connects import RingConnects
 from tests.unit.namespaces import counters, in_namespace, leave_descriptors
 
@@ -35,15 +34,10 @@ def polled() -> Connects:
 
 
 def by_ring() -> Connects:
-    return RingConnects(ring.supported(), [LISTENER], source_runs(0))
+    return RingConnects([LISTENER], source_runs(0))
 
 
-def by_ring_that_cannot_bind() -> Connects:
-    """As before 6.11."""
-    return RingConnects(ring.supported() - {ring.BIND}, [LISTENER], source_runs(0))
-
-
-@pytest.fixture(params=[polled, by_ring, by_ring_that_cannot_bind])
+@pytest.fixture(params=[polled, by_ring])
 def make(request: pytest.FixtureRequest) -> Make:
     refusal = engines.ring_refusal()
     if request.param is not polled and refusal is not None:
