@@ -20,8 +20,7 @@ _NEEDED = {
     "IORING_OP_CONNECT": ring.CONNECT,
     "IORING_OP_ASYNC_CANCEL": ring.ASYNC_CANCEL,
     "IORING_OP_SOCKET": ring.SOCKET,
-    # 6.11. Not without it: on 6.1 a connect that an ICMP error ends later completes as if it were established
-    "IORING_OP_BIND": ring.BIND,
+    "IORING_OP_BIND": ring.BIND,  # 6.11
 }
 
 
