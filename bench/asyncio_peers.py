@@ -141,12 +141,7 @@ class _Worker:
 
 def main() -> None:
     """Drive both sides as the arguments say."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--style", choices=list(_SERVE), required=True)
-    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
-    for name in ("connections", "processes", "listeners", "first-port"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    options = parser.parse_args()
+    options = _options()
     shares = [
         options.connections // options.processes + (number < options.connections % options.processes)
         for number in range(options.processes)
@@ -183,6 +178,15 @@ def main() -> None:
         for worker in workers:
             os.kill(worker.pid, signal.SIGKILL)
             os.waitpid(worker.pid, 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--style", choices=list(_SERVE), required=True)
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+    for name in ("connections", "processes", "listeners", "first-port"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    return parser.parse_args()
 
 
 def _say(line: str) -> None:
