@@ -146,15 +146,11 @@ def run_engine(run: Run) -> Result:
 
     meter = Meter(run.get("memory", False))
     samples: list[Any] = []
-    connections = run["request"]["connections"]
-    held_seconds: list[float] = []
 
     def on_sample(sample: Any) -> None:
         if not samples:  # the first one is taken when every worker is ready, before any begins
             meter.begin()
         samples.append(sample)
-        if sample["held"] >= connections and sample["accepted"] >= connections:
-            held_seconds.append(sample["seconds"])
 
     load = Load(LoadRequest(deadline_seconds=run["limit_seconds"] / 2, **run["request"]), on_sample)
     ended = load.run()
@@ -163,7 +159,8 @@ def run_engine(run: Run) -> Result:
     wanted, progress = ended["connections"], ended["progress"]
     if progress["held"] != wanted or progress["accepted"] < wanted:
         raise RunError("the engine ended with {}: {}".format(ended["ended"], progress))
-    seconds = held_seconds[0]  # what follows is counting up, of which C does nothing
+    # from the first sample with everything held it counts up, of which C does nothing
+    seconds = next(one["seconds"] for one in samples if one["held"] >= wanted and one["accepted"] >= wanted)
     counted = {"seconds": seconds, "count_up_seconds": ended["seconds"] - seconds, "connections": wanted}
     return dict(result, **counted, engine=ended["engine"]["name"])
 
