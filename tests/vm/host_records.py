@@ -7,13 +7,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.core.inspecting.attached import Attached
 from lab.core.inspecting.inspection import Inspection, inspect
-from lab.core.plan import variants
+from lab.core.plan import Variant, variants
 from lab.host.inspecting.reading import read_record
 from lab.host.inspecting.recorder import recorder_script, recorder_zipapp
 from lab.host.scenario_files import load_scenario
@@ -79,10 +78,10 @@ RATE = re.compile(r"^rate_per_second = (\d+)", re.MULTILINE)
 SLOWER = 3
 
 
-def shipped_variants() -> list[tuple[str, dict[str, Any]]]:
-    """Every variant of every shipped scenario, with its axes."""
+def shipped_variants() -> list[Variant]:
+    """Every variant of every shipped scenario."""
     paths = sorted((ROOT / "scenarios").glob("*.toml"))
-    return [(path.stem, dict(variant.axes)) for path in paths for variant in variants(load_scenario(path))]
+    return [variant for path in paths for variant in variants(load_scenario(path))]
 
 
 def as_recorded(name: str, text: str) -> str:

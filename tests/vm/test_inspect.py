@@ -80,7 +80,7 @@ def chosen_variants() -> list[tuple[str, dict[str, Any]]]:
     """The scenarios to look at, each with its axes."""
     if os.environ.get("LAB_TEST_INSPECT") != "all":
         return [(name, dict(axes)) for name, axes in QUICK.items()]
-    return shipped_variants()
+    return [(variant.scenario.name, dict(variant.axes)) for variant in shipped_variants()]
 
 
 @pytest.mark.parametrize(("name", "axes"), chosen_variants(), ids=str)

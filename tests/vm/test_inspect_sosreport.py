@@ -22,8 +22,6 @@ from lab.core.inspecting.inspection import Inspection, inspect
 from lab.core.scenario import parse_scenario
 from lab.host.cli.main import main
 from lab.host.inspecting.reading import read_record
-from lab.host.scenario_files import load_scenario
-from tests import ROOT
 from tests.vm.conftest import TARGETS
 from tests.vm.host_records import PROTOCOLS, TRACKED, as_recorded, said_of_load, shipped_variants
 
@@ -46,6 +44,13 @@ TALKING = (
     f"[[state]]\nfile = {{ path = '/root/talk', text = '''{TALK}''' }}\n"
     '[[state]]\nrun = ["sh", "-c", "python3 /root/talk > /dev/null 2>&1 &"]\n'
 )
+# of which no text of a sosreport can tell, and why: unknown is right, too
+UNKNOWN = {
+    "container-table": "only one backend is asked in a container's namespace, and its rules are the other's",
+    "nat-notrack": "legacy rules were not collected, and those that keep packets out are among them",
+    "remote-notrack": "only one backend is asked in another namespace, and the rules there are the other's",
+    "tc-act-ct": "whether the filter is all that tracks, nobody can see",
+}
 # scenario, axes, what is done besides, and the answers that are right, the best one first; none: as the lab's finding
 Variant = tuple[str, dict[str, Any], str, tuple[bool | None, ...]]
 QUICK: tuple[Variant, ...] = (
@@ -64,7 +69,7 @@ def chosen_variants() -> list[Variant]:
     """
     if os.environ.get("LAB_TEST_INSPECT") != "all":
         return list(QUICK)
-    every = ((load_scenario(ROOT / "scenarios" / f"{name}.toml"), axes) for name, axes in shipped_variants())
+    every = ((variant.scenario, dict(variant.axes)) for variant in shipped_variants())
     return [*QUICK, *BESIDE, *((one.name, axes, TALKING if one.machine.path else "", ()) for one, axes in every)]
 
 
@@ -150,5 +155,5 @@ def test_a_sosreport_says_what_the_lab_finds(
     if right:
         assert (finding != "untracked") is right[0]
     elif finding in TRACKED and name != "rule-under-load":  # whose finding is of what is done during the load
-        right = (TRACKED[finding], None)
+        right = (TRACKED[finding], *([None] if name in UNKNOWN else []))
     assert not right or answer in right, [str(proof) for proof in attached.proofs]
