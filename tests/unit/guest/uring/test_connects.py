@@ -21,11 +21,12 @@ from lab.guest import engines
 from lab.guest.connects import Connects, PolledConnects
 from lab.guest.sources import source_runs, sources
 from lab.guest.uring.connects import RingConnects
-from tests.unit.namespaces import counters, in_namespace, leave_descriptors
+from tests.unit.namespaces import counters, first_that_works, in_namespace, leave_descriptors
 
 PORT = 7777
 LISTENER = ("127.0.0.1", PORT)
 FIRST = 32768  # of the ports that the kernel chooses from, in a new namespace
+SYN = "tcp flags & (syn | ack) == syn"  # in the words of nft
 Make = Callable[[], Connects]
 
 
@@ -87,6 +88,33 @@ def test_refused_ones_have_their_errno(make: Make) -> None:
         return list((outcomes | awaited(connects, 20 - len(outcomes))).values())
 
     assert in_namespace(body) == [errno.ECONNREFUSED] * 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("port-unreachable", errno.ECONNREFUSED),
+        ("host-prohibited", errno.EHOSTUNREACH),
+        ("net-unreachable", errno.ENETUNREACH),
+    ],
+)
+def test_what_a_rule_refuses_by_icmp_has_its_errno(make: Make, kind: str, code: int) -> None:
+    """The message comes while the connect has the socket: the error is sk_err_soft then, which a ring does not see
+    (tcp_v4_err() in net/ipv4/tcp_ipv4.c).
+    """
+
+    def body() -> list[int]:
+        chain = f"chain c {{ type filter hook input priority 0; {SYN} reject with icmp type {kind}; }}"
+        legacy = f"--append INPUT --protocol tcp --syn --jump REJECT --reject-with icmp-{kind}"
+        first_that_works(["nft", f"table ip t {{ {chain}; }}"], ["iptables-legacy", *legacy.split()])
+        with ExitStack() as stack:
+            listener(stack)
+            connects = make()
+            _, outcomes = connects.begin([0] * 20)
+            outcomes = outcomes or {}
+            return list((outcomes | awaited(connects, 20 - len(outcomes))).values())
+
+    assert in_namespace(body) == [code] * 20
 
 
 def test_what_stalls_is_answered_later(make: Make) -> None:
