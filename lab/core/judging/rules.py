@@ -83,7 +83,8 @@ def _observer_effect(evidence: Evidence, _: Measured, __: Losses) -> Verdict | N
     for name, snapshot in (("before", evidence.before), ("after", evidence.after)):
         loaded = _loaded_meanwhile(snapshot)
         if loaded:
-            return "inconclusive", f"recording the state {name} the load itself loaded {', '.join(loaded)}", None
+            when = f"loaded while the state {name} the load was recorded, by the recording or by something else"
+            return "inconclusive", f"{when}: {', '.join(loaded)}", None
     return None
 
 

@@ -44,8 +44,8 @@ STATES = (
     ),
     State(
         "old-are-evicted",
-        "all of the load is tracked: 900 unanswered datagrams of somebody else make room for it",
-        "tracked",
+        "all is tracked: entries of somebody else, of 1900 unanswered datagrams, make room for 300 of the load's",
+        "evicted",
         steps=(
             NAT,
             "iptables-nft -A INPUT -p udp -j DROP",

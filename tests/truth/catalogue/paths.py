@@ -103,7 +103,7 @@ STATES = (
         "125 are lost to a rule in the listeners' namespace, whose counters nobody reads",
         "other-loss",
         steps=(NAT, "ip netns exec lab-server iptables-legacy -A INPUT -p tcp --syn --dport 7784 -j DROP"),
-        cause=("unknown", "a rule"),
+        cause=("unknown", "a filter of ports"),
         seen={"drop": (0, 0)},
         topology="netns",
     ),

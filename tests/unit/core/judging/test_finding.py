@@ -262,12 +262,12 @@ MADE_UP: Mapping[str, tuple[Evidence, str, str]] = {
     "observer effect before": (
         replace(TRACKED, before=snapshot("", modules_after=SLEEPY)),
         "inconclusive",
-        "before the load itself loaded nf_conntrack, nf_nat",
+        "the state before the load was recorded, by the recording or by something else: nf_conntrack, nf_nat",
     ),
     "observer effect after": (
         replace(TRACKED, after=snapshot("nf_conntrack 1 0 - Live 0x0\n", modules_after=SLEEPY)),
         "inconclusive",
-        "after the load itself loaded nf_nat",
+        "the state after the load was recorded, by the recording or by something else: nf_nat",
     ),
     "max not set": (replace(TRACKED, settings={MAX: setting("65536")}), "inconclusive", "set to 100: it is 65536"),
     "max refused": (replace(TRACKED, settings={MAX: setting(error="EPERM")}), "inconclusive", "EPERM"),
