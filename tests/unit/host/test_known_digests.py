@@ -15,7 +15,7 @@ OLD = (1_000_000_000, 1_000_000_000)
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     """Which files were read; their change time, which nobody can set back, counts as old."""
     seen: list[Path] = []
 
@@ -25,7 +25,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(known_digests, "sha256_of", sha256_of)
     monkeypatch.setattr(known_digests, "_SETTLED_SECONDS", -60.0)
-    monkeypatch.setattr(known_digests, "_known", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return seen
 
 
@@ -67,6 +67,34 @@ def test_what_was_read_long_ago_is_read_again(file: Path, read: list[Path], monk
     known_sha256(file)
     monkeypatch.setattr(known_digests, "_GOOD_SECONDS", 0.0)
     known_sha256(file)
+    assert read == [file, file]
+
+
+def test_what_was_read_before_a_reboot_is_read_again(
+    file: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known_sha256(file)
+    other_boot = tmp_path / "boot_id"
+    other_boot.write_text("0c4ed2a8-25a7-4ab0-a1f1-6f3bb8e0a0d4\n")
+    monkeypatch.setattr(known_digests, "_BOOT_ID", other_boot)
+    known_sha256(file)
+    assert read == [file, file]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '[["a"], "", "", 0]', '[[], "", "", "x"]'])
+def test_a_memory_that_cannot_be_read_is_none(file: Path, read: list[Path], text: str, tmp_path: Path) -> None:
+    known_sha256(file)
+    (memory,) = (tmp_path / "cache" / "conntrack-lab" / "digests").iterdir()
+    memory.write_text(text)
+    assert known_sha256(file) == hashlib.sha256(b"abc").hexdigest()
+    assert read == [file, file]
+
+
+def test_a_cache_that_cannot_be_written_costs_a_look(
+    file: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/no-such")
+    assert known_sha256(file) == known_sha256(file) == hashlib.sha256(b"abc").hexdigest()
     assert read == [file, file]
 
 
