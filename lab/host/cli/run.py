@@ -98,11 +98,13 @@ def run_planned(
 ) -> tuple[Path, list[CellResult]]:
     """Run cells with progress on stderr; the run's folder and all of its results."""
     from lab.host.cli.progress import Reporter
+    from lab.host.results import apart
     from lab.host.results.layout import KEPT_MACHINE
     from lab.host.results.stored_run import StoredRun
     from lab.host.run.commands import Services, run_cells
     from lab.host.run.planned import too_small
 
+    apart.start_ahead()
     for line in too_small(planned):
         say(line)
     expected = StoredRun(asked.output / "latest").seconds([plan.cell for plan in planned.plans])

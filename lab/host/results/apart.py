@@ -2,7 +2,7 @@
 
 A regular expression or a parser that a hostile text keeps busy cannot be interrupted from within, and whatever it runs
 in stands still: a process can be killed. Idle processes are kept for the next piece of work, as each takes a third of a
-second to start.
+second to start; the first one of a run is a fork, which has loaded already what the run has.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lab.core.errors import LabError
 
@@ -43,9 +43,12 @@ class Exceeded(Exception):
 
 
 class Worker:
-    """A process that calls functions of this program, one after the other."""
+    """A process that calls functions of this program, one after the other.
 
-    def __init__(self) -> None:
+    `forked` is for a process that has one thread only: of others, what they hold would stay held in the fork.
+    """
+
+    def __init__(self, forked: bool = False) -> None:
         self._has_answered = False
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
@@ -53,6 +56,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C at the terminal is the lab's to handle
+            preexec_fn=_serve_as_fork if forked else None,
         )
 
     def call(self, function: str, arguments: tuple[Any, ...], seconds: float, memory_bytes: int) -> Any:
@@ -128,6 +132,12 @@ _busy: set[Worker] = set()
 _lock = threading.Lock()
 
 
+def start_ahead() -> None:
+    """Have a worker ready that has loaded what this process has; none where this process has more than one thread."""
+    if len(os.listdir("/proc/self/task")) == 1:
+        _idle.append(Worker(forked=True))
+
+
 @contextlib.contextmanager
 def worker() -> Iterator[Worker]:
     """A worker for this block alone; it is killed when the block raises, and kept for the next one otherwise."""
@@ -195,12 +205,24 @@ async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
 
 def serve() -> None:
     """Answer calls from standard input until it ends."""
-    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a function prints is no answer
     while len(head := source.read(_SIZE.size)) == _SIZE.size:
         answer = _answer(*pickle.loads(source.read(*_SIZE.unpack(head))))
         target.write(_SIZE.pack(len(answer)) + answer)
         target.flush()
+
+
+def _serve_as_fork() -> NoReturn:
+    """Serve, and end without what the process that this is a fork of would do at its end."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        # Popen waits for the end of one of these, which says that a program has been started
+        os.closerange(3, 1 + max(map(int, os.listdir("/proc/self/fd"))))
+        serve()
+    finally:
+        os._exit(0)
 
 
 def _answer(function: str, arguments: tuple[Any, ...], seconds: float, memory_bytes: int) -> bytes:

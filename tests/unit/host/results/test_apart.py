@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -73,6 +75,44 @@ def test_a_worker_that_somebody_killed_is_replaced() -> None:
     assert call_apart(f"{WORK}:double", 3) == 6
 
 
+def test_a_fork_does_the_same_work() -> None:
+    """In a process that has one thread, as a run has when it begins."""
+    program = """if True:
+        import os, sys
+        from lab.host.results import apart
+        held = open(sys.executable)
+        apart.start_ahead()
+        print("not flushed", end="")
+        (fork,) = apart._idle
+        assert apart.call_apart("tests.unit.hostile_work:double", 4) == 8
+        assert apart.call_apart("tests.unit.hostile_work:say") == "said"
+        assert apart._idle == [fork]
+        there = f"/proc/{fork._process.pid}/fd"
+        assert os.path.realpath(held.name) not in [os.path.realpath(f"{there}/{fd}") for fd in os.listdir(there)]
+        assert os.getsid(fork._process.pid) == fork._process.pid
+        try:
+            apart.call_apart("tests.unit.hostile_work:sleep", seconds=0.3)
+        except apart.Exceeded as exceeded:
+            assert "did not end within 0.3 s" in str(exceeded)
+        assert apart._idle == [] and fork._process.returncode is not None
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "not flushed", "")
+
+
+def test_none_is_forked_beside_other_threads() -> None:
+    end_idle()
+    asked = threading.Event()
+    thread = threading.Thread(target=asked.wait)
+    thread.start()
+    try:
+        apart.start_ahead()
+        assert apart._idle == []
+    finally:
+        asked.set()
+        thread.join()
+
+
 def test_busy_work_can_be_ended_from_elsewhere() -> None:
     call_apart(f"{WORK}:double", 1)
     raised: list[BaseException] = []
@@ -101,6 +141,7 @@ def hang(folder: Path) -> None:
 
 
 def test_a_cell_whose_judging_does_not_end_is_inconclusive(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call_apart(f"{WORK}:double", 1)  # a process that has answered gets no time to start
     monkeypatch.setattr(judging, "read_and_judge", hang)
     monkeypatch.setattr(judging, "call_apart", lambda name, *given: call_apart(f"{__name__}:hang", *given, seconds=0.2))
     (result,) = judging.judge_run(stored.parents[1])
