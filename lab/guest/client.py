@@ -229,14 +229,23 @@ class Client:
         self.errors[name] = self.errors.get(name, 0) + 1
 
     def _find_lost(self) -> None:
-        """Held connections that the other side has closed since: looked for once, at the end."""
+        """Held connections that the other side has closed since: looked for once, at the end. One that is not
+        established at all, whatever was said of it, is one without an answer.
+        """
         for first in range(0, len(self._fds), _FDS_PER_LOOK):
-            ended = poll_all(self._fds[first : first + _FDS_PER_LOOK], select.POLLRDHUP)
-            for index, events in enumerate(ended, first) if any(ended) else ():
-                if events and self._states[index] == HELD:
+            fds = self._fds[first : first + _FDS_PER_LOOK]
+            seen = poll_all(fds, select.POLLOUT | select.POLLRDHUP)
+            fine = seen.count(select.POLLOUT) + fds.count(-1) == len(fds)
+            for index, events in enumerate(seen, first) if not fine else ():
+                if self._states[index] != HELD or self._fds[index] < 0 or events == select.POLLOUT:
+                    continue
+                self.held -= 1
+                if events:
                     self._states[index] = LOST
-                    self.held -= 1
                     self.lost += 1
+                else:
+                    self._states[index] = OPENING
+                    self._watched[self._fds[index]] = index
 
     def _held_fds(self) -> List[int]:
         return [fd for fd, state in zip(self._fds, self._states) if state == HELD]

@@ -44,7 +44,7 @@ class RingAccepts(Accepts):
         if len(results) != count:
             raise OSError(errno.EIO, "{} of {} accepts came back".format(len(results), count))
         peers: Sequence[int] = self._peers[1 : count * _ADDRESS_WORDS : _ADDRESS_WORDS]
-        failed = [-code for code in results if code < 0]
+        failed = [-code for code in results if code < 0] if min(results) < 0 else []
         if failed:
             peers = [peers[number] for number, code in zip(numbers, results) if code >= 0]
         fds = [fd for fd in results if fd >= 0] if failed else results.tolist()

@@ -4,9 +4,9 @@ Each of the three is a submission of its own. Linked to each other they take 4 u
 descriptors would have to be known beforehand.
 
 The descriptors are ordinary ones, so everything else can be asked of them as of any other. The sockets block: a connect
-without an answer then waits in the ring, and its completion is its outcome. What says 0 is asked of poll(2), a batch at
-a time: a ring takes a connect that an ICMP error refuses for established, for it looks at sk_err, and that error is in
-sk_err_soft and the queue of errors (io_connect(), tcp_v4_err(); measured on 6.1 and 6.12).
+without an answer then waits in the ring, and its completion is its outcome. But a ring takes a connect that an ICMP
+error refuses for established, for it looks at sk_err, and that error is in sk_err_soft and the queue of errors
+(io_connect(), tcp_v4_err(); measured on 6.1 and 6.12). So where ICMP has come, what says 0 is asked of poll(2).
 """
 
 import errno
@@ -20,6 +20,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 from lab.guest.connects import Address, Connects, Outcome, outcome_of
 from lab.guest.files import close_all
 from lab.guest.polling import poll_all
+from lab.guest.protocol_counters import IcmpMessages
 from lab.guest.sockets import bind_next
 from lab.guest.sources import Run, Source
 from lab.guest.uring import ring as io_uring
@@ -49,6 +50,8 @@ class RingConnects(Connects):
         self._from = array("H", [socket.AF_INET] + [0] * (_SHORTS - 1)) * _MOST  # a struct sockaddr_in for each
         first = self._from.buffer_info()[0]
         self._places = array("Q", range(first, first + _ADDRESS_BYTES * _MOST, _ADDRESS_BYTES))
+        self._written: Sequence[int] = ()  # the targets that the entries of connects have
+        self._icmp = IcmpMessages()
         self._waiting = 0  # connects without an outcome
         self._early: List[Outcome] = []  # which came with something else
         self._write_entries()
@@ -63,19 +66,16 @@ class RingConnects(Connects):
         if not count:
             return [], None
         alone = not self._waiting
-        fds = self._bound_sockets(count)
-        pointers = array("Q", map(self._pointers.__getitem__, targets))
-        opened = fds
+        fds = opened = self._bound_sockets(count)
         if min(fds) < 0:
-            pointers = array("Q", [pointer for fd, pointer in zip(fds, pointers) if fd >= 0])
+            targets = [target for fd, target in zip(fds, targets) if fd >= 0]
             opened = array("i", [fd for fd in fds if fd >= 0])
         self._write(_CONNECTS, opened)
-        self._ring.longs[_CONNECTS * LONGS + ADDRESS : (_CONNECTS + len(opened)) * LONGS : LONGS] = pointers
+        self._write_targets(targets)
         self._ring.submit(_CONNECTS, len(opened), len(opened))
         self._waiting += len(opened)
         completed = self._ring.completed()
-        said_so = alone and len(completed.results) == count and not any(completed.results)
-        if said_so and poll_all(fds, select.POLLOUT).count(select.POLLOUT) == count:
+        if alone and len(completed.results) == count and not any(completed.results) and not self._icmp.has_come():
             self._waiting = 0
             return fds, None
         return fds, dict(self._sorted(completed))
@@ -97,6 +97,7 @@ class RingConnects(Connects):
     def close(self) -> None:
         """Give the ring back."""
         self._ring.close()
+        self._icmp.close()
 
     def _write_entries(self) -> None:
         ring, size = self._ring, _ADDRESS_BYTES
@@ -146,6 +147,14 @@ class RingConnects(Connects):
         numbers, end = array("I", fds), first + len(fds)
         self._ring.words[first * WORDS + FD : end * WORDS : WORDS] = numbers
         self._ring.words[first * WORDS + TAG : end * WORDS : WORDS] = numbers
+
+    def _write_targets(self, targets: Sequence[int]) -> None:
+        """Write where the connects go; in turn to all, a batch mostly goes where the last one went."""
+        if targets != self._written:
+            pointers = array("Q", map(self._pointers.__getitem__, targets))
+            end = _CONNECTS + len(targets)
+            self._ring.longs[_CONNECTS * LONGS + ADDRESS : end * LONGS : LONGS] = pointers
+            self._written = targets
 
     def _write_sources(self, count: int) -> None:
         ports, addresses = array("H"), array("I")

@@ -7,7 +7,7 @@ import errno
 import importlib.util
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from lab.guest import client as client_module
 from lab.guest import states
 from lab.guest.client import Client
+from lab.guest.connects import PolledConnects
 from lab.guest.files import close_all
 from lab.guest.states import Target
 from lab.guest.worker import new_loop
@@ -237,6 +238,32 @@ def test_lost_ones_are_found_once(
         outcome = client.outcome()
         assert (outcome["held"], outcome["lost"], outcome["pending"]) == (4, 1, 0)
         assert outcome["runs"] == [("lost", 1), ("held", 4)]
+
+
+class Believing(PolledConnects):
+    """Takes every connect for established that has begun."""
+
+    def begin(self, targets: Sequence[int]) -> tuple[Sequence[int], None]:
+        return super().begin(targets)[0], None
+
+
+def test_what_is_not_established_is_not_held(
+    loop: asyncio.AbstractEventLoop, listener: socket.socket, full_listener: socket.socket
+) -> None:
+    """Whatever was said of it."""
+    ports = (port_of(listener), port_of(full_listener))
+    connects = Believing([(HOST, port) for port in ports])
+    client = Client(loop, [(HOST, port, 3) for port in ports], loop.stop, connects=connects)
+    try:
+        client.start()
+        assert client.held == 6
+        for _ in range(2):
+            outcome = client.outcome()
+            assert (outcome["held"], outcome["lost"], outcome["pending"]) == (3, 0, 3)
+            assert [port[1:] for port in outcome["ports"]] == [(3, 0), (0, 3)]
+        assert outcome["stalled"]["examined"] == 0 and len(client._fds) == 6 and list(client._fds).count(-1) == 3
+    finally:
+        client.close()
 
 
 def test_runs_are_bounded(
