@@ -19,8 +19,7 @@ _NEEDED = {
     "IORING_OP_ACCEPT": ring.ACCEPT,
     "IORING_OP_CONNECT": ring.CONNECT,
     "IORING_OP_ASYNC_CANCEL": ring.ASYNC_CANCEL,
-    "IORING_OP_SOCKET": ring.SOCKET,
-    "IORING_OP_BIND": ring.BIND,  # 6.11
+    "IORING_OP_SOCKET": ring.SOCKET,  # 5.19
 }
 
 
@@ -55,7 +54,8 @@ def ring_refusal() -> Optional[str]:
 def connects(shard: Shard) -> Connects:
     """What begins the connections of a shard."""
     if shard.by_ring:
-        return RingConnects(addresses(shard.targets), source_runs(shard.number) if shard.local else None)
+        runs = source_runs(shard.number) if shard.local else None
+        return RingConnects(addresses(shard.targets), runs, binds=ring.BIND in ring.supported())
     return PolledConnects(addresses(shard.targets), sources_of(shard))
 
 

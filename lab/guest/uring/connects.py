@@ -1,7 +1,7 @@
 """Connecting through a ring: sockets, binds and connects of a batch, submitted as entries that were written once.
 
 Each of the three is a submission of its own. Linked to each other they take 4 us more for a connection (6.18), and the
-descriptors would have to be known beforehand.
+descriptors would have to be known beforehand. Rings bind since 6.11; before, that is a system call for each socket.
 
 The descriptors are ordinary ones, so everything else can be asked of them as of any other. The sockets block: a connect
 without an answer then waits in the ring, and its completion is its outcome. But a ring takes a connect that an ICMP
@@ -9,6 +9,7 @@ error refuses for established, for it looks at sk_err, and that error is in sk_e
 (io_connect(), tcp_v4_err(); measured on 6.1 and 6.12). So where ICMP has come, what says 0 is asked of poll(2).
 """
 
+import ctypes
 import errno
 import select
 import socket
@@ -37,10 +38,11 @@ _TURNS_TO_CANCEL = 64
 class RingConnects(Connects):
     """Begins IPv4 connections through a ring of this process."""
 
-    def __init__(self, addresses: Sequence[Address], runs: Optional[Iterator[Run]] = None) -> None:
-        """To `addresses`; without `runs` of sources the kernel chooses where a connection comes from. Raises OSError
-        for what Ring does.
+    def __init__(self, addresses: Sequence[Address], runs: Optional[Iterator[Run]] = None, binds: bool = True) -> None:
+        """To `addresses`; without `runs` of sources the kernel chooses where a connection comes from. `binds` says
+        whether this kernel's rings bind. Raises OSError for what Ring does.
         """
+        self._binds = binds
         self._runs = runs
         self._source, self._ports = "", range(0)  # what is left of a run
         self._ring = Ring(3 * _MOST, _COMPLETIONS)
@@ -136,6 +138,12 @@ class RingConnects(Connects):
     def _bind(self, fds: "array[int]") -> Dict[int, int]:
         """Bind to the next sources; those that could not be, and the errno of each."""
         self._write_sources(len(fds))
+        if not self._binds:
+            refused = {}
+            for fd, place in zip(fds, self._places):
+                if _bind(fd, place, _ADDRESS_BYTES) < 0:
+                    refused[fd] = ctypes.get_errno()
+            return refused
         self._write(_BINDS, fds)
         self._ring.submit(_BINDS, len(fds), 0)  # nothing is heard of those that are bound
         completed = self._ring.completed()
@@ -193,6 +201,10 @@ class RingConnects(Connects):
         mine = [(fd, code or outcome_of(fd, events[fd])) for fd, code in mine]
         outcomes, self._early = self._early + mine, []
         return outcomes
+
+
+_bind = ctypes.CDLL(None, use_errno=True).bind
+_bind.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint]
 
 
 def _sockaddr(address: Address) -> bytes:

@@ -38,7 +38,12 @@ def by_ring() -> Connects:
     return RingConnects([LISTENER], source_runs(0))
 
 
-@pytest.fixture(params=[polled, by_ring])
+def by_ring_that_cannot_bind() -> Connects:
+    """As before 6.11."""
+    return RingConnects([LISTENER], source_runs(0), binds=False)
+
+
+@pytest.fixture(params=[polled, by_ring, by_ring_that_cannot_bind])
 def make(request: pytest.FixtureRequest) -> Make:
     refusal = engines.ring_refusal()
     if request.param is not polled and refusal is not None:
