@@ -4,7 +4,7 @@ import socket
 import struct
 import sys
 from array import array
-from typing import Tuple
+from typing import Iterator, Tuple
 
 from lab.guest.messages import Messages
 from lab.guest.sources import FLOOD
@@ -26,18 +26,24 @@ def addresses(first: int, count: int) -> bytes:
     """The addresses of entries from number `first`, four bytes each: 127.1.0.1, 127.1.0.2 and so on; raises ValueError
     past the last one.
     """
+    found = b""
+    for second, third, last in _runs(first, count):
+        part = bytearray(bytes((127, second, third, 0)) * len(last))
+        part[3::4] = bytes(last)
+        found += part
+    return found
+
+
+def _runs(first: int, count: int) -> Iterator[Tuple[int, int, range]]:
+    """The same by octets: the second, the third, and a run of the last one."""
     if first < 0 or first + count > ADDRESSES:
         raise ValueError("there is no address number {}: 127.0.0.0/8 gives {}".format(first + count - 1, ADDRESSES))
-    found = b""
     while count:
         rest, last = divmod(first, _LAST_OCTETS)
         second, third = divmod(rest, _THIRD_OCTETS)
         run = min(count, _LAST_OCTETS - last)
-        part = bytearray(bytes((127, second + 1, third, 0)) * run)
-        part[3::4] = bytes(range(last + 1, last + 1 + run))
-        found += part
+        yield second + 1, third, range(last + 1, last + 1 + run)
         first, count = first + run, count - run
-    return found
 
 
 class _Sender:
@@ -53,15 +59,18 @@ class _Sender:
         """Send the packets of entries from `first`: how many were sent, and the errno of the next one, else 0."""
         if first not in self._written:
             self._written = range(first, first + min(count, _MOST))
-            self._write(addresses(first, len(self._written)))
+            self._write(first, len(self._written))
         return self._messages.send(first - self._written.start, min(count, self._written.stop - first))
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
 
-    def _write(self, destinations: bytes) -> None:
+    def _write(self, first: int, count: int) -> bytes:
+        """Write the messages of entries from `first`; their destinations."""
+        destinations = addresses(first, count)
         self._messages.address(destinations)
+        return destinations
 
 
 class DatagramSender(_Sender):
@@ -96,12 +105,13 @@ class SynSender(_Sender):
         super().close()
         self._reserved.close()
 
-    def _write(self, destinations: bytes) -> None:
-        super()._write(destinations)
+    def _write(self, first: int, count: int) -> bytes:
+        destinations = super()._write(first, count)
         halves = array("H", destinations)
         self._messages.put(_DESTINATION, halves[::2])
         self._messages.put(_DESTINATION + 1, halves[1::2])
-        self._messages.put(_CHECKSUM, checksums(self._sum, halves))
+        self._messages.put(_CHECKSUM, checksums(self._sum, first, count))
+        return destinations
 
 
 def _put_syn(packet: bytearray, source_port: int, port: int) -> int:
@@ -114,16 +124,18 @@ def _put_syn(packet: bytearray, source_port: int, port: int) -> int:
     return sum(word for (word,) in struct.iter_unpack("!H", pseudo_header + packet[_IP_BYTES:]))
 
 
-def checksums(total: int, halves: "array[int]") -> "array[int]":
-    """The Internet checksum (RFC 1071) of words whose sum is given and of two more, for each pair of `halves`; all but
-    the sum as they lie in memory.
+def checksums(total: int, first: int, count: int) -> "array[int]":
+    """The Internet checksum (RFC 1071) of packets to the addresses of entries from `first`, where `total` is the sum of
+    all other words; as they lie in memory.
     """
-    found = array("H", halves)
-    if sys.byteorder == "little":
-        found.byteswap()
-    # in ones' complement a sum is its remainder by 65535, and 65535 where that is 0
-    pairs = zip(found[::2], found[1::2])
-    found = array("H", [0xFFFF - ((total + one + other) % 0xFFFF or 0xFFFF) for one, other in pairs])
+    found = array("H")
+    for second, third, last in _runs(first, count):
+        # in ones' complement a sum is its remainder by 65535, and 65535 where that is 0
+        start = 0xFFFF - ((total + (127 << 8 | second) + (third << 8 | last[0])) % 0xFFFF or 0xFFFF)
+        # a sum that is one more has a checksum that is one less, and after 0 comes 65534
+        before_zero = range(start, max(-1, start - len(last)), -1)
+        found.extend(before_zero)
+        found.extend(range(0xFFFE, 0xFFFE - (len(last) - len(before_zero)), -1))
     if sys.byteorder == "little":
         found.byteswap()
     return found

@@ -46,16 +46,28 @@ def test_there_are_no_more_addresses(index: int) -> None:
         address_of(index)
 
 
-@pytest.mark.parametrize("destination", ["127.1.0.1", "127.254.255.254", "127.128.128.128", "127.1.255.200"])
+@pytest.mark.parametrize("first", [0, 253, 254 * 256 - 100, 254 * 256 * 128 + 77, ADDRESSES - 600])
 @pytest.mark.parametrize("source_port", [1, 40000, 65535])
-def test_the_checksum_of_a_syn(destination: str, source_port: int) -> None:
+def test_the_checksums_of_syns(first: int, source_port: int) -> None:
     packet = bytearray(40)
     total = senders._put_syn(packet, source_port, PORT)
-    packed = socket.inet_aton(destination)
-    packet[36:38] = senders.checksums(total, array("H", packed)).tobytes()
-    segment = bytes(packet[20:])
-    pseudo_header = socket.inet_aton(FLOOD) + packed + struct.pack("!HH", 6, len(segment))
-    words = struct.unpack("!16H", pseudo_header + segment)
-    assert sum(words) % 0xFFFF == 0  # RFC 1071: right when the sum of all words is zero in ones' complement
-    assert struct.unpack("!HH", segment[:4]) == (source_port, PORT)
-    assert segment[13] == 0x02
+    destinations = senders.addresses(first, 600)
+    for index, checksum in enumerate(senders.checksums(total, first, 600)):
+        packet[36:38] = array("H", [checksum]).tobytes()
+        segment = bytes(packet[20:])
+        destination = destinations[4 * index : 4 * index + 4]
+        pseudo_header = socket.inet_aton(FLOOD) + destination + struct.pack("!HH", 6, len(segment))
+        words = struct.unpack("!16H", pseudo_header + segment)
+        assert sum(words) % 0xFFFF == 0  # RFC 1071: right when the sum of all words is zero in ones' complement
+        assert struct.unpack("!HH", segment[:4]) == (source_port, PORT)
+        assert segment[13] == 0x02
+
+
+@pytest.mark.parametrize("checksum", [0, 1, 100, 253, 254, 0xFFFE])
+def test_checksums_that_pass_zero(checksum: int) -> None:
+    """Where the first of a run of 254 has this one."""
+    total = 2 * 0xFFFF - checksum - (127 << 8 | 1) - (0 << 8 | 1)
+    found = senders.checksums(total, 0, 254)
+    found.byteswap()
+    expected = [0xFFFF - ((total + (127 << 8 | 1) + last) % 0xFFFF or 0xFFFF) for last in range(1, 255)]
+    assert list(found) == expected and found[0] == checksum
