@@ -236,8 +236,8 @@ class Client:
             fds = self._fds[first : first + _FDS_PER_LOOK]
             seen = poll_all(fds, select.POLLOUT | select.POLLRDHUP)
             fine = seen.count(select.POLLOUT) + fds.count(-1) == len(fds)
-            for index, events in enumerate(seen, first) if not fine else ():
-                if self._states[index] != HELD or self._fds[index] < 0 or events == select.POLLOUT:
+            for index, (fd, events) in enumerate(zip(fds, seen), first) if not fine else ():
+                if self._states[index] != HELD or fd < 0 or events == select.POLLOUT:
                     continue
                 self.held -= 1
                 if events:
@@ -245,7 +245,7 @@ class Client:
                     self.lost += 1
                 else:
                     self._states[index] = OPENING
-                    self._watched[self._fds[index]] = index
+                    self._watched[fd] = index
 
     def _held_fds(self) -> List[int]:
         return [fd for fd, state in zip(self._fds, self._states) if state == HELD]

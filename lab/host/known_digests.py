@@ -52,6 +52,6 @@ def _remembered(memory: Path) -> _Known | None:
     """What is written there; None where nothing is, or another process is writing."""
     try:
         identity, boot, digest, read_at = json.loads(memory.read_text(encoding="ascii"))
-        return _Known([int(number) for number in identity], str(boot), str(digest), float(read_at))
+        return _Known(list(identity), str(boot), str(digest), float(read_at))
     except (OSError, ValueError, TypeError):
         return None

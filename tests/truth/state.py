@@ -15,6 +15,11 @@ AnyOf = tuple[str, ...]
 # what many states are made of
 NAT = "iptables-nft -t nat -A POSTROUTING -o eth0 -j MASQUERADE"  # holds conntrack, and matches nothing on loopback
 NOTRACK = "for c in OUTPUT PREROUTING; do iptables-nft -t raw -A $c -p tcp -j CT --notrack; done"
+NFT = (
+    "nft 'add table ip t; add chain ip t c {{ type filter hook {hook} priority {priority}; {policy} }}; "
+    "add rule ip t c {rule}'"
+)
+SYN = "tcp flags & (syn|ack) == syn"
 PLENTY = {"max": 100000}
 
 

@@ -215,14 +215,14 @@ def serve() -> None:
 
 def _serve_as_fork() -> NoReturn:
     """Serve, and end without what the process that this is a fork of would do at its end."""
+    status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
         # Popen waits for the end of one of these, which says that a program has been started
         os.closerange(3, 1 + max(map(int, os.listdir("/proc/self/fd"))))
         serve()
+        status = 0
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def _answer(function: str, arguments: tuple[Any, ...], seconds: float, memory_bytes: int) -> bytes:

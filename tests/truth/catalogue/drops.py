@@ -1,13 +1,8 @@
 """Rules that drop or reject, with a counter and without one, and rules that only look as if."""
 
-from tests.truth.state import NAT, NOTRACK, State
+from tests.truth.state import NAT, NFT, NOTRACK, SYN, State
 
 LEGACY = "iptables-legacy -vxnL {} | awk '$3 == \"DROP\" {{s += $1}} END {{print s + 0}}'"
-NFT = (
-    "nft 'add table ip t; add chain ip t c {{ type filter hook {hook} priority {priority}; {policy} }}; "
-    "add rule ip t c {rule}'"
-)
-SYN = "tcp flags & (syn|ack) == syn"
 LOST_125 = {"entries": (0, 0), "established": (875, 875)}
 
 

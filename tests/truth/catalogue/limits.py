@@ -1,6 +1,6 @@
 """The table's max and its counters: changed, changed back, begun again; and the log that speaks of them."""
 
-from tests.truth.state import NAT, NOTRACK, State
+from tests.truth.state import NAT, NFT, NOTRACK, SYN, State
 
 FULL_BEFORE = (
     "iptables-legacy -t nat -A POSTROUTING -o eth0 -j MASQUERADE",
@@ -17,10 +17,7 @@ for _ in range({}):
     sh("modprobe nf_conntrack")
     time.sleep(.2)
 """
-UNCOUNTED = (
-    "nft 'add table ip t; add chain ip t c { type filter hook prerouting priority -400; }; "
-    "add rule ip t c tcp dport 7784 tcp flags & (syn|ack) == syn drop'"
-)
+UNCOUNTED = NFT.format(hook="prerouting", priority=-400, policy="", rule=f"tcp dport 7784 {SYN} drop")
 
 STATES = (
     State(

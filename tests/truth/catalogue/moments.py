@@ -1,11 +1,9 @@
 """What comes or goes while the load is under way: rules, entries, whole tables."""
 
-from tests.truth.state import NAT, NOTRACK, State
+from tests.truth.state import NAT, NFT, NOTRACK, State
 
 READY = "modprobe nf_conntrack; modprobe nft_chain_nat; modprobe xt_MASQUERADE; modprobe nft_compat"
-UNCOUNTED = (
-    "nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c tcp dport 7784 drop'"
-)
+UNCOUNTED = NFT.format(hook="input", priority=0, policy="", rule="tcp dport 7784 drop")
 CHURN: dict[str, int | float | str] = {"kind": "churn", "connections": 900, "rate_per_second": 250}
 
 STATES = (
