@@ -12,6 +12,8 @@ from lab.guest.packets import HALF_OPEN, UDP, Route
 from lab.guest.server import GATHER_SECONDS
 from lab.guest.spread import FIRST_PORT, Shard, shards
 
+# What one process opens and closes at ease, also in an emulated guest. More processes would only wake more often.
+_RATE_OF_A_PROCESS = 1000
 _PAIR_GATHER_SECONDS = 0.0  # the client's batch is done when the server's turn comes: there is nothing to wait for
 
 
@@ -271,7 +273,10 @@ def _rate_of(shard: Shard, request: LoadRequest) -> float:
 
 
 def _processes(request: LoadRequest) -> int:
-    return request.processes or os.sysconf("SC_NPROCESSORS_ONLN")
+    """As many as there are processors, or as the rate needs."""
+    processors = os.sysconf("SC_NPROCESSORS_ONLN")
+    needed = -(-request.rate_per_second // _RATE_OF_A_PROCESS) or processors
+    return request.processes or min(processors, needed)
 
 
 KINDS: Dict[str, Kind] = {

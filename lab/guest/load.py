@@ -23,6 +23,7 @@ _LISTEN_SECONDS = 0.02  # for what a worker said before it died
 _EXCHANGE_QUIET_SECONDS = 3.0  # a byte that is lost is sent again after 0.2, 0.6 and 1.4 seconds (TCP_RTO_MIN)
 _EXCHANGE_TURNS = 30  # of the slowest process: one that a busy host does not let run answers nothing
 _EXCHANGE_SECONDS = 40.0
+_WAITING = ("open", "pending", "resent")
 # after which the next wave begins: what a flood sent has arrived by then, or was lost on its way
 _GO_ON = (endings.ALL_HELD, endings.ALL_ANSWERED)
 
@@ -39,6 +40,7 @@ class Load:
         self._keeps_open = KINDS[request.kind].has_sockets or request.answered
         self._begun = 0  # waves
         self._workers: List[List[Worker]] = []  # of each wave
+        self._totals: Dict[int, Dict[str, int]] = {}  # of each wave, until one of its workers says more
         try:
             self._ends = EndTables(request.path)
             self._loop = new_loop(request.loop)
@@ -56,7 +58,7 @@ class Load:
         self._watch = endings.Watch()
         self._started = 0.0
         self._ended: Optional[str] = None
-        self._complete = self._loop.create_future()
+        self._turn = self._loop.create_future()
 
     def run(self) -> Dict[str, Any]:
         """Drive the load and return how it ended; raises LoadError when none could be driven."""
@@ -101,7 +103,7 @@ class Load:
     async def _drive(self) -> None:
         workers = self._all_workers()
         for worker in workers:
-            worker.link.attach(self._loop, _recorder(worker, self._look))
+            worker.link.attach(self._loop, self._recorder(worker))
         await self._until(lambda: all("ready" in worker.latest for worker in workers), START_SECONDS)
         self._counters_before = self._counters()
         self._started = time.monotonic()
@@ -109,7 +111,7 @@ class Load:
         self._look_at_table()
         self._begin_wave()
         while self._ended is None:
-            await asyncio.wait([self._complete], timeout=TICK_SECONDS)
+            await self._tick()
             self._fail_on_crash()
             if self._step_task is not None and self._step_task.done():
                 self._step_task.result()  # raises what it raised
@@ -124,6 +126,13 @@ class Load:
             worker.link.send({"finish": True})
         await self._until(lambda: all("outcome" in worker.latest for worker in workers), START_SECONDS)
         self._sample()  # what was sent until the end is counted to the end
+
+    async def _tick(self) -> None:
+        """Wait until the next sample is due, or the load has ended."""
+        self._turn = self._loop.create_future()
+        timer = self._loop.call_later(TICK_SECONDS, _wake, self._turn)
+        await self._turn
+        timer.cancel()
 
     def _begin_wave(self) -> None:
         self._watch.restart(time.monotonic())
@@ -205,14 +214,29 @@ class Load:
 
     def _movement(self) -> Tuple[List[Dict[str, int]], int]:
         """How far the connections of each wave are, and how many are open."""
-        return [total(workers, COUNTS) for workers in self._workers], self._open()
+        waves = [self._total(wave) for wave in range(len(self._workers))]
+        return [{name: counts[name] for name in COUNTS} for counts in waves], self._open()
+
+    def _total(self, wave: int) -> Dict[str, int]:
+        """The counts of a wave."""
+        if wave not in self._totals:
+            self._totals[wave] = total(self._workers[wave], (*COUNTS, *_WAITING))
+        return self._totals[wave]
+
+    def _recorder(self, worker: Worker) -> Callable[[Message], None]:
+        def record(message: Message) -> None:
+            worker.latest.update(message)
+            self._totals.clear()
+            self._look()
+
+        return record
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
 
     def _look_at_table(self) -> None:
         """Whose entries are there, now: with the count as it is now, for the last sample is a tick old."""
-        held = sum(total(workers, ("held",))["held"] for workers in self._workers)
+        held = sum(self._total(wave)["held"] for wave in range(len(self._workers)))
         self._table.look(self._seconds(), self._sampler.sample()["count"], held)
 
     def _counters(self) -> Dict[str, Any]:
@@ -228,7 +252,7 @@ class Load:
         return min((worker.latest.get("turns", 0) for worker in self._workers[max(0, self._begun - 1)]), default=0)
 
     def _open(self) -> int:
-        return total(self._workers[0], ("open",))["open"]
+        return self._total(0)["open"]
 
     def _look(self) -> None:
         """Decide whether the evidence is complete, or the next wave's turn has come."""
@@ -236,7 +260,7 @@ class Load:
             return
         wave = self._waves[self._begun - 1]
         now = time.monotonic()
-        progress = total(self._workers[self._begun - 1], COUNTS)
+        progress = self._total(self._begun - 1)
         seen = endings.Seen(
             wanted=wave.connections,
             progress=progress,
@@ -244,7 +268,8 @@ class Load:
             full=self._watch.is_full(),
             quiet=self._watch.is_quiet(now, endings.patience(progress), self._movement()),
             late=now - self._started >= self._request.deadline_seconds,
-            **total(self._workers[self._begun - 1], ("pending", "resent")),
+            pending=progress["pending"],
+            resent=progress["resent"],
         )
         ended = endings.first_that_holds(wave.rules, seen)
         if ended is not None and self._request.during and self._during is None and not wave.ports:
@@ -255,7 +280,7 @@ class Load:
             self._begin_wave()
         elif ended is not None:
             self._ended = ended
-            self._complete.set_result(None)
+            _wake(self._turn)
 
     def _result(self) -> Dict[str, Any]:
         request = self._request
@@ -286,9 +311,6 @@ class Load:
         return done
 
 
-def _recorder(worker: Worker, look: Callable[[], None]) -> Callable[[Message], None]:
-    def record(message: Message) -> None:
-        worker.latest.update(message)
-        look()
-
-    return record
+def _wake(turn: "asyncio.Future[None]") -> None:
+    if not turn.done():
+        turn.set_result(None)

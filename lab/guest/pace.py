@@ -1,6 +1,6 @@
 """How many connections are due: a rate kept by the clock, in batches, never by sleeping for each connection."""
 
-TURN_SECONDS = 0.02  # between two batches: in an emulated guest every wake-up is dear
+TURN_SECONDS = 0.05  # between two batches: in an emulated guest a turn takes some ms, whatever it does
 
 
 class Pace:

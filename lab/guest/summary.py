@@ -12,8 +12,8 @@ COUNTS = ("attempted", "held", "failed", "lost", "accepted")
 
 def total(workers: Sequence[Worker], names: Sequence[str], roles: Sequence[str] = (CLIENT, SERVER)) -> Dict[str, int]:
     """The sums of counts over workers and their sides, as of what each said last."""
-    sides = [worker.latest.get(role, {}) for worker in workers for role in roles]
-    return {name: sum(side.get(name, 0) for side in sides) for name in names}
+    sides = [worker.latest[role] for worker in workers for role in roles if role in worker.latest]
+    return {name: sum([side[name] for side in sides if name in side]) for name in names}
 
 
 def summary(
