@@ -116,7 +116,7 @@ def _build_in(folder: Path, target: Target, mirror: str, report: images.BuildRep
     report.stage(f"starting, from {mirror}")
     images.install_packages(_box_target(target), mirror, tree, temporary, sandbox, report, deadline)
     report.stage("making the boot loader")
-    release = images.take_kernel(tree, folder)
+    release = images.take_kernel(tree, folder, deadline)
     _write_initrd(tree, folder, release)
     images.tidy(tree, keep=frozenset({"boot/*"}))
     _run_setup(tree, sandbox.prefix, deadline)

@@ -31,6 +31,7 @@ from lab.host.images.build_reporter import BuildReporter
 from lab.host.images.disk import make_disk
 from lab.host.images.image import DESCRIPTION, Image, final_folder, load, lock_name
 from lab.host.images.mirror import MIRROR_VARIABLE, find_mirror, host_apt_options
+from lab.host.images.modules import DEPMOD, list_modules, unpack_modules
 from lab.host.images.recipe import FILES, LAYOUT_VERSION, REMOVED, WRITTEN, mmdebstrap_argv, recipe_digest
 from lab.host.images.sandbox import Sandbox, find_sandbox
 from lab.host.programs import Program, require_programs, run_program
@@ -49,6 +50,7 @@ PROGRAMS = (
     Program("mke2fs", "e2fsprogs"),
     Program("unshare", "util-linux"),
     Program("setpriv", "util-linux"),
+    *DEPMOD,
 )
 _USER_PROGRAMS = (Program("newuidmap", "uidmap"),)
 
@@ -154,7 +156,7 @@ def _build_in(
     report.stage(f"starting, from {mirror}")
     install_packages(target, mirror, tree, temporary, sandbox, report, deadline)
     report.stage("making the initial RAM disk")
-    release = take_kernel(tree, folder)
+    release = take_kernel(tree, folder, deadline)
     report.stage("making the root disk")
     tidy(tree)
     make_disk(folder / FILES["root_disk"], tree, "lab-root", deadline, sandbox.prefix)
@@ -207,8 +209,11 @@ def install_packages(
             raise PrerequisiteError(str(error), hint=hint) from error
 
 
-def take_kernel(tree: Path, folder: Path) -> str:
-    """Copy kernel, configuration, busybox and package list out of `tree`, make the kernel part; gives the release."""
+def take_kernel(tree: Path, folder: Path, deadline: Deadline) -> str:
+    """Copy kernel, configuration, busybox and package list out of `tree`, unpack its modules, make the kernel part.
+
+    Returns the release.
+    """
     kernels = list((tree / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
         names = ", ".join(sorted(kernel.name for kernel in kernels)) or "none"
@@ -223,6 +228,8 @@ def take_kernel(tree: Path, folder: Path) -> str:
     for source, name in ((kernel, "kernel"), (config, "config"), (busybox, "busybox")):
         shutil.copyfile(source, folder / FILES[name])
     modules = _first_existing(tree / "usr/lib/modules" / release, tree / "lib/modules" / release)
+    if unpack_modules(modules, deadline):
+        list_modules(tree, release, deadline)
     part = initrd.kernel_part(modules, busybox, config=config.read_text())
     (folder / FILES["initrd"]).write_bytes(part)
     packages = parse_packages((tree / "var/lib/dpkg/status").read_text())

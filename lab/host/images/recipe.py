@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lab.host.images import initrd
+from lab.host.images.modules import LOADED_BY_STATES
 from lab.host.releases import Target
 
 # 1 - first version
@@ -87,6 +88,7 @@ def recipe_digest(target: Target) -> str:
         "soft_dependencies": dict(initrd.SOFT_DEPENDENCIES),
         "applets": initrd.APPLETS,
         "init": initrd.init_script().decode(),
+        "unpacked_modules": LOADED_BY_STATES,
     }
     del recipe["target"]["summary"]  # type: ignore[attr-defined]
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,6 @@ _CONFIG_PLACES = (
 )
 # what tells a folder of modules from another one
 _MODULES_SIGNS = ("kernel", "modules.dep", "modules.builtin", "modules.order")
-# links into the source tree that the modules were built in
-NOT_MODULES = ("build", "source")
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,6 @@ def find_kernel(path: Path, modules: Path | None = None) -> KernelFiles:
 def module_releases(tree: Path) -> frozenset[str]:
     """The releases of all folders of modules in a tree."""
     return frozenset(folder.name for folder in filter(_is_modules, _existing(tree, _MODULES_PLACES)))
-
-
-def module_files(folder: Path) -> Iterator[Path]:
-    """Every file of a folder of modules, in order, lists and modules; links into a source tree are passed over."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder).parts[0] not in NOT_MODULES:
-            yield path
 
 
 def _modules_of(release: str, kernel: Path, place: Path | None, *, required: bool) -> Path | None:

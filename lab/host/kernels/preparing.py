@@ -14,6 +14,7 @@ from lab.core.errors import LabError, ScenarioError
 from lab.host.cache import Deadline, Progress, exclusive, make_folder, remove_stale, scratch, sha256_of, staging
 from lab.host.images import initrd
 from lab.host.images.disk import make_disk
+from lab.host.images.modules import DEPMOD, LOADED_BY_STATES, UNREADABLE, ZSTD
 from lab.host.kernels import bundle, requirements
 from lab.host.kernels import modules as module_trees
 from lab.host.kernels.bundle import KernelBundle, find_bundle, kernels_folder, read_bundle
@@ -29,7 +30,7 @@ LAYOUT_VERSION = 1
 
 _LOCK = "kernels"
 _MKE2FS = (Program("mke2fs", "e2fsprogs"), Program("setpriv", "util-linux"))
-PROGRAMS = (*_UNPACKERS, *module_trees.DEPMOD, *module_trees.ZSTD, *_MKE2FS)
+PROGRAMS = (*_UNPACKERS, *DEPMOD, *ZSTD, *_MKE2FS)
 
 _NAME_HINT = (
     "name a package (.deb, .rpm, .apk, .pkg.tar.zst), a folder, a bzImage with --modules, apt:SUITE, or URL#sha256=HEX"
@@ -189,7 +190,7 @@ def _fingerprint(given: _Given, busybox: Path) -> str:
         "busybox": sha256_of(busybox),
         "init": initrd.init_script().decode(),
         "drivers": [asdict(driver) for driver in initrd.DRIVERS],
-        "unpacked": module_trees.UNPACKED,
+        "unpacked": [UNREADABLE, LOADED_BY_STATES],
     }
     return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()
 

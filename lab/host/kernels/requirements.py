@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lab.core.errors import PrerequisiteError
 from lab.host.images.initrd import DRIVERS, module_name, parse_builtin, parse_config
-from lab.host.kernels.find import KernelFiles, module_files
+from lab.host.images.modules import module_files
+from lab.host.kernels.find import KernelFiles
 
 
 @dataclass(frozen=True)

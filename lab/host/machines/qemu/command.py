@@ -23,6 +23,9 @@ BOOT_ARGS = (
     "init_on_alloc=0",
     "hardened_usercopy=off",
     "randomize_kstack_offset=off",
+    # Grace periods by interrupts instead of waiting (kernel-parameters.txt): modules and rules are loaded and removed
+    # 0.1 s sooner.
+    "rcupdate.rcu_expedited=1",
 )
 # No security modules: each of their hooks is a call through a pointer. A distribution's own programs may need theirs.
 NO_SECURITY_MODULES = "lsm="
