@@ -5,27 +5,16 @@ makes the kernel load that module, and with it conntrack; so none is sent before
 """
 
 import socket
-import struct
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from lab.guest.apply import run_command
+from lab.guest.nfnetlink import DUMP, Subsystem, attributes, numbers
 
-_NETLINK_NETFILTER = 12  # linux/netlink.h
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SUBSYSTEM = 1  # NFNL_SUBSYS_CTNETLINK
 _GET, _GET_STATS_CPU, _GET_STATS = 1, 4, 5  # enum cntl_msg_types
 _GLOBAL_ENTRIES = 1  # CTA_STATS_GLOBAL_ENTRIES
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_FAMILY = struct.Struct("=BBH")  # struct nfgenmsg
-_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
-_NUMBER = struct.Struct(">I")  # attributes are in network order
 _TUPLE_ORIG, _PROTOINFO = 1, 4  # enum ctattr_type; in a tuple enum ctattr_tuple, in that ctattr_ip and ctattr_l4proto
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
-_TYPE_MASK = 0x3FFF
-_ANSWER_SECONDS = 1.0
-_ANSWER_BYTES = 65536
-_MAX_ROWS = 65536  # answers to one question, each of several rows
 _LOAD_SECONDS = 10.0
 
 # enum ctattr_stats_cpu, by the names of the columns of /proc/net/stat/nf_conntrack that show the same numbers. What a
@@ -63,9 +52,7 @@ class Counters:
         outcome = run_command(["modprobe", "--quiet", "nf_conntrack_netlink"], _LOAD_SECONDS)
         if outcome["exit_status"] != 0:
             raise OSError("nf_conntrack_netlink cannot be loaded: {}".format(outcome["stderr"].strip()))
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-        self._socket.settimeout(_ANSWER_SECONDS)
-        self._sequence = 0
+        self._subsystem = Subsystem(_SUBSYSTEM)
 
     def text(self) -> str:
         """As /proc/net/stat/nf_conntrack: a line of names, and a line of hexadecimal numbers for each CPU.
@@ -73,11 +60,11 @@ class Counters:
         Raises OSError when the kernel does not answer, ValueError for an answer that is cut off.
         """
         entries = next((attributes.get(_GLOBAL_ENTRIES) for attributes in self._ask(_GET_STATS, 0)), None)
-        return stat_text(entries, list(self._ask(_GET_STATS_CPU, _NLM_F_DUMP)))
+        return stat_text(entries, list(self._ask(_GET_STATS_CPU, DUMP)))
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close()
+        self._subsystem.close()
 
     def entries(self) -> Iterator[str]:
         """The rows of the table in parts, as /proc/net/nf_conntrack begins them, as far as the first direction's ports.
@@ -85,53 +72,13 @@ class Counters:
         Raises OSError and ValueError as `text` does.
         """
         for family in (socket.AF_INET, socket.AF_INET6):
-            for bodies in self._answers(_GET, _NLM_F_DUMP, family):
+            for bodies in self._subsystem.answers(_GET, DUMP, family):
                 yield "".join(entry_row(family, body) for body in bodies)
 
     def _ask(self, message: int, flags: int) -> Iterator[Dict[int, int]]:
-        for bodies in self._answers(message, flags, socket.AF_UNSPEC):
+        for bodies in self._subsystem.answers(message, flags, socket.AF_UNSPEC):
             for body in bodies:
                 yield numbers(body)
-
-    def _answers(self, message: int, flags: int, family: int) -> Iterator[List[bytes]]:
-        self._sequence += 1
-        size = _HEADER.size + _FAMILY.size
-        header = _HEADER.pack(size, _SUBSYSTEM << 8 | message, _NLM_F_REQUEST | flags, self._sequence, 0)
-        self._socket.send(header + _FAMILY.pack(family, 0, 0))
-        for _ in range(_MAX_ROWS):
-            bodies, ended = parse_answer(self._socket.recv(_ANSWER_BYTES), self._sequence)
-            yield bodies
-            if ended or not flags:
-                return
-
-
-def parse_answer(data: bytes, sequence: int) -> Tuple[List[bytes], bool]:
-    """The attributes of each message of an answer, as bytes, and whether it was the last one.
-
-    Messages of an earlier question, whose answer came too late, are passed over. Raises OSError for the kernel's error,
-    ValueError for bytes that are no netlink messages.
-    """
-    rows: List[bytes] = []
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, _, number, _ = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size or at + length > len(data):
-            raise ValueError("netlink: a message of {} bytes, and {} are left".format(length, len(data) - at))
-        body = data[at + _HEADER.size : at + length]
-        at += _aligned(length)
-        if number != sequence:
-            continue
-        if kind == _NLMSG_DONE:
-            return rows, True
-        if kind == _NLMSG_ERROR:
-            raise OSError(-struct.unpack_from("=i", body)[0], "the kernel's answer")
-        rows.append(body[_FAMILY.size :])
-    return rows, False
-
-
-def numbers(body: bytes) -> Dict[int, int]:
-    """The attributes of a message that have 32 bits, by their type. Raises ValueError for what is none."""
-    return {kind: _NUMBER.unpack(value)[0] for kind, value in attributes(body) if len(value) == _NUMBER.size}
 
 
 def entry_row(family: int, body: bytes) -> str:
@@ -176,18 +123,3 @@ def stat_text(entries: Optional[int], rows: List[Dict[int, int]]) -> str:
         numbers = ([] if entries is None else [entries]) + [row[kind] for kind, _ in columns]
         lines.append(" ".join("{:08x}".format(number) for number in numbers))
     return "\n".join(lines) + "\n"
-
-
-def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    """The type and the value of each attribute (linux/netlink.h, struct nlattr). Raises ValueError for what is none."""
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size or at + length > len(data):
-            raise ValueError("netlink: an attribute of {} bytes, and {} are left".format(length, len(data) - at))
-        yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
-        at += _aligned(length)
-
-
-def _aligned(length: int) -> int:
-    return (length + 3) & ~3

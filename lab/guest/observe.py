@@ -13,7 +13,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from lab.guest import loader
+from lab.guest import hooks, loader
 from lab.guest.apply import finish_command, loaded_modules, run_command, start_command
 from lab.guest.files import MAX_TEXT_BYTES, error_name, read_text
 from lab.guest.loader import NoLoading
@@ -119,7 +119,6 @@ done
 COMMANDS = (
     Command("ruleset.nft", ("nft", "-a", "list", "ruleset"), ("nf_tables",)),
     Command("ruleset.json", ("nft", "-j", "-a", "list", "ruleset"), ("nf_tables",)),
-    Command("hooks.nft", ("nft", "list", "hooks"), ("nfnetlink_hook", "nf_tables")),
     Command("iptables-legacy-save", ("iptables-legacy-save", "-c"), ("ip_tables",)),
     Command("ip6tables-legacy-save", ("ip6tables-legacy-save", "-c"), ("ip6_tables",)),
     Command("iptables-nft-save", ("iptables-nft-save", "-c"), ("nf_tables",)),
@@ -130,12 +129,14 @@ COMMANDS = (
 )
 
 
+HOOKS = "hooks.nft"
+
 # Every name that evidence can have: on the host each becomes a file.
 ITEM_NAMES = frozenset(
     [name for name, _ in FILES]
     + [name for name, _ in GROUPS]
     + [command.name for command in COMMANDS]
-    + ["sys_module", "nf_conntrack", "slabinfo", "processes", "modules_after"]
+    + [HOOKS, "sys_module", "nf_conntrack", "slabinfo", "processes", "modules_after"]
 )
 
 
@@ -151,7 +152,8 @@ def prepare() -> None:
 def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
     """Record everything once; each item is passed on with its name, its text, and why it has none.
 
-    `list_hooks` may load what lists the kernel's hooks; without it they are listed only where that is loaded already.
+    `list_hooks` may load what lists the kernel's hooks, which depends on no module of conntrack; without it they are
+    listed only where that is loaded already.
     """
     for name, path in FILES:
         on_evidence(_item(name, *read_text(path)))
@@ -161,8 +163,8 @@ def observe(on_evidence: OnEvidence, list_hooks: bool = False) -> None:
     on_evidence(_item("nf_conntrack", *read_text(ENTRIES_PATH, ENTRIES_BYTES)))
     on_evidence(_item("slabinfo", *slab_rows()))
     on_evidence(_item("processes", *_other_processes()))
-    if list_hooks:
-        _load_hook_lister()
+    if list_hooks:  # a scenario's own `install` lines are about other loads, and are ignored
+        run_command(["modprobe", "--quiet", "--ignore-install", hooks.MODULE], COMMAND_SECONDS)
     _run_commands(on_evidence)
     on_evidence(_item("modules_after", *read_text("/proc/modules")))
 
@@ -175,23 +177,26 @@ def _run_commands(on_evidence: OnEvidence) -> None:
         wanted = [command for command in COMMANDS if obstacle is None and present.issuperset(command.needs)]
         deadline = time.monotonic() + COMMAND_SECONDS
         started = [(command, _start(command)) for command in wanted]
+        lists_hooks = obstacle is None and hooks.MODULE in present
+        if lists_hooks:
+            on_evidence(_item(HOOKS, *listed_hooks(), False))
         for command, process in started:
             on_evidence(_finish(command, process, deadline - time.monotonic()))
-    for command in COMMANDS:
-        if command not in wanted:
-            missing = [module for module in command.needs if module not in present]
-            reason = "{} is not loaded".format(missing[0]) if missing else "{}: {}".format(loader.LOADER_PATH, obstacle)
-            on_evidence(_item(command.name, None, reason, False))
+    not_asked = [(command.name, command.needs) for command in COMMANDS if command not in wanted]
+    if not lists_hooks:
+        not_asked.append((HOOKS, (hooks.MODULE,)))
+    for name, needs in not_asked:
+        missing = [module for module in needs if module not in present]
+        reason = "{} is not loaded".format(missing[0]) if missing else "{}: {}".format(loader.LOADER_PATH, obstacle)
+        on_evidence(_item(name, None, reason, False))
 
 
-def _load_hook_lister() -> None:
-    """Load nfnetlink_hook, where this kernel has it, and nf_tables, which nft asks first whatever it shall list.
-
-    Neither depends on a module of conntrack. A scenario's own `install` lines are about other loads and are ignored.
-    """
-    load = ["modprobe", "--quiet", "--ignore-install"]
-    if run_command([*load, "nfnetlink_hook"], COMMAND_SECONDS)["exit_status"] == 0:
-        run_command([*load, "nf_tables"], COMMAND_SECONDS)
+def listed_hooks() -> Tuple[Optional[str], Optional[str]]:
+    """The text of HOOKS, or why there is none."""
+    try:
+        return hooks.list_hooks(), None
+    except (OSError, ValueError) as error:
+        return None, error_name(error) if isinstance(error, OSError) else str(error)
 
 
 def _start(command: Command) -> Any:

@@ -12,7 +12,7 @@ import shutil
 import time
 from typing import Dict, List, Optional, Set, Tuple
 
-from lab.guest import observe
+from lab.guest import hooks, observe
 from lab.guest.apply import STEP_PATH, finish_command, start_command
 from lab.guest.files import error_name, read_text
 
@@ -51,14 +51,22 @@ def rulesets(present: Optional[Set[str]]) -> Files:
     found: Files = {}
     for name, names_path in _LEGACY:
         _run(found, name, _NO_MODPROBE, present, _no_tables(names_path) or _no_program(name))
-    for name in ("ruleset.nft", "hooks.nft", "ovs.datapaths", "ovs.flows"):
+    for name in ("ruleset.nft", "ovs.datapaths", "ovs.flows"):
         _run(found, name, (), present)
+    found.update(_hooks(present))
     _more_of_nft(found, present)
     _run(found, "tc.filters", (), present)
     module, argv = _SETS
     if present is None or module in present:
         found.update(output("ipset", argv, COMMAND_SECONDS))
     return found
+
+
+def _hooks(present: Optional[Set[str]]) -> Files:
+    if present is not None and hooks.MODULE not in present:
+        return {observe.HOOKS + ".error": "{} is not loaded".format(hooks.MODULE)}
+    text, error = observe.listed_hooks()
+    return {observe.HOOKS: text} if text is not None else {observe.HOOKS + ".error": str(error)}
 
 
 def _no_tables(path: str) -> Optional[str]:

@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from lab.core.kernel.conntrack import stat_totals
-from lab.guest.ctnetlink import COLUMNS, attributes, entry_row, numbers, stat_text
-from lab.guest.ctnetlink import parse_answer as parse_bodies
+from lab.guest.ctnetlink import COLUMNS, entry_row, stat_text
+from lab.guest.nfnetlink import attributes, numbers
+from lab.guest.nfnetlink import parse_answer as parse_bodies
 
 # to IPCTNL_MSG_CT_GET_STATS: 5 entries of at most 5
 GLOBAL = bytes.fromhex("240000000501020001000000860000000000000008000100000000050800020000000005")

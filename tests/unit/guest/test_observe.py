@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab.guest import apply, files, kernel_log, loader, machine, observe
+from lab.guest import apply, files, hooks, kernel_log, loader, machine, observe
 from lab.guest.kernel_log import KernelLog
 from lab.guest.observe import Command
 
@@ -81,10 +81,28 @@ def test_nothing_is_loaded_unless_hooks_shall_be_listed(here: Path) -> None:
     assert not (here / "loaded").exists()
 
 
-def test_the_only_modules_that_are_loaded_list_hooks(here: Path) -> None:
+def test_the_only_module_that_is_loaded_lists_hooks(here: Path) -> None:
     observe.observe(lambda item: None, list_hooks=True)
-    load = "modprobe --quiet --ignore-install"
-    assert (here / "loaded").read_text().splitlines() == [f"{load} nfnetlink_hook", f"{load} nf_tables"]
+    assert (here / "loaded").read_text() == "modprobe --quiet --ignore-install nfnetlink_hook\n"
+
+
+def test_hooks_are_listed_where_their_lister_is_there(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, present=("nfnetlink_hook",))
+    monkeypatch.setattr(hooks, "list_hooks", lambda: (here / "modprobe").read_text())
+    assert collect()["hooks.nft"]["text"] == loader.NO_LOADER, "while nothing can be loaded"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(OSError(errno.EPERM, "no"), "EPERM"), (ValueError("netlink: cut"), "netlink: cut")]
+)
+def test_why_no_hooks_are_listed(here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+    def refuse() -> str:
+        raise error
+
+    show(monkeypatch, present=("nfnetlink_hook",))
+    monkeypatch.setattr(hooks, "list_hooks", refuse)
+    item = collect()["hooks.nft"]
+    assert (item["text"], item["error"]) == (None, said)
 
 
 def test_a_loader_that_was_empty_is_so_afterwards(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +146,13 @@ def test_programs_that_fail_say_why(here: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch,
         Command("ruleset.nft", ("sh", "-c", "echo half; echo no such table >&2; exit 2"), ("nf_tables",)),
         Command("ruleset.json", ("/nonexistent/nft",), ("nf_tables",)),
-        Command("hooks.nft", ("sleep", "60"), ("nf_tables",)),
+        Command("tc.filters", ("sleep", "60"), ("nf_tables",)),
         Command("iptables-nft-save", ("sleep", "60"), ("nf_tables",)),
     )
     items = collect()
     assert items["ruleset.nft"]["error"] == "exit status 2: no such table"
     assert items["ruleset.json"]["error"] == "ENOENT"
-    assert items["hooks.nft"]["error"] == items["iptables-nft-save"]["error"] == "exit status 124: "
+    assert items["tc.filters"]["error"] == items["iptables-nft-save"]["error"] == "exit status 124: "
 
 
 def test_a_ruleset_past_the_bound_is_marked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
