@@ -92,17 +92,22 @@ class Ready:
 
 
 def lab_run(
-    words: Sequence[str], on_start: Callable[[subprocess.Popen[str]], None] | None = None, strict: bool = True
+    words: Sequence[str],
+    on_start: Callable[[subprocess.Popen[str]], None] | None = None,
+    strict: bool = True,
+    keep: Path | None = None,
 ) -> Run:
     """Run `lab run WORDS` to its end; `on_start` gets the process. Raises BenchError when nothing was run.
+
+    The run's folder is kept in `keep`, where that is given.
 
     A host that is busy enough loses a guest now and then. `strict`: a run with a cell that was tried twice, or stayed
     inconclusive, is thrown away and made again, once.
     """
-    run = _lab_run(words, on_start)
+    run = _lab_run(words, on_start, keep)
     if strict and (unclear := _unclear(run)):
         progress(f"again: {unclear} lost its machine, or was inconclusive")
-        run = _lab_run(words, on_start)
+        run = _lab_run(words, on_start, keep)
         if unclear := _unclear(run):
             raise BenchError(f"{unclear} lost its machine again, or was inconclusive")
     return run
@@ -112,8 +117,9 @@ def _unclear(run: Run) -> str:
     return ", ".join(cell["cell"] for cell in run.cells if len(cell["tries"]) > 1 or cell["finding"] == "inconclusive")
 
 
-def _lab_run(words: Sequence[str], on_start: Callable[[subprocess.Popen[str]], None] | None) -> Run:
-    with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
+def _lab_run(words: Sequence[str], on_start: Callable[[subprocess.Popen[str]], None] | None, keep: Path | None) -> Run:
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as temporary:
+        folder = str(keep or temporary)
         argv = [sys.executable, "-m", "lab", "run", *words, "--output", folder]
         started = time.monotonic()
         with _killed_at_the_end(argv) as process:

@@ -1,13 +1,16 @@
 """bench/matrix: how wall time and memory grow with the number of cells, and with how many run at once.
 
-    bench/matrix            half an hour under emulation
-    bench/matrix --quick    three cells instead of a hundred, one round, under a minute; too few for a figure
+    bench/matrix                 half an hour under emulation
+    bench/matrix --quick         three cells instead of a hundred, one round, under a minute; too few for a figure
+    bench/matrix --only whole    every scenario on every kernel, some 25 minutes; only if asked for
 
-Four parts. `linear`: runs of 1 and of 100 cells in turn, one at a time. `growth`: 1, 10, 50 and 100 cells with -j 1, 2
+Five parts. `linear`: runs of 1 and of 100 cells in turn, one at a time. `growth`: 1, 10, 50 and 100 cells with -j 1, 2
 and 4. `memory`: of all QEMU processes and the lab, sampled during those runs; pages that N processes share count a Nth
-for each. `findings`: 50 cells of five kinds with -j 1 and with -j 4 find the same, cell by cell.
+for each. `findings`: 50 cells of five kinds with -j 1 and with -j 4 find the same, cell by cell. `whole`: all scenarios
+of the lab on five kernels, from images that are built.
 
-Times count from the moment when the first machine is restored: the boot, which all cells of a kind share, is no part.
+But for `whole`, times count from the moment when the first machine is restored: the boot, which all cells of a kind
+share, is no part.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from bench.common import Metric, Table, number, progress, report, summary
@@ -29,6 +33,12 @@ SCENARIO = SCENARIOS / "many-cells.toml"
 GROWTH_CELL = "roomy"  # the value of the axis whose cells are counted
 KINDS = 5  # values of the axis
 PARTS = ("linear", "growth", "findings")
+WHOLE = "whole"
+WHOLE_TARGETS = ("debian11", "debian12", "debian13", "debian13-backports", "forky")
+WHOLE_AT_ONCE = 3  # on two processors: cells wait for some of their time
+WHOLE_CELLS, WHOLE_SECONDS = 310, 900.0  # a matrix of so many cells in so long
+# for a host that is busy with other machines
+WHOLE_TIMEOUTS = "boot=300,load=300,collect=120"
 SAMPLE_SECONDS = 0.2
 
 MEMORY_MB = 250.0  # of each further cell at once
@@ -125,6 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     sizes = QUICK if options.quick else FULL
     measured = Measured(replace(sizes, pairs=options.pairs or sizes.pairs))
+    if options.only == WHOLE:
+        whole(measured, options.keep)
+        return report("matrix", measured.metrics, measured.tables, details=measured.details)
     lab_run([str(SCENARIO), "--set", "table=none"])  # boots the machine where there is no saved state
     parts = {"linear": linear, "growth": growth, "findings": findings}
     for name in PARTS:
@@ -210,6 +223,22 @@ def findings(measured: Measured) -> None:
     )
 
 
+def whole(measured: Measured, keep: Path | None) -> None:
+    """Everything, as a user would run it."""
+    targets = [word for target in WHOLE_TARGETS for word in ("--target", target)]
+    words = ["*", *targets, "-j", str(WHOLE_AT_ONCE), "--timeouts", WHOLE_TIMEOUTS]
+    run = lab_run(words, strict=False, keep=keep)
+    cells = len(run.cells)
+    stages = sorted({name for cell in run.cells for name in cell["stages_seconds"]})
+    spent = {name: sum(cell["stages_seconds"].get(name, 0.0) for cell in run.cells) for name in stages}
+    rows = [(name, f"{seconds:.0f}", f"{seconds / sum(spent.values()):.0%}") for name, seconds in spent.items()]
+    title = f"{cells} cells with -j {WHOLE_AT_ONCE} in {run.seconds:.0f} s: what their stages took together"
+    measured.tables.append(Table(title, ("stage", "seconds", "share"), rows))
+    worth = run.seconds * WHOLE_CELLS / cells
+    measured.metrics.append(Metric(f"whole-{WHOLE_CELLS}-cells", worth, "s", WHOLE_SECONDS, "lower"))
+    measured.metrics.append(Metric("findings-as-expected", float(_expected(run)), "cells", float(cells)))
+
+
 def differences(first: Run, second: Run) -> list[str]:
     """A line for each cell that has not the same finding and expectation in both runs, or is in one of them only."""
     found = [{cell["cell"]: (cell["finding"], cell["as_expected"]) for cell in run.cells} for run in (first, second)]
@@ -273,7 +302,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="three cells, one round, in under a minute: no figure")
     parser.add_argument("--pairs", type=int, metavar="N", help=f"of `linear` ({FULL.pairs})")
-    parser.add_argument("--only", choices=PARTS, help="one part")
+    parser.add_argument("--only", choices=(*PARTS, WHOLE), help="one part")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of `whole`: keep its results there")
     return parser.parse_args(argv)
 
 

@@ -30,6 +30,7 @@ from lab.host.fleet.processes import Processes
 from lab.host.fleet.receiving import remove_arriving
 from lab.host.fleet.settings import security, set_up
 from lab.host.machines.accelerator import works_so_far
+from lab.host.machines.kinds import machines_at_once
 from lab.host.machines.qemu.binary import find_qemu
 from lab.host.machines.qemu.saved_state import STATE_VERSION
 from lab.host.run.manifest import host
@@ -58,8 +59,7 @@ class WorkerSettings:
 def slots_here() -> int:
     """As many cells as processors and free memory carry, of the usual machine, and always one."""
     shape = MachineSpec()
-    free_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
-    return max(1, min((os.cpu_count() or 1) // shape.vcpus, free_mb // (shape.memory_mb + _HEADROOM_MB)))
+    return machines_at_once(shape.vcpus, shape.memory_mb + _HEADROOM_MB)
 
 
 def machines_here() -> dict[str, Any]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bench import many_cells
 from bench.guests import Run, children, memory_mb
 from bench.many_cells import (
     FULL,
     KINDS,
+    QUICK,
     SCENARIO,
     Grown,
+    Measured,
     Memory,
     differences,
     grown_from,
     growth_tables,
     memory_metrics,
+    whole,
 )
 from lab.host.scenario_files import load_scenario
 
@@ -77,3 +84,21 @@ def test_a_process_that_has_gone_has_no_children_and_no_memory() -> None:
     gone = 2**22 + 1  # beyond the largest process id
     assert children(gone) == []
     assert memory_mb(gone) == (0.0, 0.0)
+
+
+def test_a_whole_matrix_is_reckoned_in_310_cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[list[str], Path | None]] = []
+
+    def lab_run(words: list[str], strict: bool, keep: Path | None) -> Run:
+        asked.append((words, keep))
+        stages = {"stages_seconds": {"load": 3.0, "state": 1.0}}
+        done = [{**cell(str(number), "tracked"), **stages} for number in range(61)]
+        return Run(186.0, (*done, {**cell("last", "tracked", as_expected=False), **stages}), (186.0,))
+
+    monkeypatch.setattr(many_cells, "lab_run", lab_run)
+    measured = Measured(QUICK)
+    whole(measured, tmp_path)
+    ((words, keep),) = asked
+    assert words[0] == "*" and words.count("--target") == 5 and keep == tmp_path
+    assert [(metric.median, metric.target) for metric in measured.metrics] == [(930.0, 900.0), (61.0, 62.0)]
+    assert measured.tables[0].rows == [("load", "186", "75%"), ("state", "62", "25%")]

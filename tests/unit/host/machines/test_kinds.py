@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.core.errors import ScenarioError
-from lab.host.machines.kinds import KINDS, Kind, MachineKind, expand_targets, kind_of, parse_target
+from lab.host.machines.kinds import KINDS, Kind, MachineKind, expand_targets, kind_of, machines_at_once, parse_target
 from lab.host.options import RunOptions
 from tests import ROOT
 
@@ -58,3 +59,16 @@ def test_only_the_table_tells_kinds_apart() -> None:
 @pytest.mark.parametrize("source", ["spec.kind == 'vagrant'", "'qemu' != name", "a == b == 'host'"])
 def test_a_branch_is_seen(source: str) -> None:
     assert list(comparisons(ast.parse(source))) == [1]
+
+
+@pytest.mark.parametrize(
+    ("processors", "free_mb", "vcpus", "machines"),
+    [(1, 9000, 2, 1), (2, 9000, 2, 2), (2, 9000, 1, 3), (8, 9000, 2, 5), (8, 3100, 2, 2), (8, 100, 2, 1)],
+)
+def test_how_many_machines_a_host_carries(
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, free_mb: int, vcpus: int, machines: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    sizes = {"SC_AVPHYS_PAGES": free_mb * 256, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    assert machines_at_once(vcpus, 1536) == machines
