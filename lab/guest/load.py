@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 from lab.guest import endings, engines, kinds, protocol_counters
 from lab.guest.apply import apply_steps
@@ -13,7 +13,8 @@ from lab.guest.kinds import KINDS, LoadError, LoadRequest
 from lab.guest.namespaces import TopologyError, inside
 from lab.guest.paths import CLIENT, SERVER, families_of
 from lab.guest.sampler import Sampler
-from lab.guest.summary import COUNTS, summary, total
+from lab.guest.summary import summary
+from lab.guest.tally import Tally, total, turns
 from lab.guest.worker import TICK_SECONDS, Message, Worker, end_all, first_crash, new_loop
 
 __all__ = ["Load", "LoadError", "LoadRequest"]
@@ -23,7 +24,6 @@ _LISTEN_SECONDS = 0.02  # for what a worker said before it died
 _EXCHANGE_QUIET_SECONDS = 3.0  # a byte that is lost is sent again after 0.2, 0.6 and 1.4 seconds (TCP_RTO_MIN)
 _EXCHANGE_TURNS = 30  # of the slowest process: one that a busy host does not let run answers nothing
 _EXCHANGE_SECONDS = 40.0
-_WAITING = ("open", "pending", "resent")
 # after which the next wave begins: what a flood sent has arrived by then, or was lost on its way
 _GO_ON = (endings.ALL_HELD, endings.ALL_ANSWERED)
 
@@ -39,8 +39,8 @@ class Load:
         self._waves = kinds.waves_of(request)
         self._keeps_open = KINDS[request.kind].has_sockets or request.answered
         self._begun = 0  # waves
-        self._workers: List[List[Worker]] = []  # of each wave
-        self._totals: Dict[int, Dict[str, int]] = {}  # of each wave, until one of its workers says more
+        self._tally = Tally()
+        self._workers = self._tally.waves
         try:
             self._ends = EndTables(request.path)
             self._loop = new_loop(request.loop)
@@ -145,9 +145,12 @@ class Load:
         for worker in self._all_workers():
             worker.link.send({"exchange": True})
         began = moved = time.monotonic()
-        seen, turns = -1, self._all_turns()
+        seen, had = -1, turns(self._all_workers())
         while time.monotonic() - began < _EXCHANGE_SECONDS:
-            if time.monotonic() - moved > _EXCHANGE_QUIET_SECONDS and self._all_turns() - turns > _EXCHANGE_TURNS:
+            if (
+                time.monotonic() - moved > _EXCHANGE_QUIET_SECONDS
+                and turns(self._all_workers()) - had > _EXCHANGE_TURNS
+            ):
                 return
             await asyncio.sleep(TICK_SECONDS)
             self._fail_on_crash()
@@ -157,14 +160,10 @@ class Load:
             if begun and counts["answered"] >= counts["asked"]:
                 return
             if counts["answered"] != seen:
-                seen, moved, turns = counts["answered"], time.monotonic(), self._all_turns()
+                seen, moved, had = counts["answered"], time.monotonic(), turns(self._all_workers())
 
     def _clients(self) -> List[Message]:
         return [worker.latest[CLIENT] for worker in self._all_workers() if CLIENT in worker.latest]
-
-    def _all_turns(self) -> int:
-        """Of the slowest worker of all waves."""
-        return min((worker.latest.get("turns", 0) for worker in self._all_workers()), default=0)
 
     async def _apply_during(self) -> None:
         """Run the steps that come under the load, in a thread of their own: samples go on meanwhile."""
@@ -203,30 +202,18 @@ class Load:
         if ends:
             sample["ends"] = ends
         now = time.monotonic()
-        progress, open_now = self._movement()
+        progress, open_now = self._tally.movement()
         sample.update(progress[0], seconds=round(now - self._started, 4))
         if self._keeps_open:
             sample["open"] = open_now
         for newcomers in progress[1:]:
             sample.update(newcomers_attempted=newcomers["attempted"], newcomers_held=newcomers["held"])
-        self._watch.note(now, sample, (progress, open_now), self._turns())
+        self._watch.note(now, sample, (progress, open_now), turns(self._workers[max(0, self._begun - 1)]))
         self._on_sample(sample)
-
-    def _movement(self) -> Tuple[List[Dict[str, int]], int]:
-        """How far the connections of each wave are, and how many are open."""
-        waves = [self._total(wave) for wave in range(len(self._workers))]
-        return [{name: counts[name] for name in COUNTS} for counts in waves], self._open()
-
-    def _total(self, wave: int) -> Dict[str, int]:
-        """The counts of a wave."""
-        if wave not in self._totals:
-            self._totals[wave] = total(self._workers[wave], (*COUNTS, *_WAITING))
-        return self._totals[wave]
 
     def _recorder(self, worker: Worker) -> Callable[[Message], None]:
         def record(message: Message) -> None:
-            worker.latest.update(message)
-            self._totals.clear()
+            self._tally.note(worker, message)
             self._look()
 
         return record
@@ -236,8 +223,7 @@ class Load:
 
     def _look_at_table(self) -> None:
         """Whose entries are there, now: with the count as it is now, for the last sample is a tick old."""
-        held = sum(self._total(wave)["held"] for wave in range(len(self._workers)))
-        self._table.look(self._seconds(), self._sampler.sample()["count"], held)
+        self._table.look(self._seconds(), self._sampler.sample()["count"], self._tally.held)
 
     def _counters(self) -> Dict[str, Any]:
         """The counters of IP and TCP where each side stands: those of a listener are in its own namespace."""
@@ -247,26 +233,19 @@ class Load:
                 counters[role] = protocol_counters.read_all()
         return counters
 
-    def _turns(self) -> int:
-        """Of the slowest worker whose turn it is."""
-        return min((worker.latest.get("turns", 0) for worker in self._workers[max(0, self._begun - 1)]), default=0)
-
-    def _open(self) -> int:
-        return self._total(0)["open"]
-
     def _look(self) -> None:
         """Decide whether the evidence is complete, or the next wave's turn has come."""
         if self._ended is not None or not self._begun or self._stepping:
             return
         wave = self._waves[self._begun - 1]
         now = time.monotonic()
-        progress = self._total(self._begun - 1)
+        progress = self._tally.of(self._begun - 1)
         seen = endings.Seen(
             wanted=wave.connections,
             progress=progress,
-            open=self._open(),
+            open=self._tally.open,
             full=self._watch.is_full(),
-            quiet=self._watch.is_quiet(now, endings.patience(progress), self._movement()),
+            quiet=self._watch.is_quiet(now, endings.patience(progress), self._tally.movement()),
             late=now - self._started >= self._request.deadline_seconds,
             pending=progress["pending"],
             resent=progress["resent"],

@@ -5,15 +5,8 @@ from typing import Any, Dict, List, Sequence
 from lab.guest import paths
 from lab.guest.kinds import LoadRequest, Wave
 from lab.guest.paths import CLIENT, SERVER
+from lab.guest.tally import COUNTS, total
 from lab.guest.worker import Message, Worker
-
-COUNTS = ("attempted", "held", "failed", "lost", "accepted")
-
-
-def total(workers: Sequence[Worker], names: Sequence[str], roles: Sequence[str] = (CLIENT, SERVER)) -> Dict[str, int]:
-    """The sums of counts over workers and their sides, as of what each said last."""
-    sides = [worker.latest[role] for worker in workers for role in roles if role in worker.latest]
-    return {name: sum([side[name] for side in sides if name in side]) for name in names}
 
 
 def summary(

@@ -518,6 +518,10 @@ def test_what_is_left_of_closed_connections(first_port: int, together: bool, clo
         load.release()
 
 
+def states_of_entries() -> dict[str, int]:
+    return Counter(line.split()[5] for line in entries() if " tcp " in line)
+
+
 def resets_sent() -> int:
     """By this network namespace; OutRsts of RFC 4022, in /proc/net/snmp."""
     with open("/proc/net/snmp") as file:
@@ -531,7 +535,11 @@ def test_what_the_table_keeps_of_closed_connections(together: bool, close: str) 
         track()
         result, _ = run(LoadRequest(200, 20.0, kind="churn", close=close, processes=1))
         assert result["ended"] == "all-held"
-        return Counter(line.split()[5] for line in entries() if " tcp " in line), resets_sent()
+        deadline = time.monotonic() + 10
+        while (found := states_of_entries()).keys() & {"FIN_WAIT", "CLOSE_WAIT", "LAST_ACK"} and close == "fin":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)  # the server closes after the client
+        return found, resets_sent()
 
     states, resets = in_namespace(body)
     # The server closes on one processor while its answer to the client's FIN still waits on another. Behind the
