@@ -6,6 +6,7 @@ nft asks for its own rulesets first, for which nf_tables must be there; the ques
 
 import errno
 import socket
+import time
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from lab.guest.nfnetlink import DUMP, Subsystem, attribute, attributes, number_attribute
@@ -26,6 +27,7 @@ _HOOKS: Tuple[Tuple[int, Sequence[str]], ...] = ((3, ("input", "output")), (2, _
 _NETDEV = 5
 _NETDEV_HOOKS = ("ingress", "egress")
 _MAX_DEVICES = 500
+_MAX_SECONDS = 20.0
 # what this kernel does not have: a family, or a hook of one; or a device that has gone
 _NO_SUCH_HOOK = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL, errno.ENOENT, errno.ENODEV)
 
@@ -33,7 +35,7 @@ _NO_SUCH_HOOK = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL, errno.EN
 def list_hooks() -> str:
     """As `nft list hooks` prints them; "" where there are none, or the kernel tells of none.
 
-    Raises OSError where the kernel does not answer, ValueError for an answer that is cut off.
+    Raises OSError where the kernel does not answer, or takes too long, ValueError for an answer that is cut off.
     """
     subsystem = Subsystem(_SUBSYSTEM)
     try:
@@ -46,7 +48,10 @@ def _families(subsystem: Subsystem) -> Iterator[str]:
     for family, names in _HOOKS:
         yield _block("family {}".format(_FAMILIES[family]), _hooks(subsystem, family, names), 0)
     parts: List[str] = []
+    deadline = time.monotonic() + _MAX_SECONDS
     for _, device in socket.if_nameindex()[:_MAX_DEVICES]:
+        if time.monotonic() > deadline:
+            raise OSError(errno.ETIMEDOUT, "the kernel lists hooks too slowly")
         parts += _hooks(subsystem, _NETDEV, _NETDEV_HOOKS, device)
     yield _block("family netdev", parts, 0)
 

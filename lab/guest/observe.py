@@ -179,7 +179,7 @@ def _run_commands(on_evidence: OnEvidence) -> None:
         started = [(command, _start(command)) for command in wanted]
         lists_hooks = obstacle is None and hooks.MODULE in present
         if lists_hooks:
-            on_evidence(_item(HOOKS, *listed_hooks(), False))
+            on_evidence(_item(HOOKS, *listed_hooks()))
         for command, process in started:
             on_evidence(_finish(command, process, deadline - time.monotonic()))
     not_asked = [(command.name, command.needs) for command in COMMANDS if command not in wanted]
@@ -191,12 +191,13 @@ def _run_commands(on_evidence: OnEvidence) -> None:
         on_evidence(_item(name, None, reason, False))
 
 
-def listed_hooks() -> Tuple[Optional[str], Optional[str]]:
-    """The text of HOOKS, or why there is none."""
+def listed_hooks() -> Tuple[Optional[str], Optional[str], bool]:
+    """The text of HOOKS, or why there is none, and whether it was cut; as of read_text."""
     try:
-        return hooks.list_hooks(), None
+        text = hooks.list_hooks()
     except (OSError, ValueError) as error:
-        return None, error_name(error) if isinstance(error, OSError) else str(error)
+        return None, error_name(error) if isinstance(error, OSError) else str(error), False
+    return text[:MAX_TEXT_BYTES], None, len(text) > MAX_TEXT_BYTES
 
 
 def _start(command: Command) -> Any:

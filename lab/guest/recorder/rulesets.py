@@ -65,8 +65,10 @@ def rulesets(present: Optional[Set[str]]) -> Files:
 def _hooks(present: Optional[Set[str]]) -> Files:
     if present is not None and hooks.MODULE not in present:
         return {observe.HOOKS + ".error": "{} is not loaded".format(hooks.MODULE)}
-    text, error = observe.listed_hooks()
-    return {observe.HOOKS: text} if text is not None else {observe.HOOKS + ".error": str(error)}
+    text, error, cut = observe.listed_hooks()
+    if text is None or cut:
+        return {observe.HOOKS + ".error": error or "the kernel lists more than can be kept"}
+    return {observe.HOOKS: text}
 
 
 def _no_tables(path: str) -> Optional[str]:

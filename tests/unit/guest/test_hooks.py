@@ -90,6 +90,12 @@ def test_what_is_no_answer_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
         ask(Kernel({}, errno.EPERM), monkeypatch)
 
 
+def test_a_kernel_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "_MAX_SECONDS", -1.0)
+    with pytest.raises(TimeoutError):
+        ask(Kernel({}), monkeypatch)
+
+
 @pytest.mark.parametrize("cut", range(1, len(CHAIN), 5))
 def test_a_cut_answer_is_refused_or_says_less(cut: int) -> None:
     try:

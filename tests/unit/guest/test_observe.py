@@ -105,6 +105,14 @@ def test_why_no_hooks_are_listed(here: Path, monkeypatch: pytest.MonkeyPatch, er
     assert (item["text"], item["error"]) == (None, said)
 
 
+def test_hooks_past_the_bound_are_marked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, present=("nfnetlink_hook",))
+    monkeypatch.setattr(observe, "MAX_TEXT_BYTES", 10)
+    monkeypatch.setattr(hooks, "list_hooks", lambda: "0" * 20)
+    item = collect()["hooks.nft"]
+    assert (item["text"], item["truncated"]) == ("0" * 10, True)
+
+
 def test_a_loader_that_was_empty_is_so_afterwards(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "modprobe").write_text("\n")
     show(monkeypatch, Command("ruleset.nft", ("cat", loader.LOADER_PATH), ("nf_tables",)))

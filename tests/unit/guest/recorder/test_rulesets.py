@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.guest import hooks
+from lab.guest import hooks, observe
 from lab.guest.recorder import rulesets
 
 ALL_LOADED = {
@@ -58,6 +58,13 @@ def test_hooks_are_not_asked_where_that_would_load_their_lister(asked: list[str]
     found = rulesets.rulesets({"nf_tables"})
     assert "hooks" not in asked
     assert found["hooks.nft.error"] == "nfnetlink_hook is not loaded"
+
+
+def test_hooks_that_were_cut_are_not_recorded(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "MAX_TEXT_BYTES", 10)
+    monkeypatch.setattr(hooks, "list_hooks", lambda: "0" * 20)
+    found = rulesets.rulesets({"nfnetlink_hook"})
+    assert "hooks.nft" not in found and "more than can be kept" in found["hooks.nft.error"]
 
 
 @pytest.mark.parametrize(
