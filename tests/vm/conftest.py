@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +29,30 @@ from tests.records import document
 
 TARGETS = os.environ.get("LAB_TEST_TARGETS", "debian12").split()
 OnProgress = Callable[[CellPlan, Progress], None]
+# for scripts in a guest: the agent's zipapp is an argument of the first process
+AGENT_ON_PATH = r"export PYTHONPATH=$(tr '\0' '\n' < /proc/1/cmdline | grep '\.pyz$')"
+
+
+def lab(project_root: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The lab as a command, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "lab", *arguments],
+        cwd=project_root,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "TERM": "dumb"},
+    )
+
+
+def tracked_shell(project_root: Path, script: str) -> str:
+    """What a script prints in a machine whose legacy rule tracks; it must end well."""
+    where = ("nat-present", "--set", "iptables=legacy", "--target", TARGETS[0])
+    done = lab(project_root, "shell", *where, stdin=f"{AGENT_ON_PATH}\n{script}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.vm.conftest import TARGETS
+from tests.vm.conftest import tracked_shell
 
 pytestmark = pytest.mark.usefixtures("guests")
 
-# the agent's zipapp is an argument of the first process
 SCRIPT = r"""
-export PYTHONPATH=$(tr '\0' '\n' < /proc/1/cmdline | grep '\.pyz$')
 echo 100 > /proc/sys/net/netfilter/nf_conntrack_max
 for engine in epoll io_uring; do
     conntrack -F 2> /dev/null
@@ -27,18 +22,9 @@ done
 
 
 def test_a_full_table_is_the_same_to_both(project_root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lab", "shell", "nat-present", "--set", "iptables=legacy", "--target", TARGETS[0]],
-        cwd=project_root,
-        input=SCRIPT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "TERM": "dumb"},
+    polled, by_ring = (
+        json.loads(line) for line in tracked_shell(project_root, SCRIPT).splitlines() if line.startswith("{")
     )
-    assert done.returncode == 0, done.stderr
-    polled, by_ring = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     assert polled["engine"]["name"] == "epoll"
     assert by_ring["engine"] == {"name": "io_uring", "reason": None} or by_ring["engine"]["reason"]
     for found in (polled, by_ring):

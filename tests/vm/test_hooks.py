@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lab.core.kernel.hooks import conntrack_hooks, hooks
-from tests.vm.conftest import TARGETS
+from tests.vm.conftest import tracked_shell
 
 pytestmark = pytest.mark.usefixtures("guests")
 
-# the agent's zipapp is an argument of the first process
 SCRIPT = r"""
-export PYTHONPATH=$(tr '\0' '\n' < /proc/1/cmdline | grep '\.pyz$')
 modprobe nfnetlink_hook 2> /dev/null
 iptables-legacy --append INPUT --jump ACCEPT
 nft -f - << 'END'
@@ -33,18 +28,7 @@ python3 -c 'from lab.guest.hooks import list_hooks; print(list_hooks(), end="")'
 
 
 def test_the_agent_lists_hooks_as_nft_does(project_root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lab", "shell", "nat-present", "--set", "iptables=legacy", "--target", TARGETS[0]],
-        cwd=project_root,
-        input=SCRIPT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "TERM": "dumb"},
-    )
-    assert done.returncode == 0, done.stderr
-    by_nft, by_agent = done.stdout.partition("by nft\n")[2].split("by the agent\n")
+    by_nft, by_agent = tracked_shell(project_root, SCRIPT).partition("by nft\n")[2].split("by the agent\n")
     assert by_agent == by_nft
     listed = hooks(by_agent)
     assert not listed or conntrack_hooks(listed), "where the kernel tells, it tells of conntrack's"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.vm.conftest import TARGETS
+from tests.vm.conftest import TARGETS, lab
 
 pytestmark = pytest.mark.usefixtures("guests")
 
@@ -25,19 +22,6 @@ connections = 200
 finding = "table-full"
 because = "it is meant to fail"
 """
-
-
-def lab(project_root: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lab", *arguments],
-        cwd=project_root,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "TERM": "dumb"},
-    )
 
 
 def test_a_shell_stands_at_the_scenarios_state(project_root: Path) -> None:
