@@ -137,12 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = Measured(replace(sizes, pairs=options.pairs or sizes.pairs))
     if options.only == WHOLE:
         whole(measured, options.keep)
-        return report("matrix", measured.metrics, measured.tables, details=measured.details)
-    lab_run([str(SCENARIO), "--set", "table=none"])  # boots the machine where there is no saved state
-    parts = {"linear": linear, "growth": growth, "findings": findings}
-    for name in PARTS:
-        if options.only in (None, name):
-            parts[name](measured)
+    else:
+        lab_run([str(SCENARIO), "--set", "table=none"])  # boots the machine where there is no saved state
+        parts = {"linear": linear, "growth": growth, "findings": findings}
+        for name in PARTS:
+            if options.only in (None, name):
+                parts[name](measured)
     measured.details["runs"] = list(map(asdict, measured.runs))
     return report("matrix", measured.metrics, measured.tables, details=measured.details)
 
