@@ -34,7 +34,7 @@ from lab.host.results import store
 from lab.host.results.judging import judge_folder
 
 SCENARIO = SCENARIOS / "first-drop.toml"
-DROP_TO_ENGINE_MS = 60.0
+DROP_TO_ENGINE_MS = 30.0
 MESSAGE = "table full, dropping packet"
 _OURS = re.compile(r"conntrack-lab-bench: (?P<word>clock|drop) (?P<numbers>[\d. ]+)")
 

@@ -12,7 +12,7 @@ from lab.guest.entries import Table
 from lab.guest.kinds import KINDS, LoadError, LoadRequest
 from lab.guest.namespaces import TopologyError, inside
 from lab.guest.paths import CLIENT, SERVER, families_of
-from lab.guest.sampler import Sampler
+from lab.guest.sampler import Sampler, gap_seconds
 from lab.guest.summary import summary
 from lab.guest.tally import Tally, total, turns
 from lab.guest.worker import TICK_SECONDS, Message, Worker, end_all, first_crash, new_loop
@@ -56,7 +56,7 @@ class Load:
         self._counters_before: Dict[str, Any] = {}
         self._count: Optional[str] = None  # of the last sample
         self._watch = endings.Watch()
-        self._started = 0.0
+        self._started = self._wave_began = 0.0
         self._ended: Optional[str] = None
         self._turn = self._loop.create_future()
 
@@ -130,12 +130,14 @@ class Load:
     async def _tick(self) -> None:
         """Wait until the next sample is due, or the load has ended."""
         self._turn = self._loop.create_future()
-        timer = self._loop.call_later(TICK_SECONDS, _wake, self._turn)
+        gap = gap_seconds(time.monotonic() - self._wave_began)
+        timer = self._loop.call_later(gap, _wake, self._turn)
         await self._turn
         timer.cancel()
 
     def _begin_wave(self) -> None:
-        self._watch.restart(time.monotonic())
+        self._wave_began = time.monotonic()
+        self._watch.restart(self._wave_began)
         self._begun += 1
         for worker in self._workers[self._begun - 1]:
             worker.link.send({"go": True})

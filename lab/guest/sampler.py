@@ -1,4 +1,5 @@
-"""Conntrack's counters at 20 Hz: files opened before the load, because a process out of descriptors can open none.
+"""Conntrack's counters at 20 Hz, at first more often, of files opened before the load: a process out of descriptors can
+open none.
 
 A kernel without NF_CONNTRACK_PROCFS has no file of the counters; there they are asked for by netlink.
 """
@@ -7,6 +8,7 @@ import os
 from typing import Any, Dict, Optional
 
 from lab.guest.ctnetlink import Counters
+from lab.guest.worker import TICK_SECONDS
 
 SAMPLED = {
     "count": "/proc/sys/net/netfilter/nf_conntrack_count",
@@ -14,6 +16,7 @@ SAMPLED = {
     "stat": "/proc/net/stat/nf_conntrack",
 }
 _MAX_BYTES = 65536
+_FIRST_GAP_SECONDS = 0.01
 
 
 class Sampler:
@@ -68,6 +71,13 @@ class Sampler:
             if name in self._fds:
                 os.close(self._fds.pop(name))
             return None
+
+
+def gap_seconds(since_begun: float) -> float:
+    """How long to wait for the next sample, as many seconds after a load has begun: half as long again, at most a tick.
+    Small tables are full within milliseconds, and a first drop is then known soon after.
+    """
+    return min(TICK_SECONDS, max(_FIRST_GAP_SECONDS, since_begun / 2))
 
 
 def _read_whole(fd: int) -> bytes:

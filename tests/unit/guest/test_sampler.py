@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.guest import sampler as sampling
-from lab.guest.sampler import Sampler, drops, is_full
+from lab.guest.sampler import Sampler, drops, gap_seconds, is_full
+from lab.guest.worker import TICK_SECONDS
 
 STAT = "entries  drop early_drop\n00000064  {:08x} 00000000\n00000064  00000002 00000000\n"
 
@@ -157,3 +158,10 @@ class TestWithoutProcfs:
         (folder / "stat").unlink()
         with closing(Sampler()) as sampler:
             assert [sampler.sample()["stat"] for _ in range(3)] == [STAT.format(7), None, None]
+
+
+@pytest.mark.parametrize(
+    "since_begun, gap", [(0.0, 0.01), (0.02, 0.01), (0.05, 0.025), (0.1, TICK_SECONDS), (7.0, TICK_SECONDS)]
+)
+def test_a_load_that_has_just_begun_is_sampled_more_often(since_begun: float, gap: float) -> None:
+    assert gap_seconds(since_begun) == pytest.approx(gap)
