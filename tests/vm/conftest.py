@@ -47,9 +47,9 @@ def lab(project_root: Path, *arguments: str, stdin: str = "") -> subprocess.Comp
     )
 
 
-def tracked_shell(project_root: Path, script: str) -> str:
-    """What a script prints in a machine whose legacy rule tracks; it must end well."""
-    where = ("nat-present", "--set", "iptables=legacy", "--target", TARGETS[0])
+def tracked_shell(project_root: Path, script: str, target: str) -> str:
+    """What a script prints in a machine whose legacy rule tracks; it must end well. A missing image is built."""
+    where = ("nat-present", "--set", "iptables=legacy", "--target", target)
     done = lab(project_root, "shell", *where, stdin=f"{AGENT_ON_PATH}\n{script}")
     assert done.returncode == 0, done.stderr
     return done.stdout

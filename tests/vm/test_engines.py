@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm.conftest import tracked_shell
-
-pytestmark = pytest.mark.usefixtures("guests")
+from tests.vm.conftest import TARGETS, tracked_shell
 
 SCRIPT = r"""
 echo 100 > /proc/sys/net/netfilter/nf_conntrack_max
@@ -21,10 +19,10 @@ done
 """
 
 
-def test_a_full_table_is_the_same_to_both(project_root: Path) -> None:
-    polled, by_ring = (
-        json.loads(line) for line in tracked_shell(project_root, SCRIPT).splitlines() if line.startswith("{")
-    )
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_full_table_is_the_same_to_both(project_root: Path, target: str) -> None:
+    said = tracked_shell(project_root, SCRIPT, target)
+    polled, by_ring = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
     assert polled["engine"]["name"] == "epoll"
     assert by_ring["engine"] == {"name": "io_uring", "reason": None} or by_ring["engine"]["reason"]
     for found in (polled, by_ring):
