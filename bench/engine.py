@@ -146,7 +146,7 @@ def measure_hold(
     if ring_way is not None:
         floors[RING_FLOOR] = bench.floor_run(ring_way, "hold", connections)
     progress(f"{bench.name}: {connections:,} held, {bench.pairs} turns of {', '.join([*engines, *floors])}")
-    results = bench.compare({**{label: engine_run(connections, **_ENGINES[label]) for label in engines}, **floors})
+    results = bench.compare({**{label: _run_of(label, connections) for label in engines}, **floors})
     name = f"hold-{connections}-{bench.name}"
     rows = []
     for label in results:
@@ -169,7 +169,13 @@ def measure_hold(
     into.details[name] = {"way": way.text, "ring_way": ring_way and ring_way.text, "results": results}
 
 
-_ENGINES: dict[str, dict[str, str]] = {ENGINE: {}, UVLOOP: {"loop": "uvloop"}, BY_EPOLL: {"engine": "epoll"}}
+# the loop and the engine that are asked for
+_ENGINES = {ENGINE: ("asyncio", ""), UVLOOP: ("uvloop", ""), BY_EPOLL: ("asyncio", "epoll")}
+
+
+def _run_of(label: str, connections: int) -> Run:
+    loop, engine = _ENGINES[label]
+    return engine_run(connections, loop=loop, engine=engine)
 
 
 def _how(results: Results, way: Way) -> str:

@@ -176,9 +176,12 @@ async def ready(plan: CellPlan) -> Ready:
     qemu = find_qemu()
     answer = accelerator.remembered(qemu)
     provisioner = QemuProvisioner(qemu, KVM if answer is not None and answer.works else TCG, Deadlines())
-    machine = targets[plan.target].machine(plan.machine)
+    target = targets[plan.target]
+    if not isinstance(target, PreparedImage):
+        raise BenchError(f"{plan.target} is no image of the lab's own")
+    machine = target.machine(plan.machine)
     await provisioner.prepare(machine, progress)
-    return Ready(provisioner, machine, targets[plan.target])
+    return Ready(provisioner, machine, target)
 
 
 async def take_apart(plan: CellPlan, on_event: Callable[[str, Event], None] = lambda operation, event: None) -> Apart:
@@ -254,6 +257,10 @@ class _Timed:
     def logs(self) -> Mapping[str, str]:
         """See Machine.logs."""
         return self._machine.logs()
+
+    async def shell(self) -> int:
+        """See Machine.shell."""
+        return await self._machine.shell()
 
 
 @contextlib.asynccontextmanager
