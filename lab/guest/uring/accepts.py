@@ -4,10 +4,10 @@ import errno
 import socket
 import sys
 from array import array
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Tuple
 
 from lab.guest.accepts import Accepts, Taken, blocks
-from lab.guest.uring.ring import ACCEPT, ADDRESS, ADDRESS2, FD, LONGS, TAG, WORDS, Ring, entry
+from lab.guest.uring.ring import ACCEPT, ADDRESS, ADDRESS2, FD, LONGS, TAG, WORDS, Ring, any_failed, entry
 
 _MOST = 512
 _ADDRESS_WORDS = 4  # struct sockaddr_in, of which the second has the address
@@ -43,10 +43,10 @@ class RingAccepts(Accepts):
         numbers, _, results = self._ring.completed()
         if len(results) != count:
             raise OSError(errno.EIO, "{} of {} accepts came back".format(len(results), count))
-        peers: Sequence[int] = self._peers[1 : count * _ADDRESS_WORDS : _ADDRESS_WORDS]
-        failed = [-code for code in results if code < 0] if min(results) < 0 else []
+        peers = self._peers[1 : count * _ADDRESS_WORDS : _ADDRESS_WORDS]
+        failed = [-code for code in results if code < 0] if any_failed(results) else []
         if failed:
-            peers = [peers[number] for number, code in zip(numbers, results) if code >= 0]
+            peers = array("I", [peers[number] for number, code in zip(numbers, results) if code >= 0])
         fds = [fd for fd in results if fd >= 0] if failed else results.tolist()
         errors = [code for code in failed if blocks(code)]
         return Taken(fds, self._strangers(peers), errors[0] if errors else 0)
@@ -55,8 +55,9 @@ class RingAccepts(Accepts):
         """Give the ring back."""
         self._ring.close()
 
-    def _strangers(self, peers: Sequence[int]) -> int:
-        different = set(peers)
+    def _strangers(self, peers: "array[int]") -> int:
+        all_alike = peers == peers[:1] * len(peers)  # mostly, as the ports of an address come one after the other
+        different = set(peers[:1] if all_alike else peers)
         for word in different.difference(self._known):
             self._known[word] = self.is_own(socket.inet_ntoa(word.to_bytes(4, sys.byteorder)))
         strange: List[int] = [word for word in different if not self._known[word]]

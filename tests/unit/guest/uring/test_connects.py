@@ -158,15 +158,16 @@ def test_a_source_that_somebody_has_is_left_out(make: Make) -> None:
     assert not ports & {FIRST, FIRST + 2}
 
 
-def test_sources_go_on_at_the_next_address(make: Make) -> None:
+@pytest.mark.parametrize("first", [40000, 65530])
+def test_sources_go_on_at_the_next_address(make: Make, first: int) -> None:
     def body() -> list[Any]:
         with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
-            file.write("40000 40005")
+            file.write(f"{first} {first + 5}")
         with ExitStack() as stack:
             listener(stack)
             return names(make().begin([0] * 10)[0])
 
-    assert in_namespace(body) == [[f"127.77.1.{1 + n // 6}", 40000 + n % 6] for n in range(10)]
+    assert in_namespace(body) == [[f"127.77.1.{1 + n // 6}", first + n % 6] for n in range(10)]
 
 
 def test_out_of_descriptors(make: Make) -> None:
