@@ -45,7 +45,7 @@ RESTORED, BOOTED, PEER = "restored by the lab", "booted by the lab", "virtme-ng 
 PARTS = ("starts", "cells", "apart")
 LEAST_SHOWN_SECONDS = 0.03  # of an item of an observation
 
-RESTORE_SECONDS = 0.5
+RESTORE_SECONDS = 0.2
 RESTORE_TO_VIRTME = 0.1
 OVERHEAD_SECONDS = 1.2
 CELL_SECONDS = 3.5

@@ -131,10 +131,11 @@ def test_the_target_of_a_kind_is_never_more_than_the_kernel_can() -> None:
     into = Report()
     fake = Fake(engine=[4.0] * 9, C_floor=[4.0] * 9)
     engine.measure_kinds(bench(fake), (Way(),), 1, into)
-    churn, half_open, udp = into.metrics
+    churn, churn_of_c, half_open, half_open_of_c, udp, udp_of_c = into.metrics
     assert churn.line() == "churn-native 10000 1/s target >=10000 ok"
     assert "10,000" in churn.note
     assert [half_open.target, udp.target] == [15_000, 15_000]
+    assert [churn_of_c.target, half_open_of_c.target, udp_of_c.target] == [None, 0.8, 0.8]
 
 
 def test_memory_is_per_connection_of_both_sides() -> None:
